@@ -1,0 +1,1 @@
+//! Cut, identify and compress disk content, and build and read its Merkle tree

@@ -1,0 +1,1 @@
+//! The controller's protocol: domain types, client and server adaptor

@@ -1,0 +1,1 @@
+//! The controller role: orchestrates vSphere, runs, nodes and identity

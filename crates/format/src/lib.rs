@@ -1,0 +1,1 @@
+//! Bytes at rest: packs, nodes, manifests, commit log, journal; pure encode and decode

@@ -1,0 +1,1 @@
+//! The proxy's protocol: domain types, client and server adaptor

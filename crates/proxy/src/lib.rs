@@ -1,0 +1,1 @@
+//! The proxy role: reads frozen disks into sealed chunks, and back

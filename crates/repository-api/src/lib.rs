@@ -1,0 +1,1 @@
+//! The repository's protocol: domain types, client and server adaptor

@@ -1,0 +1,1 @@
+//! The repository role: keeps chunks durable and decides alone what is deleted

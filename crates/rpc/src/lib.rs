@@ -1,0 +1,1 @@
+//! How roles speak: mutual TLS identity, roles, grants, retry, faults as statuses

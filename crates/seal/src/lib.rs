@@ -1,0 +1,1 @@
+//! Keys, derivation and authenticated encryption; the only crate that names a cipher

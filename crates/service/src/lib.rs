@@ -1,0 +1,1 @@
+//! What every role does around its work: config, telemetry, health, drain, systemd

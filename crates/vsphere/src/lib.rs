@@ -1,0 +1,1 @@
+//! The control plane of vCenter and ESXi: sessions, inventory, snapshots, changed areas
