@@ -1,1 +1,0 @@
-//! Checks and generators of this workspace
