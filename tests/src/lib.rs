@@ -1,0 +1,1 @@
+//! Drives the lab and the three roles as real processes.
