@@ -1,0 +1,57 @@
+# Two commands do it all on a fresh machine: `make demo` and `make test`.
+#
+#   make demo      set up, build, and run the main job end to end against the lab
+#   make test      set up and run every test
+#   make lint      set up and run every check that is not a test
+#   make lab       build the lab: VMware's simulator and guest disks
+#   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=…)
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+ROUNDS ?= 100
+SEED ?=
+CARGO_TEST_FLAGS ?=
+
+.PHONY: help setup lab demo test lint torture binaries advisories
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup:
+	@tests/setup.sh
+
+# The three roles and the tool, as the tests and the demo run them.
+binaries: setup
+	cargo build --locked --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli
+
+lab: setup
+	tests/lab/build.sh
+	tests/lab/images.sh small tests/lab/build/images/small
+
+demo: lab binaries
+	tests/lab/images.sh debian tests/lab/build/images/debian
+	cargo run --locked --quiet -p stillwater-tests --bin demo
+
+test: lab binaries
+	cargo nextest run --locked --workspace $(CARGO_TEST_FLAGS)
+	cargo test --locked --doc --workspace --quiet
+
+torture: lab binaries
+	cargo run --locked --quiet -p stillwater-tests --bin torture -- --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+lint: setup
+	tests/setup.sh lint
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	cargo xtask layers
+	cargo xtask reasons
+	cargo deny --locked check --config .cargo/deny.toml licenses bans sources
+	cd proto && buf lint && buf breaking --against baseline/v0.1.0.binpb
+
+# Needs the network: fetches the RustSec database.
+advisories: setup
+	tests/setup.sh lint
+	cargo deny --locked check --config .cargo/deny.toml advisories

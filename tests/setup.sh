@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs what building and testing need and this machine lacks. Does nothing when all is there.
+#
+#   tests/setup.sh         to build, test and run the demo
+#   tests/setup.sh lint    what `make lint` needs beyond that
+set -euo pipefail
+
+packages() {
+    local missing=()
+    for package in "$@"; do
+        dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
+            missing+=("$package")
+    done
+    ((${#missing[@]} == 0)) && return
+    echo "installing ${missing[*]}"
+    if ((EUID != 0)); then
+        echo "not root: run  sudo apt-get install ${missing[*]}  and try again" >&2
+        exit 1
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+tool() {
+    command -v "$1" >/dev/null && return
+    echo "installing $2"
+    cargo install --locked --quiet "$2"
+}
+
+command -v cargo >/dev/null || { echo "install Rust 1.95 or newer first: https://rustup.rs" >&2; exit 1; }
+
+if [[ "${1:-}" == lint ]]; then
+    # A debug build of cargo-deny is quick to make and checks just as well.
+    command -v cargo-deny >/dev/null || cargo install --locked --quiet --debug cargo-deny
+    command -v buf >/dev/null || { packages nodejs npm; npm install --global --silent @bufbuild/buf@1.75.0; }
+else
+    packages build-essential cmake qemu-utils e2fsprogs fdisk golang-go \
+        golang-github-vmware-govmomi-dev golang-github-google-uuid-dev debootstrap
+    tool cargo-nextest cargo-nextest
+fi
