@@ -1,1 +1,10 @@
-//! The proxy's protocol: domain types, client and server adaptor
+//! The proxy's protocol: domain types, client and server adaptor.
+//!
+//! Generated code stays inside this crate. What arrives is checked on receipt and becomes a type of
+//! [`model`]; what is sent is made from one.
+
+pub mod model;
+mod secret;
+
+pub use model::*;
+pub use secret::{DatasetKey, Ticket};

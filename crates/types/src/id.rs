@@ -101,6 +101,14 @@ uuid_id!(
     VcenterId, "vcenter id"
 );
 uuid_id!(
+    /// Names one transfer: one disk moved once by one proxy.
+    TransferId, "transfer id"
+);
+uuid_id!(
+    /// Names one export: a stored disk that an administrator may read from a proxy.
+    ExportId, "export id"
+);
+uuid_id!(
     /// Makes a call idempotent: the same request id answers with the same result.
     RequestId, "request id"
 );

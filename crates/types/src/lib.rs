@@ -10,8 +10,8 @@ mod id;
 pub use extent::{Extent, ExtentSet};
 pub use fault::{Fault, Kind, Reason};
 pub use id::{
-    ChunkId, ClusterId, DatasetId, DiskId, InvalidId, NodeId, PackId, PointId, RequestId, RunId,
-    TreeId, VcenterId, VmId,
+    ChunkId, ClusterId, DatasetId, DiskId, ExportId, InvalidId, NodeId, PackId, PointId,
+    RequestId, RunId, TransferId, TreeId, VcenterId, VmId,
 };
 
 /// A role that holds a certificate of the cluster.
