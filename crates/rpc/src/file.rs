@@ -1,0 +1,1 @@
+//! Small files that must be whole or absent.

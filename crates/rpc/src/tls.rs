@@ -1,0 +1,1 @@
+//! TLS 1.3 between roles: who is believed to be whom.
