@@ -3,8 +3,12 @@
 //! Generated code stays inside this crate. What arrives is checked on receipt and becomes a type of
 //! [`model`]; what is sent is made from one.
 
+mod access;
 pub mod model;
+pub mod server;
 mod ticket;
 
+pub use access::ACCESS;
 pub use model::*;
+pub use server::{NodeService, PointService, RunService, TokenService, VcenterService, VmService};
 pub use ticket::Ticket;

@@ -40,10 +40,9 @@ impl RunState {
     pub const fn is_final(self) -> bool {
         match self {
             RunState::Pending | RunState::Running => false,
-            RunState::Succeeded
-            | RunState::Incomplete
-            | RunState::Failed
-            | RunState::Cancelled => true,
+            RunState::Succeeded | RunState::Incomplete | RunState::Failed | RunState::Cancelled => {
+                true
+            }
         }
     }
 }

@@ -3,8 +3,12 @@
 //! Generated code stays inside this crate. What arrives is checked on receipt and becomes a type of
 //! [`model`]; what is sent is made from one.
 
+mod access;
 pub mod model;
 mod secret;
+pub mod server;
 
+pub use access::ACCESS;
 pub use model::*;
 pub use secret::{DatasetKey, Ticket};
+pub use server::{ExportService, TransferService};

@@ -231,3 +231,17 @@ pub struct ExportFinish {
     /// Bytes that were sent as data.
     pub data_bytes: u64,
 }
+
+/// An export that is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenExportResponse {
+    /// Whether a reader got the finish: the disk was read to its end.
+    pub completed: bool,
+}
+
+/// An export that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloseExportResponse {
+    /// Whether a reader got the finish; false when the export is not known.
+    pub completed: bool,
+}

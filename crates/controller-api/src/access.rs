@@ -1,0 +1,49 @@
+//! Who may make which call, as the comments of the protocol say.
+
+use stillwater_rpc::Access;
+use stillwater_types::Role;
+
+const ADMIN: &[Role] = &[Role::Admin];
+const SERVERS: &[Role] = &[Role::Proxy, Role::Repository];
+
+/// The roles allowed per call; what is not listed is refused.
+pub const ACCESS: &[Access] = &[
+    Access::roles("/stillwater.controller.v1.RunService/StartRun", ADMIN),
+    Access::roles("/stillwater.controller.v1.RunService/GetRun", ADMIN),
+    Access::roles("/stillwater.controller.v1.RunService/ListRuns", ADMIN),
+    Access::roles("/stillwater.controller.v1.RunService/WatchRun", ADMIN),
+    Access::roles("/stillwater.controller.v1.RunService/CancelRun", ADMIN),
+    Access::anyone("/stillwater.controller.v1.NodeService/JoinCluster"),
+    Access::roles(
+        "/stillwater.controller.v1.NodeService/RenewCertificate",
+        &[Role::Proxy, Role::Repository, Role::Admin],
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.NodeService/SendHeartbeat",
+        SERVERS,
+    ),
+    Access::roles("/stillwater.controller.v1.NodeService/ListNodes", ADMIN),
+    Access::roles("/stillwater.controller.v1.NodeService/RemoveNode", ADMIN),
+    Access::roles("/stillwater.controller.v1.TokenService/CreateToken", ADMIN),
+    Access::roles("/stillwater.controller.v1.PointService/ListPoints", ADMIN),
+    Access::roles("/stillwater.controller.v1.PointService/GetPoint", ADMIN),
+    Access::roles("/stillwater.controller.v1.VmService/ListVms", ADMIN),
+    Access::roles("/stillwater.controller.v1.VmService/GetVm", ADMIN),
+    Access::roles("/stillwater.controller.v1.VcenterService/AddVcenter", ADMIN),
+    Access::roles(
+        "/stillwater.controller.v1.VcenterService/ListVcenters",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.VcenterService/TestVcenter",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.VcenterService/RemoveVcenter",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.VcenterService/ProbeVcenter",
+        ADMIN,
+    ),
+];

@@ -1,0 +1,129 @@
+//! What a controller must be able to do, one trait per service.
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use stillwater_rpc::Peer;
+use stillwater_types::{Fault, NodeId, PointId, Role, RunId};
+
+use crate::model::*;
+
+/// Attempts to protect or to restore.
+#[async_trait]
+pub trait RunService: Send + Sync + 'static {
+    /// Starts a run and answers at once. Idempotent by `request_id`.
+    async fn start_run(&self, peer: &Peer, request: StartRunRequest) -> Result<Run, Fault>;
+
+    /// Tells one run.
+    async fn get_run(&self, peer: &Peer, run_id: RunId) -> Result<Run, Fault>;
+
+    /// Lists runs, newest first.
+    async fn list_runs(
+        &self,
+        peer: &Peer,
+        request: ListRunsRequest,
+    ) -> Result<ListRunsResponse, Fault>;
+
+    /// Streams the run when it changes and about once a second; ends after its final state.
+    async fn watch_run(
+        &self,
+        peer: &Peer,
+        run_id: RunId,
+    ) -> Result<BoxStream<'static, Result<Run, Fault>>, Fault>;
+
+    /// Asks a run to stop, whatever its stage. Idempotent.
+    async fn cancel_run(&self, peer: &Peer, run_id: RunId) -> Result<Run, Fault>;
+}
+
+/// Holders of a certificate of the cluster.
+#[async_trait]
+pub trait NodeService: Send + Sync + 'static {
+    /// Enrols a node. The only call that needs no certificate; `remote` is where it came from, for
+    /// rate limits.
+    async fn join_cluster(
+        &self,
+        remote: Option<SocketAddr>,
+        request: JoinClusterRequest,
+    ) -> Result<JoinClusterResponse, Fault>;
+
+    /// Gives a node a new certificate for the role and name it has.
+    async fn renew_certificate(
+        &self,
+        peer: &Peer,
+        certificate_request: Bytes,
+    ) -> Result<RenewCertificateResponse, Fault>;
+
+    /// Hears that a node lives and what it can do.
+    async fn send_heartbeat(
+        &self,
+        peer: &Peer,
+        request: SendHeartbeatRequest,
+    ) -> Result<SendHeartbeatResponse, Fault>;
+
+    /// Lists the nodes.
+    async fn list_nodes(&self, peer: &Peer) -> Result<Vec<Node>, Fault>;
+
+    /// Shuts a node out: its certificate is refused from now on.
+    async fn remove_node(&self, peer: &Peer, node_id: NodeId) -> Result<(), Fault>;
+}
+
+/// Join tokens.
+#[async_trait]
+pub trait TokenService: Send + Sync + 'static {
+    /// Makes a token for one node of `role`.
+    async fn create_token(&self, peer: &Peer, role: Role) -> Result<CreateTokenResponse, Fault>;
+}
+
+/// Restore points as the repositories keep them.
+#[async_trait]
+pub trait PointService: Send + Sync + 'static {
+    /// Lists points, newest first.
+    async fn list_points(
+        &self,
+        peer: &Peer,
+        request: ListPointsRequest,
+    ) -> Result<ListPointsResponse, Fault>;
+
+    /// Tells one point with its disks and evidence.
+    async fn get_point(&self, peer: &Peer, point_id: PointId) -> Result<GetPointResponse, Fault>;
+}
+
+/// VMs as their vCenters know them now.
+#[async_trait]
+pub trait VmService: Send + Sync + 'static {
+    /// Lists the VMs of every vCenter, or of the one with this id or name.
+    async fn list_vms(&self, peer: &Peer, vcenter: Option<String>)
+    -> Result<Vec<VmSummary>, Fault>;
+
+    /// Tells one VM, read afresh, by id, name or inventory path.
+    async fn get_vm(&self, peer: &Peer, vm: String) -> Result<Vm, Fault>;
+}
+
+/// vCenters, or hosts that stand alone.
+#[async_trait]
+pub trait VcenterService: Send + Sync + 'static {
+    /// Registers a vCenter after a successful login. Idempotent by `request_id`.
+    async fn add_vcenter(&self, peer: &Peer, request: AddVcenterRequest) -> Result<Vcenter, Fault>;
+
+    /// Lists the vCenters, without secrets.
+    async fn list_vcenters(&self, peer: &Peer) -> Result<Vec<Vcenter>, Fault>;
+
+    /// Logs in anew and tells what is there; `vcenter` is an id or a name.
+    async fn test_vcenter(
+        &self,
+        peer: &Peer,
+        vcenter: String,
+    ) -> Result<TestVcenterResponse, Fault>;
+
+    /// Forgets a vCenter and its password; `vcenter` is an id or a name.
+    async fn remove_vcenter(&self, peer: &Peer, vcenter: String) -> Result<(), Fault>;
+
+    /// Tells which certificate an address presents. Nothing is trusted by this call.
+    async fn probe_vcenter(
+        &self,
+        peer: &Peer,
+        address: String,
+    ) -> Result<ProbeVcenterResponse, Fault>;
+}
