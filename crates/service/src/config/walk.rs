@@ -1,0 +1,1 @@
+//! Serde over values that know where they were set.
