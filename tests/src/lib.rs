@@ -1,1 +1,14 @@
 //! Drives the lab and the three roles as real processes.
+//!
+//! Nothing here knows how a role works inside: it starts binaries, calls the tool `stillwater`, asks
+//! the lab's control endpoint what vCenter sees, and compares bytes.
+
+pub mod cluster;
+pub mod guest;
+pub mod http;
+pub mod lab;
+pub mod process;
+pub mod workspace;
+
+pub use cluster::Cluster;
+pub use lab::Lab;

@@ -107,7 +107,10 @@ impl ExtentSet {
     pub fn widen(&self, align: u64, limit: u64) -> Self {
         let widened = self.iter().map(|extent| {
             let start = extent.start / align * align;
-            let end = extent.end().checked_next_multiple_of(align).unwrap_or(u64::MAX);
+            let end = extent
+                .end()
+                .checked_next_multiple_of(align)
+                .unwrap_or(u64::MAX);
             Extent::new(start, end - start)
         });
         Self::collect(widened, limit)
@@ -124,12 +127,16 @@ mod tests {
 
     fn bits(set: &ExtentSet) -> Vec<bool> {
         let mut bits = vec![false; LIMIT as usize];
-        set.iter().for_each(|e| bits[e.start as usize..e.end() as usize].fill(true));
+        set.iter()
+            .for_each(|e| bits[e.start as usize..e.end() as usize].fill(true));
         bits
     }
 
     fn extents() -> impl Strategy<Value = Vec<Extent>> {
-        prop::collection::vec((0..LIMIT + 50, 0..90u64).prop_map(|(s, l)| Extent::new(s, l)), 0..12)
+        prop::collection::vec(
+            (0..LIMIT + 50, 0..90u64).prop_map(|(s, l)| Extent::new(s, l)),
+            0..12,
+        )
     }
 
     proptest! {
@@ -172,6 +179,9 @@ mod tests {
     fn addresses_at_the_edge_do_not_wrap() {
         let set = ExtentSet::collect([Extent::new(u64::MAX - 1, 10)], u64::MAX);
         assert_eq!(set.bytes(), 1);
-        assert_eq!(set.widen(4096, u64::MAX).iter().last().map(|e| e.end()), Some(u64::MAX));
+        assert_eq!(
+            set.widen(4096, u64::MAX).iter().last().map(|e| e.end()),
+            Some(u64::MAX)
+        );
     }
 }

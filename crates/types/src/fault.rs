@@ -185,7 +185,10 @@ reasons! {
 impl Reason {
     /// Reads a name that crossed the wire; `None` when it is from a newer release.
     pub fn parse(text: &str) -> Option<Reason> {
-        Reason::ALL.iter().copied().find(|reason| reason.as_str() == text)
+        Reason::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.as_str() == text)
     }
 }
 
@@ -209,7 +212,11 @@ pub struct Fault {
 impl Fault {
     /// A fault without details.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), details: BTreeMap::new() }
+        Self {
+            reason,
+            message: message.into(),
+            details: BTreeMap::new(),
+        }
     }
 
     /// Adds one detail.

@@ -19,7 +19,10 @@ pub struct InvalidId {
 
 impl InvalidId {
     fn new(what: &'static str, text: &str) -> Self {
-        Self { what, text: text.chars().take(80).collect() }
+        Self {
+            what,
+            text: text.chars().take(80).collect(),
+        }
     }
 }
 
@@ -209,7 +212,10 @@ impl FromStr for VmId {
         if moref.is_empty() || moref.len() > 128 || !moref.chars().all(plain) {
             return Err(invalid());
         }
-        Ok(Self { vcenter: vcenter.parse().map_err(|_| invalid())?, moref: moref.to_owned() })
+        Ok(Self {
+            vcenter: vcenter.parse().map_err(|_| invalid())?,
+            moref: moref.to_owned(),
+        })
     }
 }
 
@@ -240,9 +246,16 @@ mod tests {
 
     #[test]
     fn a_vm_id_needs_both_halves() {
-        let vm = VmId { vcenter: VcenterId::mint(), moref: "vm-16".into() };
+        let vm = VmId {
+            vcenter: VcenterId::mint(),
+            moref: "vm-16".into(),
+        };
         assert_eq!(vm.to_string().parse::<VmId>(), Ok(vm.clone()));
-        for bad in ["vm-16", &format!("{}/", vm.vcenter), &format!("{}/../x", vm.vcenter)] {
+        for bad in [
+            "vm-16",
+            &format!("{}/", vm.vcenter),
+            &format!("{}/../x", vm.vcenter),
+        ] {
             assert!(bad.parse::<VmId>().is_err(), "{bad}");
         }
     }

@@ -10,14 +10,16 @@ mod id;
 pub use extent::{Extent, ExtentSet};
 pub use fault::{Fault, Kind, Reason};
 pub use id::{
-    ChunkId, ClusterId, DatasetId, DiskId, ExportId, InvalidId, NodeId, PackId, PointId,
-    RequestId, RunId, TransferId, TreeId, VcenterId, VmId,
+    ChunkId, ClusterId, DatasetId, DiskId, ExportId, InvalidId, NodeId, PackId, PointId, RequestId,
+    RunId, TransferId, TreeId, VcenterId, VmId,
 };
 
 /// A role that holds a certificate of the cluster.
 ///
 /// Carried in the certificate's SAN URI `spiffe://<cluster>/role/<role>/<node>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Orchestrates vSphere, runs and nodes.

@@ -26,20 +26,45 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "controller",
         &[
-            "types", "rpc", "service", "controller-api", "proxy-api", "repository-api", "catalog",
-            "vsphere", "seal", "format",
+            "types",
+            "rpc",
+            "service",
+            "controller-api",
+            "proxy-api",
+            "repository-api",
+            "catalog",
+            "vsphere",
+            "seal",
+            "format",
         ],
     ),
     (
         "proxy",
         &[
-            "types", "rpc", "service", "controller-api", "proxy-api", "repository-api", "disk",
-            "vsphere", "chunking", "seal", "format",
+            "types",
+            "rpc",
+            "service",
+            "controller-api",
+            "proxy-api",
+            "repository-api",
+            "disk",
+            "vsphere",
+            "chunking",
+            "seal",
+            "format",
         ],
     ),
     (
         "repository",
-        &["types", "rpc", "service", "controller-api", "repository-api", "store", "format"],
+        &[
+            "types",
+            "rpc",
+            "service",
+            "controller-api",
+            "repository-api",
+            "store",
+            "format",
+        ],
     ),
     ("cli", &["types", "rpc", "controller-api", "proxy-api"]),
     ("xtask", &["types"]),
@@ -93,7 +118,11 @@ fn metadata() -> Result<Metadata> {
         .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
         .output()
         .context("run cargo metadata")?;
-    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).context("read cargo metadata")
 }
 
@@ -107,7 +136,11 @@ fn faults(metadata: &Metadata) -> Vec<String> {
             continue;
         };
         // A test may lean on more than the code it tests: only what ships is layered.
-        for dependency in package.dependencies.iter().filter(|d| d.kind.as_deref() != Some("dev")) {
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|d| d.kind.as_deref() != Some("dev"))
+        {
             faults.extend(fault(name, allowed, &dependency.name));
         }
     }
@@ -123,7 +156,10 @@ fn fault(name: &str, allowed: &[&str], dependency: &str) -> Option<String> {
     if let Some((vendor, owners)) = vendor
         && !owners.contains(&name)
     {
-        return Some(format!("{name} may not name {vendor}: that is for {}", owners.join(", ")));
+        return Some(format!(
+            "{name} may not name {vendor}: that is for {}",
+            owners.join(", ")
+        ));
     }
     if PURE.contains(&name) && IMPURE.contains(&dependency) {
         return Some(format!("{name} is pure and may not name {dependency}"));
@@ -170,7 +206,12 @@ mod tests {
 
     #[test]
     fn a_test_may_lean_on_more() {
-        check("stillwater-proxy", "stillwater-repository", Some("dev"), &[]);
+        check(
+            "stillwater-proxy",
+            "stillwater-repository",
+            Some("dev"),
+            &[],
+        );
     }
 
     #[test]
@@ -185,11 +226,21 @@ mod tests {
 
     #[test]
     fn a_pure_crate_brings_no_runtime() {
-        check("stillwater-format", "tokio", None, &["format is pure and may not name tokio"]);
+        check(
+            "stillwater-format",
+            "tokio",
+            None,
+            &["format is pure and may not name tokio"],
+        );
     }
 
     #[test]
     fn a_crate_outside_the_table_is_named() {
-        check("stillwater-utils", "serde", None, &["utils is not in the table of layers"]);
+        check(
+            "stillwater-utils",
+            "serde",
+            None,
+            &["utils is not in the table of layers"],
+        );
     }
 }

@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use stillwater_types::Reason;
 
-const SECTIONS: &[&str] = &["## What happened", "## What Stillwater did", "## What you do"];
+const SECTIONS: &[&str] = &[
+    "## What happened",
+    "## What Stillwater did",
+    "## What you do",
+];
 
 /// Reasons without a page, pages without a reason, pages without one of their sections.
 pub fn check() -> Result<Vec<String>> {
@@ -15,8 +19,16 @@ pub fn check() -> Result<Vec<String>> {
     let reasons: BTreeSet<String> = Reason::ALL.iter().map(|r| r.as_str().to_owned()).collect();
     let mut faults: Vec<String> = Vec::new();
     let names: BTreeSet<String> = pages.iter().map(|(name, _)| name.clone()).collect();
-    faults.extend(reasons.difference(&names).map(|r| format!("{r} has no page in {}", dir.display())));
-    faults.extend(names.difference(&reasons).map(|p| format!("{p}.md is for no reason of the code")));
+    faults.extend(
+        reasons
+            .difference(&names)
+            .map(|r| format!("{r} has no page in {}", dir.display())),
+    );
+    faults.extend(
+        names
+            .difference(&reasons)
+            .map(|p| format!("{p}.md is for no reason of the code")),
+    );
     for (name, path) in &pages {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {name}"))?;
         let missing = SECTIONS.iter().filter(|section| !text.contains(**section));
@@ -29,7 +41,10 @@ fn pages(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut pages = Vec::new();
     for entry in std::fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
         let path = entry?.path();
-        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let name = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default();
         if name != "README" {
             pages.push((name.to_owned(), path));
         }

@@ -1,0 +1,388 @@
+//! A cluster of real processes on loopback: controller, proxies and one repository.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::lab::{Lab, scratch};
+use crate::process::Process;
+use crate::workspace;
+
+/// How long a role may take to come up or go down.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One of the roles under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `stillwater-controller`
+    Controller,
+    /// `stillwater-proxy`
+    Proxy,
+    /// `stillwater-repository`
+    Repository,
+}
+
+impl Role {
+    /// All of them, in the order in which they start.
+    pub const ALL: [Role; 3] = [Role::Controller, Role::Repository, Role::Proxy];
+
+    /// The role's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Controller => "controller",
+            Role::Proxy => "proxy",
+            Role::Repository => "repository",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Member {
+    role: Role,
+    config: PathBuf,
+    process: Option<Process>,
+}
+
+/// A running cluster with an administrator who is logged in.
+#[derive(Debug)]
+pub struct Cluster {
+    dir: TempDir,
+    members: Vec<Member>,
+    /// What `stillwater-controller init` printed.
+    pub recovery_key: String,
+}
+
+impl Cluster {
+    /// Makes a controller, lets a repository and a proxy join, and starts all three.
+    pub fn start() -> Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("stillwater-cluster-")
+            .tempdir_in(scratch()?)?;
+        let mut cluster = Self {
+            dir,
+            members: Vec::new(),
+            recovery_key: String::new(),
+        };
+        let address = cluster.configure(Role::Controller, "")?;
+        let init = cluster.run_role(
+            Role::Controller,
+            &[
+                "init",
+                "--advertise",
+                &address,
+                "--name",
+                "controller",
+                "--json",
+            ],
+        )?;
+        let init: Value = serde_json::from_slice(&init.stdout).context("read what init printed")?;
+        cluster.recovery_key = text(&init, "recovery_key")?;
+        cluster.start_role(Role::Controller)?;
+        cluster.ok(&["login", &text(&init, "admin_token")?])?;
+        for role in [Role::Repository, Role::Proxy] {
+            cluster.configure(role, "")?;
+            cluster.join(role)?;
+            cluster.start_role(role)?;
+        }
+        cluster.wait_online(2)?;
+        Ok(cluster)
+    }
+
+    /// Registers the lab's vCenter by its fingerprint.
+    pub fn add_lab(&self, lab: &Lab) -> Result<()> {
+        let password = self.dir.path().join("vcenter.password");
+        fs::write(&password, &lab.ready.password)?;
+        let args = [
+            "vcenter",
+            "add",
+            "lab",
+            lab.address(),
+            "--username",
+            &lab.ready.user,
+        ];
+        let mut command = self.command(&args)?;
+        command
+            .arg("--password-file")
+            .arg(&password)
+            .args(["--fingerprint", &lab.ready.sha256]);
+        check(&args, command.output()?).map(drop)
+    }
+
+    /// The cluster's directory: state, configuration and logs.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The state directory of a role.
+    pub fn state(&self, role: Role) -> PathBuf {
+        self.dir.path().join(role.name())
+    }
+
+    /// Writes a role's configuration and answers the address that it listens on. `more` is
+    /// appended as it is.
+    pub fn configure(&mut self, role: Role, more: &str) -> Result<String> {
+        let address = free_address()?;
+        let config = self.dir.path().join(format!("{}.toml", role.name()));
+        let state = self.state(role);
+        let name = role.name();
+        fs::write(
+            &config,
+            format!(
+                "listen = {address:?}\nadvertise = {address:?}\nname = {name:?}\nstate-dir = {state:?}\n{more}\n"
+            ),
+        )?;
+        self.members.retain(|member| member.role != role);
+        self.members.push(Member {
+            role,
+            config,
+            process: None,
+        });
+        Ok(address)
+    }
+
+    fn join(&self, role: Role) -> Result<()> {
+        let token = self.json(&["token", "create", "--role", role.name()])?;
+        self.run_role(role, &["join", &text(&token, "token")?])
+            .map(drop)
+    }
+
+    /// Starts a role; it must not be running.
+    pub fn start_role(&mut self, role: Role) -> Result<()> {
+        let mut command = self.role_command(role)?;
+        command.arg("run");
+        let process = Process::start(role.name(), &mut command, &self.log_path(role))?;
+        self.member(role)?.process = Some(process);
+        self.wait_listening(role)
+    }
+
+    /// Kills a role as a power cut would.
+    pub fn kill_role(&mut self, role: Role) -> Result<()> {
+        let process = self
+            .member(role)?
+            .process
+            .take()
+            .context("the role is not running")?;
+        let mut process = process;
+        process.kill()
+    }
+
+    /// Asks a role to end, as systemd would.
+    pub fn stop_role(&mut self, role: Role) -> Result<()> {
+        let process = self
+            .member(role)?
+            .process
+            .take()
+            .context("the role is not running")?;
+        let mut process = process;
+        let status = process.terminate(PATIENCE)?;
+        ensure!(
+            status.success(),
+            "{} ended with {status}: {}",
+            role.name(),
+            process.log()
+        );
+        Ok(())
+    }
+
+    /// What a role has logged.
+    pub fn log(&self, role: Role) -> String {
+        fs::read_to_string(self.log_path(role)).unwrap_or_default()
+    }
+
+    /// The process id of a running role.
+    pub fn process_id(&mut self, role: Role) -> Result<u32> {
+        Ok(self
+            .member(role)?
+            .process
+            .as_ref()
+            .context("the role is not running")?
+            .id())
+    }
+
+    fn log_path(&self, role: Role) -> PathBuf {
+        self.dir.path().join(format!("{}.log", role.name()))
+    }
+
+    fn member(&mut self, role: Role) -> Result<&mut Member> {
+        let found = self.members.iter_mut().find(|member| member.role == role);
+        found.with_context(|| format!("the cluster has no {}", role.name()))
+    }
+
+    fn role_command(&mut self, role: Role) -> Result<Command> {
+        let mut command = Command::new(workspace::binary(&format!("stillwater-{}", role.name()))?);
+        command.arg("--config").arg(&self.member(role)?.config);
+        Ok(command)
+    }
+
+    fn run_role(&self, role: Role, args: &[&str]) -> Result<Output> {
+        let config = self.dir.path().join(format!("{}.toml", role.name()));
+        let mut command = Command::new(workspace::binary(&format!("stillwater-{}", role.name()))?);
+        command.arg("--config").arg(config).args(args);
+        check(args, command.output()?)
+    }
+
+    fn wait_listening(&mut self, role: Role) -> Result<()> {
+        let config = fs::read_to_string(&self.member(role)?.config)?;
+        let address = config
+            .split('"')
+            .nth(1)
+            .context("no listen address")?
+            .to_owned();
+        wait("the role listens", PATIENCE, || {
+            if let Some(process) = self.member(role)?.process.as_mut() {
+                process.check_alive()?;
+            }
+            Ok(std::net::TcpStream::connect(&address).ok().map(drop))
+        })
+    }
+
+    /// Waits until this many proxies and repositories are online.
+    pub fn wait_online(&self, count: usize) -> Result<()> {
+        wait("the nodes are online", PATIENCE, || {
+            let nodes = self.json(&["node", "list"])?;
+            let online = rows(&nodes).into_iter().filter(|n| {
+                n["state"] == "online" && (n["role"] == "proxy" || n["role"] == "repository")
+            });
+            Ok((online.count() >= count).then_some(()))
+        })
+    }
+
+    /// A call of the tool as the logged-in administrator.
+    pub fn command(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(workspace::binary("stillwater")?);
+        command
+            .args(args)
+            .env("XDG_CONFIG_HOME", self.dir.path().join("xdg"))
+            .env_remove("STILLWATER_CONTEXT")
+            .stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Runs the tool and answers whatever comes.
+    pub fn run(&self, args: &[&str]) -> Result<Output> {
+        self.command(args)?
+            .output()
+            .with_context(|| format!("run stillwater {args:?}"))
+    }
+
+    /// Runs the tool and demands success.
+    pub fn ok(&self, args: &[&str]) -> Result<String> {
+        Ok(String::from_utf8(check(args, self.run(args)?)?.stdout)?)
+    }
+
+    /// Runs the tool with `-o json` and demands success.
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        let mut all = args.to_vec();
+        all.extend(["-o", "json"]);
+        let text = self.ok(&all)?;
+        serde_json::from_str(&text).with_context(|| format!("stillwater {all:?}: {text}"))
+    }
+
+    /// Runs the tool and demands that it fails with this exit code and reason.
+    pub fn fails(&self, args: &[&str], code: i32, reason: &str) -> Result<String> {
+        let output = self.run(args)?;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            output.status.code() == Some(code) && stderr.contains(reason),
+            "stillwater {args:?} should fail with {code} {reason}, but: {} {stderr}",
+            output.status
+        );
+        Ok(stderr)
+    }
+
+    /// Starts a run by a command such as `backup VM` and answers its id.
+    pub fn start_run(&self, args: &[&str]) -> Result<String> {
+        let started = self.json(args)?;
+        let first = rows(&started).first().cloned().unwrap_or(started);
+        text(&first, "run_id")
+    }
+
+    /// Waits for the end of a run and answers it.
+    pub fn wait_run(&self, run: &str, patience: Duration) -> Result<Value> {
+        wait("the run ends", patience, || {
+            let shown = self.json(&["run", "show", run])?;
+            let state = text(&shown, "state")?;
+            Ok((state != "pending" && state != "running").then_some(shown))
+        })
+    }
+
+    /// Backs a VM up and demands the state that the run ends with.
+    pub fn backup(&self, vm: &str, state: &str) -> Result<Value> {
+        let run = self.start_run(&["backup", vm])?;
+        let ended = self.wait_run(&run, Duration::from_secs(300))?;
+        ensure!(
+            ended["state"] == state,
+            "the run should be {state}: {ended:#}"
+        );
+        Ok(ended)
+    }
+}
+
+/// The rows of a list, whether it is bare or wrapped in an object with one field.
+pub fn rows(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Array(rows) => rows.clone(),
+        Value::Object(fields) => match fields.values().next() {
+            Some(Value::Array(rows)) if fields.len() == 1 => rows.clone(),
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+/// A field that must be a text.
+pub fn text(value: &Value, field: &str) -> Result<String> {
+    let found = value[field]
+        .as_str()
+        .with_context(|| format!("no {field} in {value}"))?;
+    Ok(found.to_owned())
+}
+
+/// Asks until there is an answer.
+pub fn wait<T>(
+    what: &str,
+    patience: Duration,
+    mut ask: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if Instant::now() > deadline {
+            bail!("waited {patience:?} until {what}");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// BLAKE3 of a whole file.
+pub fn hash(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let file = fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+    hasher
+        .update_reader(file)
+        .with_context(|| format!("read {}", path.display()))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+fn check(args: &[&str], output: Output) -> Result<Output> {
+    ensure!(
+        output.status.success(),
+        "{args:?} ended with {}: {}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&output.stdout)
+    );
+    Ok(output)
+}

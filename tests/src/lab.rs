@@ -1,0 +1,281 @@
+//! The lab: VMware's simulator with real disks, and what its control endpoint tells.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::{http, workspace};
+
+/// One disk of a VM that the lab is to have.
+#[derive(Debug, Clone, Serialize)]
+pub struct DiskSpec {
+    /// Raw image; it becomes the live flat file of the disk.
+    pub file: PathBuf,
+    /// vSphere's disk mode.
+    pub mode: &'static str,
+    /// `physical` or `virtual` for a raw device mapping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rdm: Option<&'static str>,
+}
+
+impl DiskSpec {
+    /// An ordinary disk with the bytes of `file`.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self {
+            file: file.into(),
+            mode: "persistent",
+            rdm: None,
+        }
+    }
+
+    /// A disk that snapshots pass over.
+    pub fn independent(file: impl Into<PathBuf>) -> Self {
+        Self {
+            mode: "independent_persistent",
+            ..Self::new(file)
+        }
+    }
+
+    /// A raw device mapping in physical mode.
+    pub fn physical_rdm(file: impl Into<PathBuf>) -> Self {
+        Self {
+            rdm: Some("physical"),
+            ..Self::new(file)
+        }
+    }
+}
+
+/// One VM that the lab is to have.
+#[derive(Debug, Clone, Serialize)]
+pub struct VmSpec {
+    /// Display name.
+    pub name: String,
+    /// Inventory folder below the datacenter's VM folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// Disks in the order of their units.
+    pub disks: Vec<DiskSpec>,
+    /// `on` or `off`.
+    pub power: &'static str,
+    /// `running` or `absent`.
+    pub tools: &'static str,
+    /// Whether change tracking is on from the start.
+    pub cbt: bool,
+}
+
+impl VmSpec {
+    /// A running VM with VMware Tools and change tracking.
+    pub fn new(name: &str, disks: Vec<DiskSpec>) -> Self {
+        let name = name.to_owned();
+        Self {
+            name,
+            folder: None,
+            disks,
+            power: "on",
+            tools: "running",
+            cbt: true,
+        }
+    }
+
+    /// The same VM in a folder.
+    pub fn in_folder(self, folder: &str) -> Self {
+        Self {
+            folder: Some(folder.to_owned()),
+            ..self
+        }
+    }
+}
+
+/// What the lab says when it is ready.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Ready {
+    /// `https://host:port` of the vCenter.
+    pub url: String,
+    /// `http://host:port` of the control endpoint.
+    pub control: String,
+    /// File with the PEM of the server's certificate.
+    pub ca_pem: PathBuf,
+    /// Fingerprint of that certificate.
+    pub sha256: String,
+    /// Account that may do everything.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// Name of the datastore.
+    pub datastore: String,
+}
+
+/// A snapshot as vCenter knows it.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Managed object reference.
+    pub moref: String,
+    /// Display name.
+    pub name: String,
+    /// Where a lease is written.
+    pub description: String,
+}
+
+/// The kept copy of a disk as it was when a snapshot was made.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+pub struct Frozen {
+    /// The snapshot that froze it.
+    pub snapshot: String,
+    /// Name of the VM.
+    pub vm: String,
+    /// Device key.
+    pub key: i32,
+    /// The copy.
+    pub file: PathBuf,
+}
+
+/// A running lab. It and its files go when this is dropped.
+#[derive(Debug)]
+pub struct Lab {
+    /// How to reach it.
+    pub ready: Ready,
+    process: Process,
+    dir: TempDir,
+}
+
+impl Lab {
+    /// Starts a lab with these VMs. Their image files are consumed: they become live disks.
+    pub fn start(vms: &[VmSpec], areas_per_page: u32) -> Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("stillwater-lab-")
+            .tempdir_in(scratch()?)?;
+        let spec = dir.path().join("spec.json");
+        serde_json::to_writer(
+            File::create(&spec)?,
+            &json!({"datastores": ["lab-ds"], "vms": vms}),
+        )?;
+        let mut child = Command::new(workspace::lab_file("lab")?)
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--control",
+                "127.0.0.1:0",
+                "--die-with-parent",
+            ])
+            .args(["--max-areas", &areas_per_page.to_string()])
+            .arg("--state")
+            .arg(dir.path().join("state"))
+            .arg("--spec")
+            .arg(&spec)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(dir.path().join("lab.log"))?)
+            .spawn()
+            .context("start the lab")?;
+        let ready = first_line(&mut child);
+        let process = Process::adopt("lab", child, &dir.path().join("lab.log"));
+        let ready = ready
+            .and_then(|line| serde_json::from_str(&line).context(line))
+            .with_context(|| format!("the lab did not start: {}", process.log()))?;
+        Ok(Self {
+            ready,
+            process,
+            dir,
+        })
+    }
+
+    /// `host:port` of the vCenter.
+    pub fn address(&self) -> &str {
+        self.ready
+            .url
+            .trim_start_matches("https://")
+            .trim_end_matches(['/'])
+    }
+
+    /// The lab's own directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Calls the control endpoint.
+    pub fn control(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        http::call(&self.ready.control, method, path, body)
+            .with_context(|| format!("the lab's log: {}", tail(&self.process.log())))
+    }
+
+    /// Every snapshot that exists now.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        Ok(serde_json::from_value(self.control(
+            "GET",
+            "/snapshots",
+            None,
+        )?)?)
+    }
+
+    /// Every freeze that was ever made.
+    pub fn frozen(&self) -> Result<Vec<Frozen>> {
+        Ok(serde_json::from_value(
+            self.control("GET", "/frozen", None)?,
+        )?)
+    }
+
+    /// The kept copies of the newest freeze of a VM, by device key.
+    pub fn last_frozen(&self, vm: &str) -> Result<Vec<Frozen>> {
+        let all: Vec<Frozen> = self.frozen()?.into_iter().filter(|f| f.vm == vm).collect();
+        let newest = all
+            .last()
+            .with_context(|| format!("{vm} was never frozen"))?
+            .snapshot
+            .clone();
+        Ok(all.into_iter().filter(|f| f.snapshot == newest).collect())
+    }
+
+    /// Injects a fault; see `tests/lab/README.md` for methods and kinds.
+    pub fn fault(&self, method: &str, kind: &str, after: u32, times: u32) -> Result<()> {
+        let fault = json!({"method": method, "kind": kind, "after": after, "times": times});
+        self.control("POST", "/faults", Some(&fault)).map(drop)
+    }
+
+    /// The live flat file of a VM's disk, counted from zero.
+    pub fn live_disk(&self, vm: &str, index: usize) -> Result<PathBuf> {
+        let vms = self.control("GET", "/vms", None)?;
+        let found = vms
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|v| v["name"] == vm);
+        let file = found.and_then(|v| v["disks"][index]["file"].as_str());
+        let file = file.with_context(|| format!("no disk {index} of {vm} in {vms}"))?;
+        ensure!(Path::new(file).is_file(), "{file} is not there");
+        Ok(file.into())
+    }
+
+    /// How often a SOAP method was called.
+    pub fn calls(&self, method: &str) -> Result<u64> {
+        Ok(self.control("GET", "/calls", None)?["count"][method]
+            .as_u64()
+            .unwrap_or(0))
+    }
+}
+
+/// A directory on a real file system: `/tmp` may be one that forgets.
+pub fn scratch() -> Result<PathBuf> {
+    let dir = workspace::root().join("target/scratch");
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+fn first_line(child: &mut Child) -> Result<String> {
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().context("the lab has no stdout")?;
+    BufReader::new(stdout).read_line(&mut line)?;
+    ensure!(!line.is_empty(), "it ended without a word");
+    Ok(line)
+}
+
+fn tail(text: &str) -> &str {
+    let start = text.len().saturating_sub(2000);
+    text.get(start..).unwrap_or(text)
+}
