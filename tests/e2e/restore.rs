@@ -133,9 +133,9 @@ fn a_disk_becomes_a_raw_file_and_a_vmdk_that_qemu_reads() -> Result<()> {
         "vmdk",
     ];
     site.cluster.ok(&to_vmdk)?;
-    let compare =
-        Command::new("qemu-img").args(["compare", "-f", "raw", "-F", "vmdk", &raw, &vmdk]);
-    let compared = { compare }.output()?;
+    let compared = Command::new("qemu-img")
+        .args(["compare", "-f", "raw", "-F", "vmdk", &raw, &vmdk])
+        .output()?;
     ensure!(
         compared.status.success(),
         "{}",
