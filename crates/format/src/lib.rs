@@ -1,1 +1,15 @@
-//! Bytes at rest: packs, nodes, manifests, commit log, journal; pure encode and decode
+//! Bytes at rest: records and packs, tree nodes, manifests, the commit log, the journal and the
+//! superblock, exactly as `docs/format.md` describes them.
+//!
+//! Pure encoding and decoding: no I/O, no clock, no randomness. It neither compresses nor seals; what
+//! is sealed is opaque here. Decoders take any bytes, never panic, and never allocate more than a
+//! bound that is stated beside them.
+//!
+//! All integers are little-endian.
+
+mod bytes;
+mod error;
+pub mod log;
+pub mod node;
+
+pub use error::Error;
