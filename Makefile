@@ -32,6 +32,7 @@ lab: setup
 
 demo: lab binaries
 	tests/lab/images.sh debian tests/lab/build/images/debian
+	tests/lab/images.sh sibling tests/lab/build/images/sibling
 	cargo run --locked --quiet -p stillwater-tests --bin demo
 
 test: lab binaries
