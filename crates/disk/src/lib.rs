@@ -1,1 +1,15 @@
-//! The data plane of vSphere: reading and writing virtual disks over open transports
+//! The data plane of vSphere: reading and writing virtual disks over open transports.
+//!
+//! A transport answers a range completely and exactly, or with an error; it never guesses, pads or
+//! shortens. What a disk means, how it is cut and where it is kept is not known here.
+
+mod error;
+pub mod folder;
+mod read_ahead;
+mod reader;
+mod writer;
+
+pub use error::{Error, Result};
+pub use read_ahead::read_ahead;
+pub use reader::DiskReader;
+pub use writer::DiskWriter;

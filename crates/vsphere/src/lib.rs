@@ -1,1 +1,39 @@
-//! The control plane of vCenter and ESXi: sessions, inventory, snapshots, changed areas
+//! The control plane of vCenter and ESXi: sessions, inventory, snapshots, changed areas.
+//!
+//! A thin SOAP layer of our own: requests are built in schema order, answers are read into a small
+//! DOM by local names, and every fault is typed. It moves no disk bytes (that is the `disk` crate),
+//! keeps nothing, and decides no policy.
+//!
+//! Invariants:
+//! - A certificate is trusted by a CA or by its fingerprint; there is no insecure mode.
+//! - A call that changes something is never sent twice unless the server said that it did not
+//!   run; when its answer was lost the error says so ([`Error::OutcomeUnknown`]).
+//! - A missing value is an error, never an empty one.
+
+mod area;
+mod client;
+mod create;
+mod data;
+mod endpoint;
+mod error;
+mod fingerprint;
+mod placement;
+mod reference;
+mod snapshot;
+mod task;
+mod trust;
+mod vm;
+
+pub use area::{ChangeId, Since};
+pub use client::{About, Client};
+pub use create::{CreatedDisk, CreatedVm, NewDisk, NewVm};
+pub use data::DataAccess;
+pub use endpoint::{Endpoint, PresentedCertificate, probe_certificate};
+pub use error::{Error, FaultKind, Result, VimFault};
+pub use fingerprint::{Fingerprint, InvalidFingerprint};
+pub use placement::{Placement, PlacementSpec};
+pub use reference::{DatastoreRef, FolderRef, HostRef, PoolRef, SnapshotRef, TaskRef, VmRef};
+pub use snapshot::{FrozenDisk, Quiesce, SnapshotConfig, SnapshotInfo, SnapshotSpec, VssContext};
+pub use task::TaskOutcome;
+pub use trust::Trust;
+pub use vm::{Power, Protectability, Tools, Vm, VmDisk, VmSummary};

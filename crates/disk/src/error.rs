@@ -1,0 +1,123 @@
+//! What can go wrong with a disk, as decisions a caller can make.
+
+use stillwater_types::{Extent, Fault};
+
+/// The outcome of an operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong with a disk.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The range is not within the disk.
+    #[error("range {}+{} lies beyond the disk of {length} bytes", extent.start, extent.length)]
+    BeyondDisk {
+        /// The range.
+        extent: Extent,
+        /// Size of the disk.
+        length: u64,
+    },
+    /// The writes are not in ascending order.
+    #[error("write at {offset} after {position} was reached")]
+    NotAscending {
+        /// Where it was to be written.
+        offset: u64,
+        /// What was reached.
+        position: u64,
+    },
+    /// The datastore path is not `[datastore] directory/file.vmdk`.
+    #[error("{path:?} is not the path of a disk on a datastore")]
+    BadPath {
+        /// The path.
+        path: String,
+    },
+    /// The disk is not one flat extent: it has a parent, is sparse, or raw.
+    #[error("{path} cannot be read as one flat file: {problem}")]
+    NotFlat {
+        /// Its descriptor.
+        path: String,
+        /// What it is instead.
+        problem: String,
+    },
+    /// The disk's size is not what vSphere says.
+    #[error("{path} has {found} bytes instead of {expected}")]
+    WrongLength {
+        /// The file.
+        path: String,
+        /// What vSphere says.
+        expected: u64,
+        /// What the server says.
+        found: u64,
+    },
+    /// The server has no such file.
+    #[error("{path} is not on the datastore")]
+    NotFound {
+        /// The file.
+        path: String,
+    },
+    /// The session ended or may not use files.
+    #[error("the session may not use {path}")]
+    Refused {
+        /// The file.
+        path: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The server's certificate is not trusted.
+    #[error("the server's certificate is not trusted")]
+    Untrusted(#[source] stillwater_vsphere::Error),
+    /// The server did not answer a range as asked: no 206, another range, too few bytes.
+    #[error("the range {}+{} of {path} was answered wrongly: {problem}", extent.start, extent.length)]
+    BadRange {
+        /// The file.
+        path: String,
+        /// What was asked for.
+        extent: Extent,
+        /// What came instead.
+        problem: String,
+    },
+    /// The server answered with another status.
+    #[error("{path} was answered with status {status}")]
+    Status {
+        /// The file.
+        path: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The connection failed, more often than it is tried.
+    #[error("transfer {path}")]
+    Transport {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The datastore is full.
+    #[error("the datastore has no room for {path}")]
+    DatastoreFull {
+        /// The file.
+        path: String,
+    },
+    /// The upload ended before it was whole.
+    #[error("write {path}: {problem}")]
+    WriteFailed {
+        /// The file.
+        path: String,
+        /// What happened.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// The same in words that cross roles.
+    pub fn fault(&self) -> Fault {
+        todo!()
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        error.fault()
+    }
+}
