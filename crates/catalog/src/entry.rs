@@ -51,31 +51,22 @@ struct Read {
     event: serde_json::Value,
 }
 
-pub(crate) fn encode<E: Serialize>(drafts: &[Draft<E>]) -> Result<Vec<u8>, Error> {
-    let written: Vec<_> = drafts
-        .iter()
-        .map(|Draft { at, by, event }| Written { version: VERSION, at: *at, by, event })
-        .collect();
+pub(crate) fn encode<E: Serialize>(draft: &Draft<E>) -> Result<Vec<u8>, Error> {
+    let Draft { at, by, event } = draft;
+    let written = Written { version: VERSION, at: *at, by, event };
     serde_json::to_vec(&written).map_err(Error::Encode)
 }
 
-/// Reads the entries of one frame. Its hash fits, so whatever is not understood was written so.
+/// Reads an entry. Its checksums fit, so whatever is not understood was written so.
 pub(crate) fn decode<E: DeserializeOwned>(
     payload: &[u8],
-    first: u64,
-) -> Result<Vec<Entry<E>>, Error> {
-    let too_new = |sequence: u64, what: String| Error::TooNew { sequence, what };
-    let read: Vec<Read> =
-        serde_json::from_slice(payload).map_err(|error| too_new(first, error.to_string()))?;
-    (first..)
-        .zip(read)
-        .map(|(sequence, Read { version, at, by, event })| {
-            if version > VERSION {
-                return Err(too_new(sequence, format!("version {version}")));
-            }
-            let event = serde_json::from_value(event)
-                .map_err(|error| too_new(sequence, error.to_string()))?;
-            Ok(Entry { sequence, at, by, event })
-        })
-        .collect()
+    sequence: u64,
+) -> Result<Entry<E>, Error> {
+    let too_new = |error: serde_json::Error| Error::TooNew { sequence, what: error.to_string() };
+    let Read { version, at, by, event } = serde_json::from_slice(payload).map_err(too_new)?;
+    if version > VERSION {
+        return Err(Error::TooNew { sequence, what: format!("version {version}") });
+    }
+    let event = serde_json::from_value(event).map_err(too_new)?;
+    Ok(Entry { sequence, at, by, event })
 }

@@ -30,7 +30,7 @@ pub enum Error {
         /// Where the damage begins.
         offset: u64,
         /// What is wrong.
-        what: &'static str,
+        what: String,
     },
     /// An entry was written by a newer release.
     #[error("entry {sequence} was written by a newer release ({what}); upgrade the controller")]
@@ -40,9 +40,9 @@ pub enum Error {
         /// What is not known.
         what: String,
     },
-    /// An entry is larger than a frame may be.
-    #[error("the entry has {0} bytes, which is more than a frame may hold")]
-    TooLarge(usize),
+    /// An entry does not fit a frame; a bug.
+    #[error("frame an entry")]
+    Frame(#[source] stillwater_format::Error),
     /// A write failed before, so that the end of the file is not known.
     #[error("the journal failed before and takes nothing more; restart the controller")]
     Poisoned,
@@ -61,7 +61,7 @@ impl Error {
             Error::Corrupt { .. } => Reason::JournalCorrupt,
             Error::TooNew { .. } => Reason::FormatTooNew,
             Error::Locked(_) | Error::Io { .. } | Error::Poisoned => Reason::StorageFailed,
-            Error::TooLarge(_) | Error::Encode(_) => Reason::Bug,
+            Error::Frame(_) | Error::Encode(_) => Reason::Bug,
         }
     }
 }

@@ -1,49 +1,66 @@
 //! The journal: one file, appended to and never changed.
 //!
-//! One process writes, held by a lock on the file. Each batch is one frame, written and synced
-//! before anything is done about its entries. What a crash tore off at the end was never answered
-//! and is cut away; damage before the end is refused, because an entry that was acted on is gone.
+//! One process writes, held by a lock on the file. A batch is written and synced before anything is
+//! done about its entries. What a crash tore off at the end was never answered and is cut away;
+//! damage before the end is refused, because an entry that was acted on is gone.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stillwater_format::log::{Chain, Corrupt, Frame, Scanner};
 
-use crate::entry::{self, Draft, Entry};
-use crate::frame::{self, FRAME_BYTES_MAX, HASH_BYTES, HEADER_BYTES, PAYLOAD_BYTES_MAX, Position};
 use crate::Error;
+use crate::entry::{self, Draft, Entry};
+
+/// The kind of frames that hold an entry in JSON; there is no other yet.
+const KIND_ENTRY: u16 = 1;
+/// How much is read at first; more only when a frame or damage is larger.
+const WINDOW_BYTES: u64 = 4 << 20;
+
+/// A place in the journal: after which entry, and the hash of everything up to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Position {
+    /// How many entries lie before.
+    pub sequence: u64,
+    /// The hash of the last frame; zeros at the beginning.
+    pub hash: [u8; 32],
+}
+
+impl From<Chain> for Position {
+    fn from(chain: Chain) -> Self {
+        Self { sequence: chain.sequence(), hash: *chain.head().as_bytes() }
+    }
+}
 
 /// The writer's end.
 #[derive(Debug)]
 pub struct Journal<E> {
     file: File,
     path: PathBuf,
-    position: Position,
+    chain: Chain,
     poisoned: bool,
     events: PhantomData<fn(E)>,
 }
 
 impl<E: Serialize + DeserializeOwned> Journal<E> {
     /// Opens the journal at `path`, or begins one, and gives every entry to `each` in order, with
-    /// the position after its frame.
+    /// the position after it.
     ///
     /// # Errors
     /// [`Error::Locked`] when another process has it, [`Error::Corrupt`] and [`Error::TooNew`] when
     /// it cannot be read to its end, [`Error::Io`] otherwise.
-    pub fn open(
-        path: &Path,
-        each: impl FnMut(Entry<E>, &Position),
-    ) -> Result<Self, Error> {
+    pub fn open(path: &Path, each: impl FnMut(Entry<E>, Position)) -> Result<Self, Error> {
         let file = open_locked(path)?;
         let found = scan(&file, path, each)?;
         let mut journal = Self {
             file,
             path: path.to_owned(),
-            position: found.position,
+            chain: found.chain,
             poisoned: false,
             events: PhantomData,
         };
@@ -53,7 +70,7 @@ impl<E: Serialize + DeserializeOwned> Journal<E> {
 
     /// After which entry the next one comes.
     pub fn position(&self) -> Position {
-        self.position
+        self.chain.into()
     }
 
     /// Appends a batch and syncs it: when this returns `Ok`, all of it is durable.
@@ -65,33 +82,38 @@ impl<E: Serialize + DeserializeOwned> Journal<E> {
         if self.poisoned {
             return Err(Error::Poisoned);
         }
-        let payload = entry::encode(drafts)?;
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            return Err(Error::TooLarge(payload.len()));
+        let mut chain = self.chain;
+        let mut bytes = Vec::new();
+        for draft in drafts {
+            let payload = entry::encode(draft)?;
+            bytes.extend(chain.append(KIND_ENTRY, &payload).map_err(Error::Frame)?);
         }
-        let (bytes, hash) = frame::encode(&self.position, &payload);
         self.poisoned = true;
         self.file
             .write_all(&bytes)
             .and_then(|()| self.file.sync_data())
             .map_err(|source| Error::io("append to", &self.path, source))?;
         self.poisoned = false;
-        self.position = Position { sequence: self.position.sequence + drafts.len() as u64, hash };
-        Ok(self.position)
+        chain.synced();
+        self.chain = chain;
+        Ok(self.position())
     }
 
+    /// Cuts a torn end off and syncs: whatever is there now counts as synced from here on, so it
+    /// must be, even if it was whole by luck.
     fn cut_tail(&mut self, found: &Found) -> Result<(), Error> {
-        let fail = |act, source| Error::io(act, &self.path, source);
         if found.torn_bytes > 0 {
             tracing::warn!(
                 path = %self.path.display(),
                 bytes = found.torn_bytes,
                 "cut a torn entry off the journal; nothing was done about it"
             );
-            self.file.set_len(found.end).map_err(|source| fail("truncate", source))?;
-            self.file.sync_all().map_err(|source| fail("sync", source))?;
         }
-        self.file.seek(SeekFrom::Start(found.end)).map_err(|source| fail("seek in", source))?;
+        self.file
+            .set_len(found.end)
+            .and_then(|()| self.file.sync_all())
+            .and_then(|()| self.file.seek(SeekFrom::Start(found.end)))
+            .map_err(|source| Error::io("cut the end of", &self.path, source))?;
         Ok(())
     }
 }
@@ -103,10 +125,10 @@ impl<E: Serialize + DeserializeOwned> Journal<E> {
 /// As [`Journal::open`], never [`Error::Locked`].
 pub fn replay<E: DeserializeOwned>(
     path: &Path,
-    each: impl FnMut(Entry<E>, &Position),
+    each: impl FnMut(Entry<E>, Position),
 ) -> Result<Position, Error> {
     let file = File::open(path).map_err(|source| Error::io("open", path, source))?;
-    scan(&file, path, each).map(|found| found.position)
+    scan(&file, path, each).map(|found| found.chain.into())
 }
 
 fn open_locked(path: &Path) -> Result<File, Error> {
@@ -135,80 +157,72 @@ fn open_locked(path: &Path) -> Result<File, Error> {
 
 /// Where a scan came to.
 struct Found {
-    position: Position,
+    chain: Chain,
     end: u64,
     torn_bytes: u64,
 }
 
+/// Reads window by window. A window that brings nothing begins with a frame that is cut by the
+/// window, torn or damaged; which of these is told by looking further, up to the end if need be.
 fn scan<E: DeserializeOwned>(
-    mut file: &File,
+    file: &File,
     path: &Path,
-    mut each: impl FnMut(Entry<E>, &Position),
+    mut each: impl FnMut(Entry<E>, Position),
 ) -> Result<Found, Error> {
-    let fail = |source| Error::io("read", path, source);
-    let length = file.metadata().map_err(fail)?.len();
-    file.seek(SeekFrom::Start(0)).map_err(fail)?;
-    let mut reader = BufReader::with_capacity(1 << 20, file);
-    let mut found = Found { position: Position::default(), end: 0, torn_bytes: 0 };
+    let length = file.metadata().map_err(|source| Error::io("read", path, source))?.len();
+    let mut found = Found { chain: Chain::empty(), end: 0, torn_bytes: 0 };
+    let mut window_bytes = WINDOW_BYTES;
     while found.end < length {
-        let Some(read) = read_frame(&mut reader, length - found.end).map_err(fail)? else {
-            ensure_torn(file, path, &found, length)?;
-            found.torn_bytes = length - found.end;
-            break;
-        };
-        if read.header.previous != found.position.hash
-            || read.header.sequence != found.position.sequence
-        {
-            let what = "an entry does not continue the one before";
-            return Err(Error::Corrupt { path: path.to_owned(), offset: found.end, what });
+        let left = length - found.end;
+        let window = read_window(file, path, found.end, window_bytes.min(left))?;
+        let mut scanner = Scanner::resume(&window, found.chain);
+        while let Some(frame) = scanner.read().map_err(|bad| damage(path, found.end, &bad))? {
+            let entry = read_entry(&frame)?;
+            each(entry, Position { sequence: frame.sequence, hash: *frame.hash.as_bytes() });
         }
-        let entries = entry::decode(&read.payload, found.position.sequence + 1)?;
-        let sequence = found.position.sequence + entries.len() as u64;
-        found.position = Position { sequence, hash: read.hash };
-        found.end += (HEADER_BYTES + read.payload.len() + HASH_BYTES) as u64;
-        entries.into_iter().for_each(|entry| each(entry, &found.position));
+        match scanner.offset() {
+            0 if window_bytes >= left => {
+                found.torn_bytes = left;
+                break;
+            }
+            0 => window_bytes *= 2,
+            read => {
+                found.end += read as u64;
+                found.chain = scanner.chain();
+                window_bytes = WINDOW_BYTES;
+            }
+        }
     }
     Ok(found)
 }
 
-struct ReadFrame {
-    header: frame::Header,
-    payload: Vec<u8>,
-    hash: [u8; 32],
-}
-
-/// The next frame; none when what comes is not whole.
-fn read_frame(reader: &mut impl Read, left: u64) -> io::Result<Option<ReadFrame>> {
-    if left < (HEADER_BYTES + HASH_BYTES) as u64 {
-        return Ok(None);
-    }
-    let mut head = [0; HEADER_BYTES];
-    reader.read_exact(&mut head)?;
-    let Some(header) = frame::header(&head) else { return Ok(None) };
-    let rest = header.payload_bytes + HASH_BYTES;
-    if (HEADER_BYTES + rest) as u64 > left {
-        return Ok(None);
-    }
-    let mut tail = vec![0; rest];
-    reader.read_exact(&mut tail)?;
-    let Some(hash) = frame::verify(&head, &tail) else { return Ok(None) };
-    tail.truncate(header.payload_bytes);
-    Ok(Some(ReadFrame { header, payload: tail, hash }))
-}
-
-/// Tells a torn end from damage: at the end there is room for one frame at most, and no whole one.
-fn ensure_torn(mut file: &File, path: &Path, found: &Found, length: u64) -> Result<(), Error> {
-    let corrupt = |what| Error::Corrupt { path: path.to_owned(), offset: found.end, what };
-    if length - found.end > FRAME_BYTES_MAX {
-        return Err(corrupt("more follows than one entry could leave"));
-    }
-    let mut rest = Vec::new();
-    file.seek(SeekFrom::Start(found.end))
-        .and_then(|_| file.take(FRAME_BYTES_MAX).read_to_end(&mut rest))
+fn read_window(mut file: &File, path: &Path, start: u64, length: u64) -> Result<Vec<u8>, Error> {
+    let mut window = Vec::new();
+    file.seek(SeekFrom::Start(start))
+        .and_then(|_| file.take(length).read_to_end(&mut window))
         .map_err(|source| Error::io("read", path, source))?;
-    match frame::any_whole(&rest) {
-        true => Err(corrupt("whole entries follow it")),
-        false => Ok(()),
+    Ok(window)
+}
+
+fn read_entry<E: DeserializeOwned>(frame: &Frame<'_>) -> Result<Entry<E>, Error> {
+    match frame.kind {
+        KIND_ENTRY => entry::decode(frame.payload, frame.sequence),
+        kind => Err(Error::TooNew { sequence: frame.sequence, what: format!("frame kind {kind}") }),
+    }
+}
+
+fn damage(path: &Path, start: u64, Corrupt { offset, cause }: &Corrupt) -> Error {
+    let offset = start + *offset as u64;
+    match cause {
+        Some(newer @ stillwater_format::Error::TooNew { .. }) => {
+            Error::TooNew { sequence: 0, what: format!("at byte {offset}: {newer}") }
+        }
+        Some(cause) => Error::Corrupt { path: path.to_owned(), offset, what: cause.to_string() },
+        None => Error::Corrupt {
+            path: path.to_owned(),
+            offset,
+            what: "an entry does not continue the one before".to_owned(),
+        },
     }
 }
 

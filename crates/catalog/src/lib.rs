@@ -6,7 +6,6 @@
 mod clock;
 mod entry;
 mod error;
-mod frame;
 mod journal;
 mod projection;
 mod sled_store;
@@ -14,6 +13,5 @@ mod sled_store;
 pub use clock::{Clock, SystemClock};
 pub use entry::{Draft, Entry, VERSION};
 pub use error::Error;
-pub use frame::Position;
-pub use journal::{Journal, replay};
+pub use journal::{Journal, Position, replay};
 pub use projection::{KeyValue, Projection, Row, Write};
