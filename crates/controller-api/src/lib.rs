@@ -5,6 +5,7 @@
 
 mod access;
 pub mod model;
+mod pb;
 pub mod server;
 mod ticket;
 
@@ -12,3 +13,7 @@ pub use access::ACCESS;
 pub use model::*;
 pub use server::{NodeService, PointService, RunService, TokenService, VcenterService, VmService};
 pub use ticket::Ticket;
+
+/// The protocol's `google.protobuf.FileDescriptorSet`, for reflection and for tests.
+pub const FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -5,6 +5,7 @@
 
 mod access;
 pub mod model;
+mod pb;
 mod secret;
 pub mod server;
 
@@ -12,3 +13,7 @@ pub use access::ACCESS;
 pub use model::*;
 pub use secret::{DatasetKey, Ticket};
 pub use server::{ExportService, TransferService};
+
+/// The protocol's `google.protobuf.FileDescriptorSet`, for reflection and for tests.
+pub const FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

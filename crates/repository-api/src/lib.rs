@@ -4,9 +4,22 @@
 //! [`model`]; what is sent is made from one.
 
 mod access;
+mod adaptor;
+mod client;
+mod convert;
 pub mod model;
+mod pack;
+mod pb;
 pub mod server;
 
 pub use access::ACCESS;
+pub use adaptor::{
+    dataset_service, point_service, record_service, repository_service, session_service,
+};
+pub use client::Client;
 pub use model::*;
+pub use pack::PackSender;
 pub use server::{DatasetService, PointService, RecordService, RepositoryService, SessionService};
+
+/// The protocol's `google.protobuf.FileDescriptorSet`, for reflection and for tests.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

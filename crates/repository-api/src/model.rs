@@ -19,8 +19,11 @@ pub const MANIFEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Most bytes of a wrapped dataset key.
 pub const WRAPPED_KEY_BYTES_MAX: usize = 1024;
 
-/// Most bytes of one message of a pack.
-pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of a grant; one has a few hundred.
+pub const GRANT_BYTES_MAX: usize = 4096;
+
+/// Most bytes of one message, a pack's batches included.
+pub const MESSAGE_BYTES_MAX: usize = stillwater_rpc::MESSAGE_BYTES_MAX;
 
 /// Most entries that one page of a list can have, and how many it has when the caller does not say.
 pub const PAGE_SIZE_MAX: u32 = 1000;

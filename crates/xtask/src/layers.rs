@@ -20,9 +20,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("disk", &["types", "vsphere"]),
     ("rpc", &["types"]),
     ("service", &["types", "rpc"]),
-    ("controller-api", &["types", "rpc"]),
-    ("proxy-api", &["types", "rpc"]),
-    ("repository-api", &["types", "rpc"]),
+    ("wire", &["types", "rpc"]),
+    ("controller-api", &["types", "rpc", "wire"]),
+    ("proxy-api", &["types", "rpc", "wire"]),
+    ("repository-api", &["types", "rpc", "wire"]),
     (
         "controller",
         &[
