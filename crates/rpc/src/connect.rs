@@ -1,14 +1,29 @@
 //! How a role reaches another.
 
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Authority;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use stillwater_types::{Fault, NodeId, Reason, Role};
-use tonic::transport::Channel;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
 
-use crate::{Identity, Pin};
+use crate::{Identity, Pin, WINDOW_BYTES, name, tls};
 
 /// How long reaching a server may take, TCP and TLS together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often an idle connection is asked whether it lives, and how long the answer may take.
+/// Firewalls forget connections after minutes; a peer without power is noticed in half a minute.
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(20);
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whom to call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +53,8 @@ pub const fn unreachable(role: Role) -> Reason {
 /// # Errors
 /// `BAD_FIELD` when the address is not `host:port`.
 pub fn connect(identity: &Identity, target: Target) -> Result<Channel, Fault> {
-    let _ = identity;
-    unimplemented!("{target:?}")
+    let config = tls::client(identity, target.role, target.node)?;
+    channel(&target.address, target.role, config)
 }
 
 /// A channel to the controller for a caller that has only a join token: the server's chain must
@@ -48,5 +63,90 @@ pub fn connect(identity: &Identity, target: Target) -> Result<Channel, Fault> {
 /// # Errors
 /// `BAD_FIELD` when the address is not `host:port`.
 pub fn connect_pinned(address: &str, pin: Pin) -> Result<Channel, Fault> {
-    unimplemented!("{address} {pin:?}")
+    channel(address, Role::Controller, tls::pinned(pin)?)
+}
+
+fn channel(address: &str, role: Role, config: ClientConfig) -> Result<Channel, Fault> {
+    let authority = authority(address)?;
+    let bug =
+        |err: &dyn std::fmt::Display| Fault::new(Reason::Bug, format!("set up a channel: {err}"));
+    let server = ServerName::try_from(name::dns(role)).map_err(|err| bug(&err))?;
+    // The scheme says how tonic frames requests; TLS is the connector's.
+    let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+        .map_err(|err| bug(&err))?
+        .user_agent(concat!("stillwater/", env!("CARGO_PKG_VERSION")))
+        .map_err(|err| bug(&err))?
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true);
+    let connector = TlsConnector::from(Arc::new(config));
+    let address: Arc<str> = authority.as_str().into();
+    let dial = move |_| dial(address.clone(), connector.clone(), server.clone());
+    Ok(endpoint.connect_with_connector_lazy(tower::service_fn(dial)))
+}
+
+fn authority(address: &str) -> Result<Authority, Fault> {
+    let bad = || {
+        Fault::new(
+            Reason::BadField,
+            format!("{address:?} is not an address: write host:port"),
+        )
+    };
+    let authority: Authority = address.parse().map_err(|_| bad())?;
+    let named = !authority.host().is_empty() && !address.contains('@');
+    if named && authority.port_u16().is_some_and(|port| port > 0) {
+        Ok(authority)
+    } else {
+        Err(bad())
+    }
+}
+
+fn dial(
+    address: Arc<str>,
+    connector: TlsConnector,
+    server: ServerName<'static>,
+) -> impl Future<Output = io::Result<TokioIo<TlsStream<TcpStream>>>> + Send {
+    let connecting = async move {
+        let tcp = TcpStream::connect(&*address).await?;
+        tcp.set_nodelay(true)?;
+        connector.connect(server, tcp).await.map(TokioIo::new)
+    };
+    async move {
+        tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .unwrap_or_else(|_| {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the server took too long to answer",
+                ))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for good in ["127.0.0.1:7443", "[::1]:7443", "controller.example:7443"] {
+            assert!(authority(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "host",
+            ":7443",
+            "host:",
+            "host:0",
+            "a@host:1",
+            "http://host:1",
+            "host:1/x",
+            "host:99999",
+        ] {
+            let reason = authority(bad).map_err(|fault| fault.reason);
+            assert_eq!(reason, Err(Reason::BadField), "{bad}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Who called: taken from the certificate when the connection was accepted, never from a message.
 
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use stillwater_types::{ClusterId, Fault, NodeId, Reason, Role};
 use tonic::Request;
@@ -14,6 +15,8 @@ pub struct Peer {
     pub role: Role,
     /// Which caller.
     pub node: NodeId,
+    /// When the certificate that opened the connection ends.
+    pub expires_at: SystemTime,
 }
 
 /// Everything a connection says about its other end; an extension of every request.

@@ -9,9 +9,14 @@ use tonic::{Code, Status};
 const DOMAIN: &str = "stillwater";
 const TYPE_URL: &str = "type.googleapis.com/google.rpc.ErrorInfo";
 
-/// What a person can read at one glance; more than that is somebody filling our memory or log.
-const TEXT_CHARS_MAX: usize = 1024;
-const DETAILS_MAX: usize = 32;
+/// Bounds of what crosses the wire, in bytes: all of it together, with percent and base64 encoding,
+/// must fit the 16 KiB that HTTP/2 peers take as headers.
+const MESSAGE_BYTES_MAX: usize = 1024;
+const KEY_BYTES_MAX: usize = 64;
+const VALUE_BYTES_MAX: usize = 256;
+const DETAILS_MAX: usize = 16;
+
+const TIMEOUT_MESSAGE: &str = "Timeout expired";
 
 /// `google.rpc.Status`, written down here because it is all we need of googleapis.
 #[derive(Clone, PartialEq, Message)]
@@ -58,14 +63,11 @@ pub const fn code(kind: Kind) -> Code {
 /// What a server answers for a fault.
 pub fn status(fault: &Fault) -> Status {
     let code = code(fault.kind());
-    let message = bounded(&fault.message);
-    let details = fault.details.iter().take(DETAILS_MAX);
+    let message = bounded(&fault.message, MESSAGE_BYTES_MAX);
     let info = ErrorInfo {
         reason: fault.reason.as_str().to_owned(),
         domain: DOMAIN.to_owned(),
-        metadata: details
-            .map(|(key, value)| (bounded(key), bounded(value)))
-            .collect(),
+        metadata: bounded_details(fault.details.iter()),
     };
     let detail = prost_types::Any {
         type_url: TYPE_URL.to_owned(),
@@ -86,22 +88,61 @@ pub fn status(fault: &Fault) -> Status {
 /// its name; the name stays in the details as `reason`.
 pub fn fault(status: &Status, fallback: Reason) -> Fault {
     let Some(info) = error_info(status) else {
-        return Fault::new(by_code(status.code(), fallback), bounded(&told(status)));
+        return Fault::new(
+            plain_reason(status, fallback),
+            bounded(&told(status), MESSAGE_BYTES_MAX),
+        );
     };
-    let details: BTreeMap<String, String> = info
-        .metadata
-        .iter()
-        .take(DETAILS_MAX)
-        .map(|(key, value)| (bounded(key), bounded(value)))
-        .collect();
+    let details: BTreeMap<_, _> = bounded_details(info.metadata.iter());
     let fault = |reason| Fault {
         reason,
-        message: bounded(status.message()),
+        message: bounded(status.message(), MESSAGE_BYTES_MAX),
         details,
     };
     match Reason::parse(&info.reason) {
         Some(reason) => fault(reason),
-        None => fault(by_code(status.code(), fallback)).with("reason", bounded(&info.reason)),
+        None => fault(by_code(status.code(), fallback))
+            .with("reason", bounded(&info.reason, VALUE_BYTES_MAX)),
+    }
+}
+
+/// The reason of an answer without our details: a peer that is no role of ours, or no answer at
+/// all but an error of this side's transport, which alone has a source.
+fn plain_reason(status: &Status, fallback: Reason) -> Reason {
+    let Some(source) = std::error::Error::source(status) else {
+        // tonic answers so when the call's own deadline passed.
+        let timed_out = status.code() == Code::Cancelled && status.message() == TIMEOUT_MESSAGE;
+        return if timed_out {
+            Reason::Deadline
+        } else {
+            by_code(status.code(), fallback)
+        };
+    };
+    let mut causes = std::iter::successors(Some(source), |cause| cause.source());
+    let found = causes.find_map(|cause| {
+        if cause.is::<tonic::TimeoutExpired>() {
+            return Some(Reason::Deadline);
+        }
+        let tls = cause
+            .downcast_ref::<std::io::Error>()?
+            .get_ref()?
+            .downcast_ref::<rustls::Error>();
+        by_tls(tls?)
+    });
+    found.unwrap_or(match status.code() {
+        Code::ResourceExhausted | Code::DeadlineExceeded | Code::OutOfRange => {
+            by_code(status.code(), fallback)
+        }
+        _ => fallback,
+    })
+}
+
+/// What TLS says about trust; `None` when it says nothing.
+fn by_tls(err: &rustls::Error) -> Option<Reason> {
+    match err {
+        rustls::Error::InvalidCertificate(_) => Some(Reason::CertificateUntrusted),
+        rustls::Error::AlertReceived(_) => Some(Reason::NoCertificate),
+        _ => None,
     }
 }
 
@@ -148,6 +189,99 @@ fn by_code(code: Code, fallback: Reason) -> Reason {
     }
 }
 
-fn bounded(text: &str) -> String {
-    text.chars().take(TEXT_CHARS_MAX).collect()
+fn bounded_details<'a, M: FromIterator<(String, String)>>(
+    details: impl Iterator<Item = (&'a String, &'a String)>,
+) -> M {
+    details
+        .take(DETAILS_MAX)
+        .map(|(key, value)| (bounded(key, KEY_BYTES_MAX), bounded(value, VALUE_BYTES_MAX)))
+        .collect()
+}
+
+fn bounded(text: &str, bytes_max: usize) -> String {
+    let end = text.floor_char_boundary(bytes_max.min(text.len()));
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FALLBACK: Reason = Reason::RepositoryUnreachable;
+
+    #[test]
+    fn every_reason_crosses_the_wire_with_its_details() {
+        for reason in Reason::ALL {
+            let sent = Fault::new(*reason, "open the disk")
+                .with("disk", 2000)
+                .with("vm", "vm-16");
+            let status = status(&sent);
+            assert_eq!(status.code(), code(reason.kind()));
+            assert_eq!(fault(&status, FALLBACK), sent, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_reason_from_a_newer_release_degrades_to_its_codes_plainest() {
+        for reason in Reason::ALL {
+            let code = code(reason.kind());
+            let info = ErrorInfo {
+                reason: "NEWER_THAN_US".into(),
+                domain: DOMAIN.into(),
+                metadata: HashMap::new(),
+            };
+            let detail = prost_types::Any {
+                type_url: TYPE_URL.into(),
+                value: info.encode_to_vec(),
+            };
+            let rpc = RpcStatus {
+                code: code as i32,
+                message: String::new(),
+                details: vec![detail],
+            };
+            let status = Status::with_details(code, "no", rpc.encode_to_vec().into());
+            let found = fault(&status, FALLBACK);
+            assert_eq!(found.reason, by_code(code, FALLBACK));
+            assert_eq!(
+                found.details.get("reason").map(String::as_str),
+                Some("NEWER_THAN_US")
+            );
+        }
+    }
+
+    #[test]
+    fn a_degraded_reason_keeps_what_the_caller_may_do() {
+        for reason in Reason::ALL {
+            // No reason of these kinds is plain enough to stand for all of them.
+            if matches!(
+                reason.kind(),
+                Kind::NotFound | Kind::AlreadyExists | Kind::Precondition
+            ) {
+                continue;
+            }
+            let degraded = by_code(code(reason.kind()), FALLBACK);
+            assert_eq!(degraded.kind(), reason.kind(), "{reason}");
+        }
+    }
+
+    #[test]
+    fn foreign_details_and_endless_texts_do_no_harm() {
+        let status =
+            Status::with_details(Code::NotFound, "x".repeat(1 << 20), vec![0xff; 99].into());
+        assert_eq!(fault(&status, FALLBACK).message.len(), MESSAGE_BYTES_MAX);
+        let mut endless = Fault::new(Reason::BadField, "\u{20ac}".repeat(1 << 20));
+        for index in 0..1000 {
+            endless = endless.with(&index.to_string(), "z".repeat(1 << 14));
+        }
+        let sent = super::status(&endless);
+        let headers = sent.message().len() * 3 + sent.details().len() * 4 / 3;
+        assert!(headers < 15 << 10, "{headers}");
+        assert_eq!(fault(&sent, FALLBACK).details.len(), DETAILS_MAX);
+    }
+
+    #[test]
+    fn an_answer_that_timed_out_is_a_deadline() {
+        let status = Status::cancelled(TIMEOUT_MESSAGE);
+        assert_eq!(fault(&status, FALLBACK).reason, Reason::Deadline);
+    }
 }
