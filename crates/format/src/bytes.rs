@@ -88,10 +88,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn rest(&self) -> &'a [u8] {
-        self.rest
-    }
-
     /// Nothing may be left.
     pub(crate) fn finish(self) -> Result<(), Error> {
         if self.rest.is_empty() {

@@ -8,8 +8,17 @@
 //! All integers are little-endian.
 
 mod bytes;
+pub mod commit;
 mod error;
 pub mod log;
+pub mod manifest;
 pub mod node;
+pub mod pack;
+pub mod superblock;
+mod time;
+
+#[cfg(test)]
+mod vectors;
 
 pub use error::Error;
+pub use time::Time;
