@@ -1,1 +1,24 @@
-//! Cut, identify and compress disk content, and build and read its Merkle tree
+//! Cut, identify and compress disk content, and build and read its Merkle tree.
+//!
+//! Everything here is a pure function of bytes: no I/O, no clock, no randomness, so that the same
+//! content under the same key and cutter always gives the same tree, however it was read. It holds
+//! no cipher: sealing is the business of the `seal` crate. The rules stand in `docs/format.md`,
+//! "Cut", "Identify and seal" and "Tree nodes".
+
+mod codec;
+mod cutter;
+mod disk;
+mod tree;
+mod zero;
+
+pub use codec::{Codec, CodecError, Compressed, Compressor, Decompressor};
+pub use cutter::{Cutter, CutterParams, InvalidCutter};
+pub use disk::{CutError, DiskCutter, Item, areas_to_read, identify};
+pub use tree::{FinishedNode, Step, Top, TreeBuilder, TreeError, TreeReader};
+pub use zero::is_zero;
+
+/// Disks are cut and searched for zeros in blocks of this size: no guest writes smaller ones.
+pub const BLOCK_LEN: usize = 4096;
+
+/// A run of zero blocks of at least this length is a hole; a shorter one is not worth a leaf.
+pub const HOLE_LEN_MIN: u64 = 16 * 1024;
