@@ -1,38 +1,11 @@
 //! Making chunks smaller, and proving that they come back.
 
 use stillwater_format::node::CHUNK_BYTES_MAX;
+use stillwater_format::pack::Codec;
 use zstd::bulk;
 
 /// Level 1: the next ones cost twice as much for two per cent, the negative ones save nothing.
 const LEVEL: i32 = 1;
-
-/// How a chunk's plaintext is encoded before it is sealed. The numbers are part of the format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Codec {
-    /// Not at all.
-    Raw,
-    /// One zstd frame.
-    Zstd,
-}
-
-impl Codec {
-    /// The codec's number in record headers.
-    pub const fn number(self) -> u8 {
-        match self {
-            Codec::Raw => 0,
-            Codec::Zstd => 1,
-        }
-    }
-
-    /// Reads a codec's number.
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Codec::Raw),
-            1 => Some(Codec::Zstd),
-            _ => None,
-        }
-    }
-}
 
 /// A failure to encode or decode a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -11,9 +11,10 @@ mod disk;
 mod tree;
 mod zero;
 
-pub use codec::{Codec, CodecError, Compressed, Compressor, Decompressor};
+pub use codec::{CodecError, Compressed, Compressor, Decompressor};
 pub use cutter::{Cutter, CutterParams, InvalidCutter};
 pub use disk::{CutError, DiskCutter, Item, areas_to_read, identify};
+pub use stillwater_format::pack::Codec;
 pub use tree::{FinishedNode, Step, Top, TreeBuilder, TreeError, TreeReader};
 pub use zero::is_zero;
 
