@@ -4,16 +4,26 @@
 //! repositories to act, and journals every decision before its side effect. Its secrets are sealed
 //! at rest and no call answers with one.
 
+pub mod charter;
+pub mod command;
+pub mod config;
 pub mod dataset;
+pub mod error;
 pub mod event;
+mod grpc;
+pub mod home;
+pub mod init;
+pub mod inventory;
+pub mod kek;
 pub mod memory;
+pub mod metrics;
 pub mod node;
 pub mod point;
+mod resources;
 pub mod run;
 pub mod secret;
+pub mod serve;
 pub mod token;
 pub mod vcenter;
-
-mod resources;
 
 pub use resources::Resources;

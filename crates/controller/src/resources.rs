@@ -7,6 +7,8 @@ use stillwater_rpc::grant::GrantSigner;
 use stillwater_seal::RecoveryPublicKey;
 use stillwater_types::ClusterId;
 
+use crate::inventory::Inventory;
+use crate::metrics::Metrics;
 use crate::node::Directory;
 use crate::secret::Secrets;
 use crate::vcenter::Sessions;
@@ -20,6 +22,8 @@ pub struct Resources {
     pub nodes: Directory,
     /// Live sessions to the registered vCenters.
     pub vcenters: Sessions,
+    /// Finds the VM that a text names.
+    pub inventory: Inventory,
     /// Signs grants.
     pub grants: Arc<GrantSigner>,
     /// Seals and opens dataset keys.
@@ -28,4 +32,6 @@ pub struct Resources {
     pub recovery: RecoveryPublicKey,
     /// Who the controller is when it calls proxies and repositories.
     pub identity: Identity,
+    /// Counts how runs end.
+    pub metrics: Metrics,
 }

@@ -80,22 +80,40 @@ mod tests {
     #[test]
     fn a_secret_opens_only_for_its_purpose_context_and_key() {
         let secrets = secrets();
-        let sealed = secrets.seal(Purpose::VcenterPassword, b"a", b"canary").expect("seals");
+        let sealed = secrets
+            .seal(Purpose::VcenterPassword, b"a", b"canary")
+            .expect("seals");
         let open = |secrets: &Secrets, purpose, context: &[u8]| {
-            secrets.open(purpose, context, &sealed).map_err(|fault| fault.reason)
+            secrets
+                .open(purpose, context, &sealed)
+                .map_err(|fault| fault.reason)
         };
-        assert_eq!(*open(&secrets, Purpose::VcenterPassword, b"a").expect("opens"), b"canary");
+        assert_eq!(
+            *open(&secrets, Purpose::VcenterPassword, b"a").expect("opens"),
+            b"canary"
+        );
         let unreadable = Some(Reason::SecretUnreadable);
-        assert_eq!(open(&secrets, Purpose::VcenterPassword, b"b").err(), unreadable);
+        assert_eq!(
+            open(&secrets, Purpose::VcenterPassword, b"b").err(),
+            unreadable
+        );
         assert_eq!(open(&secrets, Purpose::GrantKey, b"a").err(), unreadable);
-        assert_eq!(open(&self::secrets(), Purpose::VcenterPassword, b"a").err(), unreadable);
+        assert_eq!(
+            open(&self::secrets(), Purpose::VcenterPassword, b"a").err(),
+            unreadable
+        );
     }
 
     #[test]
     fn a_sealed_secret_survives_json_and_shows_nothing_in_debug() {
-        let sealed = secrets().seal(Purpose::GrantKey, b"", b"canary").expect("seals");
+        let sealed = secrets()
+            .seal(Purpose::GrantKey, b"", b"canary")
+            .expect("seals");
         let json = serde_json::to_string(&sealed).expect("serializes");
-        assert_eq!(serde_json::from_str::<Sealed>(&json).expect("parses"), sealed);
+        assert_eq!(
+            serde_json::from_str::<Sealed>(&json).expect("parses"),
+            sealed
+        );
         assert!(!json.contains("canary"));
         assert!(format!("{sealed:?}").ends_with(" bytes)"));
     }

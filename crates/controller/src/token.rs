@@ -27,7 +27,11 @@ impl TokenHash {
 
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenHash({})", blake3::Hash::from_bytes(self.0).to_hex())
+        write!(
+            f,
+            "TokenHash({})",
+            blake3::Hash::from_bytes(self.0).to_hex()
+        )
     }
 }
 
@@ -97,7 +101,11 @@ impl Part for Tokens {
     fn check(&self, at: Timestamp, event: &TokenEvent) -> Result<(), Fault> {
         match event {
             TokenEvent::Created { .. } => {
-                let open = self.open.values().filter(|open| at < open.expires_at).count();
+                let open = self
+                    .open
+                    .values()
+                    .filter(|open| at < open.expires_at)
+                    .count();
                 if open < OPEN_TOKENS_MAX {
                     return Ok(());
                 }
@@ -110,9 +118,19 @@ impl Part for Tokens {
 
     fn apply(&mut self, at: Timestamp, event: &TokenEvent) {
         match event {
-            TokenEvent::Created { hash, role, expires_at } => {
+            TokenEvent::Created {
+                hash,
+                role,
+                expires_at,
+            } => {
                 self.open.retain(|_, open| at < open.expires_at);
-                self.open.insert(*hash, Open { role: *role, expires_at: *expires_at });
+                self.open.insert(
+                    *hash,
+                    Open {
+                        role: *role,
+                        expires_at: *expires_at,
+                    },
+                );
             }
             TokenEvent::Used { hash, .. } => {
                 self.open.remove(hash);
@@ -145,20 +163,33 @@ mod tests {
     }
 
     fn created(token: u8, expires: i64) -> TokenEvent {
-        TokenEvent::Created { hash: hash(token), role: Role::Proxy, expires_at: at(expires) }
+        TokenEvent::Created {
+            hash: hash(token),
+            role: Role::Proxy,
+            expires_at: at(expires),
+        }
     }
 
     fn used(token: u8) -> TokenEvent {
-        TokenEvent::Used { hash: hash(token), node: NODE }
+        TokenEvent::Used {
+            hash: hash(token),
+            node: NODE,
+        }
     }
 
     #[track_caller]
     fn check(history: &[(i64, TokenEvent)], now: i64, token: u8, expected: Result<Role, Reason>) {
         let mut tokens = Tokens::default();
-        history.iter().for_each(|(second, event)| tokens.apply(at(*second), event));
-        let role = tokens.role(at(now), &hash(token)).map_err(|fault| fault.reason);
+        history
+            .iter()
+            .for_each(|(second, event)| tokens.apply(at(*second), event));
+        let role = tokens
+            .role(at(now), &hash(token))
+            .map_err(|fault| fault.reason);
         assert_eq!(role, expected);
-        let event = tokens.check(at(now), &used(token)).map_err(|fault| fault.reason);
+        let event = tokens
+            .check(at(now), &used(token))
+            .map_err(|fault| fault.reason);
         assert_eq!(event, expected.map(|_| ()));
     }
 
@@ -170,7 +201,12 @@ mod tests {
 
     #[test]
     fn a_used_token_is_as_unknown_as_one_that_never_was() {
-        check(&[(0, created(1, 900)), (1, used(1))], 2, 1, Err(Reason::TokenInvalid));
+        check(
+            &[(0, created(1, 900)), (1, used(1))],
+            2,
+            1,
+            Err(Reason::TokenInvalid),
+        );
         check(&[(0, created(1, 900))], 2, 2, Err(Reason::TokenInvalid));
     }
 
@@ -193,9 +229,16 @@ mod tests {
         let token = Token::mint("controller.example:7443", Pin([7; 32]), Role::Proxy);
         let token = token.expect("a good address");
         let hash = TokenHash::of(&token);
-        let event = TokenEvent::Created { hash, role: Role::Proxy, expires_at: at(900) };
+        let event = TokenEvent::Created {
+            hash,
+            role: Role::Proxy,
+            expires_at: at(900),
+        };
         let json = serde_json::to_string(&event).expect("serializes");
         assert!(!json.contains(token.to_text().as_str()));
-        assert_eq!(serde_json::from_str::<TokenEvent>(&json).expect("parses"), event);
+        assert_eq!(
+            serde_json::from_str::<TokenEvent>(&json).expect("parses"),
+            event
+        );
     }
 }

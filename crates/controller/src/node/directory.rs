@@ -58,14 +58,20 @@ pub struct Directory {
 impl Directory {
     /// A directory that has not heard of anybody yet.
     pub fn new(memory: Memory) -> Self {
-        Self { memory, seen: Arc::default() }
+        Self {
+            memory,
+            seen: Arc::default(),
+        }
     }
 
     /// The members of `role` that are heard of, in the order in which they joined.
     pub fn online(&self, role: Role) -> Vec<NodeInfo> {
         let state = self.memory.state();
         let seen = self.seen();
-        let members = state.nodes.iter().filter(|n| n.role == role && n.removed_at.is_none());
+        let members = state
+            .nodes
+            .iter()
+            .filter(|n| n.role == role && n.removed_at.is_none());
         members
             .filter_map(|node| {
                 let load = seen.get(&node.node).filter(|seen| seen.is_fresh())?.load;
@@ -83,13 +89,22 @@ impl Directory {
     pub fn member(&self, node: NodeId) -> Result<NodeInfo, Fault> {
         let state = self.memory.state();
         let member = state.nodes.member(node)?;
-        let load = self.seen().get(&node).map(|seen| seen.load).unwrap_or_default();
+        let load = self
+            .seen()
+            .get(&node)
+            .map(|seen| seen.load)
+            .unwrap_or_default();
         Ok(info(member, load))
     }
 
     /// Notes a heartbeat.
     pub fn note(&self, node: NodeId, version: String, load: NodeLoad) {
-        let seen = Seen { at: self.memory.now(), version, load, instant: Instant::now() };
+        let seen = Seen {
+            at: self.memory.now(),
+            version,
+            load,
+            instant: Instant::now(),
+        };
         self.seen().insert(node, seen);
     }
 
@@ -110,5 +125,10 @@ impl Directory {
 }
 
 fn info(node: &Node, load: NodeLoad) -> NodeInfo {
-    NodeInfo { node: node.node, address: node.address.clone(), name: node.name.clone(), load }
+    NodeInfo {
+        node: node.node,
+        address: node.address.clone(),
+        name: node.name.clone(),
+        load,
+    }
 }

@@ -5,6 +5,8 @@
 
 mod directory;
 mod event;
+mod limiter;
+mod registry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use crate::event::Part;
 
 pub use directory::{Directory, NodeInfo, OFFLINE_AFTER, Seen};
 pub use event::NodeEvent;
+pub(crate) use registry::is_address;
+pub use registry::{Myself, Registry, RegistryParts, actor, mint, validity};
 
 /// One enrolled node as the journal knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +94,13 @@ impl Part for Nodes {
 
     fn apply(&mut self, at: Timestamp, event: &NodeEvent) {
         match event {
-            NodeEvent::Joined { node, role, name, address, certificate_expires_at } => {
+            NodeEvent::Joined {
+                node,
+                role,
+                name,
+                address,
+                certificate_expires_at,
+            } => {
                 let joined = Node {
                     node: *node,
                     role: *role,
@@ -102,8 +112,13 @@ impl Part for Nodes {
                 };
                 self.nodes.insert(*node, Arc::new(joined));
             }
-            NodeEvent::Renewed { node, certificate_expires_at } => {
-                self.change(*node, |n| n.certificate_expires_at = *certificate_expires_at);
+            NodeEvent::Renewed {
+                node,
+                certificate_expires_at,
+            } => {
+                self.change(*node, |n| {
+                    n.certificate_expires_at = *certificate_expires_at
+                });
             }
             NodeEvent::Moved { node, address } => {
                 self.change(*node, |n| n.address.clone_from(address));
@@ -153,25 +168,40 @@ mod tests {
 
     fn after(history: &[NodeEvent]) -> Nodes {
         let mut nodes = Nodes::default();
-        (0..).zip(history).for_each(|(second, event)| nodes.apply(at(second), event));
+        (0..)
+            .zip(history)
+            .for_each(|(second, event)| nodes.apply(at(second), event));
         nodes
     }
 
     #[track_caller]
     fn check(history: &[NodeEvent], event: &NodeEvent, expected: Option<Reason>) {
-        let reason = after(history).check(at(50), event).err().map(|fault| fault.reason);
+        let reason = after(history)
+            .check(at(50), event)
+            .err()
+            .map(|fault| fault.reason);
         assert_eq!(reason, expected);
     }
 
     #[test]
     fn only_members_renew_and_move() {
-        let renewed = NodeEvent::Renewed { node: NODE, certificate_expires_at: at(200) };
-        let moved = NodeEvent::Moved { node: NODE, address: "two:7444".into() };
+        let renewed = NodeEvent::Renewed {
+            node: NODE,
+            certificate_expires_at: at(200),
+        };
+        let moved = NodeEvent::Moved {
+            node: NODE,
+            address: "two:7444".into(),
+        };
         let removed = NodeEvent::Removed { node: NODE };
         for event in [renewed, moved] {
             check(&[], &event, Some(Reason::NodeNotFound));
             check(&[joined()], &event, None);
-            check(&[joined(), removed.clone()], &event, Some(Reason::NodeRemoved));
+            check(
+                &[joined(), removed.clone()],
+                &event,
+                Some(Reason::NodeRemoved),
+            );
         }
     }
 
@@ -183,15 +213,24 @@ mod tests {
         check(&[], &removed, Some(Reason::NodeNotFound));
         check(&[joined(), removed.clone()], &removed, None);
         let nodes = after(&[joined(), removed.clone(), removed]);
-        assert_eq!(nodes.find(NODE).and_then(|node| node.removed_at), Some(at(1)));
+        assert_eq!(
+            nodes.find(NODE).and_then(|node| node.removed_at),
+            Some(at(1))
+        );
     }
 
     #[test]
     fn what_a_node_says_later_wins() {
         let nodes = after(&[
             joined(),
-            NodeEvent::Moved { node: NODE, address: "two:7444".into() },
-            NodeEvent::Renewed { node: NODE, certificate_expires_at: at(200) },
+            NodeEvent::Moved {
+                node: NODE,
+                address: "two:7444".into(),
+            },
+            NodeEvent::Renewed {
+                node: NODE,
+                certificate_expires_at: at(200),
+            },
         ]);
         let node = nodes.member(NODE).expect("a member");
         assert_eq!((node.address.as_str(), node.joined_at), ("two:7444", at(0)));

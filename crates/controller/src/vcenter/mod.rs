@@ -4,6 +4,7 @@
 //! `Debug` output carries it.
 
 mod event;
+mod registry;
 mod sessions;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::event::Part;
 use crate::secret::Sealed;
 
 pub use event::{Fingerprint, Trust, VcenterEvent};
+pub use registry::Registry;
 pub use sessions::Sessions;
 
 /// One registered vCenter.
@@ -51,7 +53,9 @@ impl Vcenters {
 
     /// The vCenter of that id.
     pub fn find(&self, vcenter: VcenterId) -> Result<&Arc<Vcenter>, Fault> {
-        self.vcenters.get(&vcenter).ok_or_else(|| unknown(&vcenter.to_string()))
+        self.vcenters
+            .get(&vcenter)
+            .ok_or_else(|| unknown(&vcenter.to_string()))
     }
 
     /// The vCenter that `text` names by id or by name.
@@ -59,7 +63,9 @@ impl Vcenters {
         if let Ok(id) = text.parse::<VcenterId>() {
             return self.find(id);
         }
-        self.iter().find(|vcenter| vcenter.name == text).ok_or_else(|| unknown(text))
+        self.iter()
+            .find(|vcenter| vcenter.name == text)
+            .ok_or_else(|| unknown(text))
     }
 
     /// The vCenter that the request registered, if it did.
@@ -68,7 +74,8 @@ impl Vcenters {
     }
 
     fn clash(&self, name: &str, address: &str) -> Option<&Arc<Vcenter>> {
-        self.iter().find(|v| v.name == name || v.address.eq_ignore_ascii_case(address))
+        self.iter()
+            .find(|v| v.name == name || v.address.eq_ignore_ascii_case(address))
     }
 }
 
@@ -87,7 +94,15 @@ impl Part for Vcenters {
 
     fn apply(&mut self, _at: Timestamp, event: &VcenterEvent) {
         match event {
-            VcenterEvent::Added { vcenter, request, name, address, username, password, trust } => {
+            VcenterEvent::Added {
+                vcenter,
+                request,
+                name,
+                address,
+                username,
+                password,
+                trust,
+            } => {
                 let added = Vcenter {
                     vcenter: *vcenter,
                     request: *request,
@@ -109,7 +124,9 @@ impl Part for Vcenters {
 fn unknown(text: &str) -> Fault {
     Fault::new(
         Reason::VcenterNotFound,
-        format!("no vcenter {text:?} is registered; `stillwater vcenter list` names those that are"),
+        format!(
+            "no vcenter {text:?} is registered; `stillwater vcenter list` names those that are"
+        ),
     )
     .with("vcenter", text)
 }
@@ -140,7 +157,9 @@ mod tests {
 
     fn after(history: &[VcenterEvent]) -> Vcenters {
         let mut vcenters = Vcenters::default();
-        history.iter().for_each(|event| vcenters.apply(Timestamp::UNIX_EPOCH, event));
+        history
+            .iter()
+            .for_each(|event| vcenters.apply(Timestamp::UNIX_EPOCH, event));
         vcenters
     }
 
@@ -154,11 +173,29 @@ mod tests {
     fn a_name_or_an_address_is_registered_once() {
         let one = added(1, "lab", "vc.example");
         check(&[], &one, None);
-        check(&[one.clone()], &added(2, "lab", "other.example"), Some(Reason::VcenterExists));
-        check(&[one.clone()], &added(2, "other", "VC.example"), Some(Reason::VcenterExists));
-        let removed = VcenterEvent::Removed { vcenter: VcenterId::from_bytes([1; 16]) };
-        check(&[one.clone(), removed.clone()], &added(2, "lab", "vc.example"), None);
-        check(&[one, removed.clone()], &removed, Some(Reason::VcenterNotFound));
+        check(
+            &[one.clone()],
+            &added(2, "lab", "other.example"),
+            Some(Reason::VcenterExists),
+        );
+        check(
+            &[one.clone()],
+            &added(2, "other", "VC.example"),
+            Some(Reason::VcenterExists),
+        );
+        let removed = VcenterEvent::Removed {
+            vcenter: VcenterId::from_bytes([1; 16]),
+        };
+        check(
+            &[one.clone(), removed.clone()],
+            &added(2, "lab", "vc.example"),
+            None,
+        );
+        check(
+            &[one, removed.clone()],
+            &removed,
+            Some(Reason::VcenterNotFound),
+        );
     }
 
     #[test]
@@ -168,7 +205,10 @@ mod tests {
         let by_name = vcenters.resolve("two").expect("by name");
         assert_eq!(by_name.vcenter, id);
         assert_eq!(vcenters.resolve(&id.to_string()).expect("by id"), by_name);
-        assert_eq!(vcenters.of_request(RequestId::from_bytes([2; 16])), Some(by_name));
+        assert_eq!(
+            vcenters.of_request(RequestId::from_bytes([2; 16])),
+            Some(by_name)
+        );
         for missing in ["three", &VcenterId::mint().to_string()] {
             let fault = vcenters.resolve(missing).expect_err("not there");
             assert_eq!(fault.reason, Reason::VcenterNotFound);
@@ -179,7 +219,10 @@ mod tests {
     fn an_event_survives_json() {
         let event = added(1, "one", "1.example");
         let json = serde_json::to_string(&event).expect("serializes");
-        assert_eq!(serde_json::from_str::<VcenterEvent>(&json).expect("parses"), event);
+        assert_eq!(
+            serde_json::from_str::<VcenterEvent>(&json).expect("parses"),
+            event
+        );
         assert!(serde_json::from_str::<VcenterEvent>(&json.replace("0303", "03")).is_err());
     }
 }

@@ -1,0 +1,160 @@
+//! `/etc/stillwater/controller.toml`.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use stillwater_service::config::{Faults, Period, SecretRef, Settings};
+use stillwater_service::metrics::MetricsSettings;
+use stillwater_service::telemetry::LogSettings;
+
+use crate::node::is_address;
+
+/// Runs at once that one controller plans, at most: more would only wait for proxies.
+const PARALLEL_RUNS_MAX: u32 = 256;
+const DRAIN_MAX: Duration = Duration::from_secs(600);
+
+/// The controller's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Where proxies, repositories and administrators are answered.
+    pub listen: SocketAddr,
+    /// `host:port` that join tokens carry; what `init` was told when absent.
+    pub advertise: Option<String>,
+    /// The controller's name in lists, for `init`; the host name when absent.
+    pub name: Option<String>,
+    /// Where keys, journal and projection live; on a disk that outlives the machine's root.
+    pub state_dir: PathBuf,
+    /// The key that seals private keys and passwords at rest: `file:/path`, `credential:name` or
+    /// `env:NAME`, 64 hexadecimal digits. The file `kek` in the state directory when absent.
+    pub kek: Option<SecretRef>,
+    /// How long open calls and runs may take to come to rest when the controller is stopped.
+    pub drain: Period,
+    /// What is done at once.
+    pub limits: Limits,
+    /// Where metrics are answered.
+    pub metrics: MetricsSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// What is done at once.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Runs at work at the same time; further ones wait their turn.
+    pub parallel_runs: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 7443)),
+            advertise: None,
+            name: None,
+            state_dir: PathBuf::from("/var/lib/stillwater/controller"),
+            kek: None,
+            drain: Period(Duration::from_secs(20)),
+            limits: Limits::default(),
+            metrics: MetricsSettings::default(),
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { parallel_runs: 8 }
+    }
+}
+
+impl Config {
+    /// Where the key-encryption key is.
+    pub fn kek(&self) -> SecretRef {
+        let beside = || SecretRef::File(self.state_dir.join("kek"));
+        self.kek.clone().unwrap_or_else(beside)
+    }
+}
+
+impl Settings for Config {
+    fn check(&self, faults: &mut Faults) {
+        if let Some(advertise) = &self.advertise
+            && !is_address(advertise)
+        {
+            faults.add(
+                "advertise",
+                "write host:port, such as controller.example:7443",
+            );
+        }
+        if self
+            .name
+            .as_ref()
+            .is_some_and(|name| name.trim().is_empty())
+        {
+            faults.add("name", "leave the name out or write one");
+        }
+        if !Path::new(&self.state_dir).is_absolute() {
+            faults.add("state-dir", "write an absolute path");
+        }
+        if !(1..=PARALLEL_RUNS_MAX).contains(&self.limits.parallel_runs) {
+            let message = format!("write a number from 1 to {PARALLEL_RUNS_MAX}");
+            faults.add("limits.parallel-runs", message);
+        }
+        if self.drain.0 > DRAIN_MAX {
+            faults.add("drain", "write at most \"10m\"");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        let config: Config = toml::from_str(text).expect("well formed");
+        let mut faults = Faults::default();
+        config.check(&mut faults);
+        faults.iter().map(|fault| fault.key.clone()).collect()
+    }
+
+    #[test]
+    fn an_empty_file_is_a_good_configuration() {
+        assert_eq!(faults(""), Vec::<String>::new());
+        let config: Config = toml::from_str("").expect("well formed");
+        let kek = config.kek().to_string();
+        assert_eq!(kek, "file:/var/lib/stillwater/controller/kek");
+    }
+
+    #[test]
+    fn every_fault_is_found_at_once() {
+        let text = r#"
+            advertise = "controller"
+            name = " "
+            state-dir = "state"
+            drain = "1h"
+            limits.parallel-runs = 0
+        "#;
+        let expected = [
+            "advertise",
+            "name",
+            "state-dir",
+            "limits.parallel-runs",
+            "drain",
+        ];
+        assert_eq!(faults(text), expected);
+    }
+
+    #[test]
+    fn an_unknown_key_is_a_fault() {
+        assert!(toml::from_str::<Config>("listne = \"[::]:1\"").is_err());
+        assert!(toml::from_str::<Config>("[limits]\nruns = 1").is_err());
+    }
+
+    #[test]
+    fn a_secret_written_into_the_file_is_refused() {
+        let error = toml::from_str::<Config>("kek = \"00112233\"").expect_err("no reference");
+        assert!(!error.message().contains("00112233"));
+    }
+}

@@ -1,0 +1,189 @@
+//! The controller at work: from a state directory to an answering port, and back to rest.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry as MetricsRegistry;
+use stillwater_catalog::SystemClock;
+use stillwater_controller_api::ACCESS;
+use stillwater_rpc::{ClientCertificates, Identity, RemovedNodes, Server};
+use stillwater_service::metrics::Health;
+use stillwater_service::{Signals, keep_identity_fresh, systemd};
+use stillwater_types::{Fault, Reason};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::charter::Charter;
+use crate::config::Config;
+use crate::error::Error;
+use crate::home::Home;
+use crate::inventory::Inventory;
+use crate::kek;
+use crate::memory::Memory;
+use crate::metrics::{Gauges, Metrics};
+use crate::node::{Directory, Myself, Registry, RegistryParts};
+use crate::resources::Resources;
+use crate::secret::Secrets;
+use crate::vcenter::{self, Sessions};
+
+/// A controller that has read its state and serves nobody yet.
+pub struct Controller {
+    /// The state directory is held as long as this lives.
+    _home: Home,
+    identity_dir: PathBuf,
+    config: Config,
+    memory: Memory,
+    resources: Resources,
+    nodes: Arc<Registry>,
+    vcenters: Arc<vcenter::Registry>,
+    removed: RemovedNodes,
+}
+
+impl Controller {
+    /// Reads the state directory. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`Error::NotInitialised`], [`Error::InUse`], and those of damaged or unreadable state.
+    pub fn open(config: Config) -> Result<Self, Error> {
+        let home = Home::take(&config.state_dir)?;
+        let cluster = home.cluster()?;
+        let charter = Charter::read(&cluster.charter())?;
+        let secrets = Secrets::new(kek::read(&config.kek())?);
+        let keys = charter.open(&secrets)?;
+        let identity = Identity::load(&cluster.identity())?;
+        let memory = Memory::open(&cluster.memory(), Arc::new(SystemClock))?;
+        let metrics = Metrics::default();
+        let sessions = Sessions::new(memory.clone(), secrets.clone(), metrics.clone());
+        let resources = Resources {
+            cluster: charter.cluster,
+            nodes: Directory::new(memory.clone()),
+            inventory: Inventory::new(charter.cluster, memory.clone(), sessions.clone()),
+            vcenters: sessions.clone(),
+            grants: keys.grants.clone(),
+            secrets: secrets.clone(),
+            recovery: keys.recovery,
+            identity: identity.clone(),
+            metrics: metrics.clone(),
+        };
+        let removed = RemovedNodes::default();
+        let nodes = Registry::new(RegistryParts {
+            memory: memory.clone(),
+            directory: resources.nodes.clone(),
+            authority: keys.authority,
+            grant_key: keys.grants.public_key(),
+            myself: Myself {
+                node: charter.node,
+                name: charter.name,
+                address: config.advertise.clone().unwrap_or(charter.advertise),
+                created_at: charter.created_at,
+            },
+            identity,
+            removed: removed.clone(),
+            metrics,
+        });
+        Ok(Self {
+            identity_dir: cluster.identity(),
+            vcenters: Arc::new(vcenter::Registry::new(memory.clone(), sessions, secrets)),
+            nodes: Arc::new(nodes),
+            _home: home,
+            config,
+            memory,
+            resources,
+            removed,
+        })
+    }
+
+    /// The counters and gauges of everything in here.
+    fn metrics(&self) -> MetricsRegistry {
+        let mut registry = MetricsRegistry::default();
+        self.resources.metrics.register(&mut registry);
+        registry.register_collector(Box::new(Gauges {
+            memory: self.memory.clone(),
+            nodes: self.resources.nodes.clone(),
+            vcenters: self.resources.vcenters.clone(),
+            identity: self.resources.identity.clone(),
+        }));
+        registry
+    }
+
+    /// Answers on `listener` until `drain`, then comes to rest.
+    ///
+    /// # Errors
+    /// Those of the port and of the metrics' port.
+    pub async fn serve(self, listener: TcpListener, drain: CancellationToken) -> Result<(), Error> {
+        let stop = CancellationToken::new();
+        let health = Health::default();
+        let registry = Arc::new(self.metrics());
+        let metrics = stillwater_service::metrics::serve(
+            &self.config.metrics,
+            registry,
+            health.clone(),
+            stop.clone(),
+        );
+        let sessions = self.resources.vcenters.clone();
+        let engine = Engine::start(
+            self.memory.clone(),
+            self.resources.clone(),
+            &self.config.limits,
+        );
+        let server = Server {
+            identity: self.resources.identity.clone(),
+            client_certificates: ClientCertificates::Optional,
+            access: &[ACCESS],
+            removed: self.removed.clone(),
+            drain: self.config.drain.0,
+        };
+        let served = server.serve(
+            listener,
+            self.routes(&engine),
+            drain.clone().cancelled_owned(),
+        );
+        let rest = async {
+            drain.cancelled().await;
+            health.set_ready(false);
+            systemd::stopping();
+            tracing::info!("draining");
+            engine.park(self.config.drain.0).await;
+        };
+        let work = async {
+            health.set_ready(true);
+            systemd::ready();
+            let (served, ()) = tokio::join!(served, rest);
+            stop.cancel();
+            served
+        };
+        let renewal = keep_identity_fresh(
+            &self.resources.identity,
+            &self.identity_dir,
+            &stop,
+            async |request: Vec<u8>| self.nodes.renew_myself(&request),
+        );
+        let (served, measured, (), (), ()) = tokio::join!(
+            work,
+            metrics,
+            renewal,
+            sessions.keep_alive(stop.clone()),
+            systemd::feed_watchdog(&stop),
+        );
+        served?;
+        measured?;
+        Ok(())
+    }
+}
+
+/// Opens the state, listens and serves until the process is told to stop.
+///
+/// # Errors
+/// Why the controller cannot start or go on.
+pub async fn serve(config: Config) -> Result<(), Error> {
+    let signals = Signals::watch().map_err(Error::file("watch signals of", "this process"))?;
+    let address = config.listen;
+    let controller = tokio::task::spawn_blocking(move || Controller::open(config))
+        .await
+        .map_err(|_| Fault::new(Reason::Bug, "opening the state directory panicked"))??;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Listen { address, source })?;
+    tracing::info!(cluster.id = %controller.resources.cluster, %address, "serving");
+    controller.serve(listener, signals.drain.clone()).await
+}
