@@ -4,16 +4,20 @@
 //! [`model`]; what is sent is made from one.
 
 mod access;
+mod adaptor;
+mod client;
+mod convert;
 pub mod model;
 mod pb;
 mod secret;
 pub mod server;
 
 pub use access::ACCESS;
+pub use adaptor::{export_service, transfer_service};
+pub use client::Client;
 pub use model::*;
 pub use secret::{DatasetKey, Ticket};
 pub use server::{ExportService, TransferService};
 
 /// The protocol's `google.protobuf.FileDescriptorSet`, for reflection and for tests.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

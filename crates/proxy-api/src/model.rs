@@ -12,6 +12,15 @@ use crate::{DatasetKey, Ticket};
 /// Most bytes that one [`ExportData`] carries.
 pub const EXPORT_DATA_BYTES_MAX: usize = 1024 * 1024;
 
+/// Most bytes of a grant; one has a few hundred.
+pub const GRANT_BYTES_MAX: usize = 4096;
+
+/// Most bytes of a certificate authority's PEM.
+pub const CA_PEM_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of one message.
+pub const MESSAGE_BYTES_MAX: usize = stillwater_rpc::MESSAGE_BYTES_MAX;
+
 /// Where a transfer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransferState {
