@@ -4,16 +4,22 @@
 //! [`model`]; what is sent is made from one.
 
 mod access;
+mod adaptor;
+mod client;
+mod convert;
 pub mod model;
 mod pb;
 pub mod server;
 mod ticket;
 
 pub use access::ACCESS;
+pub use adaptor::{
+    node_service, point_service, run_service, token_service, vcenter_service, vm_service,
+};
+pub use client::Client;
 pub use model::*;
 pub use server::{NodeService, PointService, RunService, TokenService, VcenterService, VmService};
 pub use ticket::Ticket;
 
 /// The protocol's `google.protobuf.FileDescriptorSet`, for reflection and for tests.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -18,6 +18,15 @@ pub const PAGE_SIZE_MAX: u32 = 1000;
 /// Entries on a page when the caller does not say.
 pub const PAGE_SIZE_DEFAULT: u32 = 100;
 
+/// Most bytes of a certificate request; one has a few hundred.
+pub const CERTIFICATE_REQUEST_BYTES_MAX: usize = 8 * 1024;
+
+/// Most bytes of a certificate authority's PEM.
+pub const CA_PEM_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of one message.
+pub const MESSAGE_BYTES_MAX: usize = stillwater_rpc::MESSAGE_BYTES_MAX;
+
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RunState {

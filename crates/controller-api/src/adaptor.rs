@@ -1,0 +1,228 @@
+//! Services of roles as tonic serves them: convert, call, convert.
+
+use std::sync::Arc;
+
+use stillwater_wire::serve::{Grpc, Outgoing, open, reply, reply_stream, take};
+use tonic::{Request, Response, Status};
+
+use crate::model::*;
+use crate::pb;
+use crate::server::*;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn run_service(service: Arc<dyn RunService>) -> impl Grpc {
+    pb::run_service_server::RunServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn node_service(service: Arc<dyn NodeService>) -> impl Grpc {
+    pb::node_service_server::NodeServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn token_service(service: Arc<dyn TokenService>) -> impl Grpc {
+    pb::token_service_server::TokenServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn point_service(service: Arc<dyn PointService>) -> impl Grpc {
+    pb::point_service_server::PointServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn vm_service(service: Arc<dyn VmService>) -> impl Grpc {
+    pb::vm_service_server::VmServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn vcenter_service(service: Arc<dyn VcenterService>) -> impl Grpc {
+    pb::vcenter_service_server::VcenterServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+struct Adaptor<S: ?Sized>(Arc<S>);
+
+#[async_trait::async_trait]
+impl pb::run_service_server::RunService for Adaptor<dyn RunService> {
+    async fn start_run(
+        &self,
+        request: Request<pb::StartRunRequest>,
+    ) -> Answer<pb::StartRunResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.start_run(&peer, request).await)
+    }
+
+    async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Answer<pb::GetRunResponse> {
+        let (peer, run_id) = open(request)?;
+        reply(self.0.get_run(&peer, run_id).await)
+    }
+
+    async fn list_runs(
+        &self,
+        request: Request<pb::ListRunsRequest>,
+    ) -> Answer<pb::ListRunsResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.list_runs(&peer, request).await)
+    }
+
+    type WatchRunStream = Outgoing<pb::WatchRunResponse>;
+
+    async fn watch_run(
+        &self,
+        request: Request<pb::WatchRunRequest>,
+    ) -> Answer<Self::WatchRunStream> {
+        let (peer, run_id) = open(request)?;
+        reply_stream(self.0.watch_run(&peer, run_id).await)
+    }
+
+    async fn cancel_run(
+        &self,
+        request: Request<pb::CancelRunRequest>,
+    ) -> Answer<pb::CancelRunResponse> {
+        let (peer, run_id) = open(request)?;
+        reply(self.0.cancel_run(&peer, run_id).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::node_service_server::NodeService for Adaptor<dyn NodeService> {
+    async fn join_cluster(
+        &self,
+        request: Request<pb::JoinClusterRequest>,
+    ) -> Answer<pb::JoinClusterResponse> {
+        let remote = stillwater_rpc::remote(&request);
+        let request = take(request.into_inner())?;
+        reply(self.0.join_cluster(remote, request).await)
+    }
+
+    async fn renew_certificate(
+        &self,
+        request: Request<pb::RenewCertificateRequest>,
+    ) -> Answer<pb::RenewCertificateResponse> {
+        let (peer, certificate_request) = open(request)?;
+        reply(self.0.renew_certificate(&peer, certificate_request).await)
+    }
+
+    async fn send_heartbeat(
+        &self,
+        request: Request<pb::SendHeartbeatRequest>,
+    ) -> Answer<pb::SendHeartbeatResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.send_heartbeat(&peer, request).await)
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<pb::ListNodesRequest>,
+    ) -> Answer<pb::ListNodesResponse> {
+        let (peer, ()) = open(request)?;
+        reply(self.0.list_nodes(&peer).await)
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<pb::RemoveNodeRequest>,
+    ) -> Answer<pb::RemoveNodeResponse> {
+        let (peer, node_id) = open(request)?;
+        reply(self.0.remove_node(&peer, node_id).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::token_service_server::TokenService for Adaptor<dyn TokenService> {
+    async fn create_token(
+        &self,
+        request: Request<pb::CreateTokenRequest>,
+    ) -> Answer<pb::CreateTokenResponse> {
+        let (peer, role) = open(request)?;
+        reply(self.0.create_token(&peer, role).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::point_service_server::PointService for Adaptor<dyn PointService> {
+    async fn list_points(
+        &self,
+        request: Request<pb::ListPointsRequest>,
+    ) -> Answer<pb::ListPointsResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.list_points(&peer, request).await)
+    }
+
+    async fn get_point(
+        &self,
+        request: Request<pb::GetPointRequest>,
+    ) -> Answer<pb::GetPointResponse> {
+        let (peer, point_id) = open(request)?;
+        reply(self.0.get_point(&peer, point_id).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::vm_service_server::VmService for Adaptor<dyn VmService> {
+    async fn list_vms(&self, request: Request<pb::ListVmsRequest>) -> Answer<pb::ListVmsResponse> {
+        let (peer, vcenter) = open(request)?;
+        reply(self.0.list_vms(&peer, vcenter).await)
+    }
+
+    async fn get_vm(&self, request: Request<pb::GetVmRequest>) -> Answer<pb::GetVmResponse> {
+        let (peer, vm) = open(request)?;
+        reply(self.0.get_vm(&peer, vm).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::vcenter_service_server::VcenterService for Adaptor<dyn VcenterService> {
+    async fn add_vcenter(
+        &self,
+        request: Request<pb::AddVcenterRequest>,
+    ) -> Answer<pb::AddVcenterResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.add_vcenter(&peer, request).await)
+    }
+
+    async fn list_vcenters(
+        &self,
+        request: Request<pb::ListVcentersRequest>,
+    ) -> Answer<pb::ListVcentersResponse> {
+        let (peer, ()) = open(request)?;
+        reply(self.0.list_vcenters(&peer).await)
+    }
+
+    async fn test_vcenter(
+        &self,
+        request: Request<pb::TestVcenterRequest>,
+    ) -> Answer<pb::TestVcenterResponse> {
+        let (peer, vcenter) = open(request)?;
+        reply(self.0.test_vcenter(&peer, vcenter).await)
+    }
+
+    async fn remove_vcenter(
+        &self,
+        request: Request<pb::RemoveVcenterRequest>,
+    ) -> Answer<pb::RemoveVcenterResponse> {
+        let (peer, vcenter) = open(request)?;
+        reply(self.0.remove_vcenter(&peer, vcenter).await)
+    }
+
+    async fn probe_vcenter(
+        &self,
+        request: Request<pb::ProbeVcenterRequest>,
+    ) -> Answer<pb::ProbeVcenterResponse> {
+        let (peer, address) = open(request)?;
+        reply(self.0.probe_vcenter(&peer, address).await)
+    }
+}

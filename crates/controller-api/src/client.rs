@@ -1,0 +1,219 @@
+//! Calls to the controller.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use stillwater_types::{Fault, NodeId, PointId, Reason, Role, RunId};
+use stillwater_wire::ask::Ask;
+use tonic::transport::Channel;
+
+use crate::model::*;
+use crate::pb;
+
+/// Calls that log in to a vCenter or read its inventory wait as long as a slow vCenter needs.
+const VSPHERE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Calls the controller; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    channel: Channel,
+    ask: Ask,
+}
+
+macro_rules! stub {
+    ($self:ident, $module:ident::$client:ident) => {
+        pb::$module::$client::new($self.channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    };
+}
+
+impl Client {
+    /// Calls over `channel`, with 30 seconds for each call that is not known to take longer.
+    pub fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            ask: Ask::new(Reason::ControllerUnreachable),
+        }
+    }
+
+    /// The same with another deadline for usual calls.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self {
+            ask: self.ask.within(deadline),
+            ..self
+        }
+    }
+
+    /// Starts a run and answers at once. Idempotent by `request_id`.
+    pub async fn start_run(&self, request: StartRunRequest) -> Result<Run, Fault> {
+        let mut stub = stub!(self, run_service_client::RunServiceClient);
+        self.ask
+            .one(stub.start_run(pb::StartRunRequest::from(request)))
+            .await
+    }
+
+    /// Tells one run.
+    pub async fn get_run(&self, run_id: RunId) -> Result<Run, Fault> {
+        let mut stub = stub!(self, run_service_client::RunServiceClient);
+        self.ask
+            .one(stub.get_run(pb::GetRunRequest::from(run_id)))
+            .await
+    }
+
+    /// Lists runs, newest first.
+    pub async fn list_runs(&self, request: ListRunsRequest) -> Result<ListRunsResponse, Fault> {
+        let mut stub = stub!(self, run_service_client::RunServiceClient);
+        self.ask
+            .one(stub.list_runs(pb::ListRunsRequest::from(request)))
+            .await
+    }
+
+    /// Streams the run when it changes and about once a second; ends after its final state.
+    pub async fn watch_run(
+        &self,
+        run_id: RunId,
+    ) -> Result<BoxStream<'static, Result<Run, Fault>>, Fault> {
+        let mut stub = stub!(self, run_service_client::RunServiceClient);
+        self.ask
+            .many(stub.watch_run(pb::WatchRunRequest::from(run_id)))
+            .await
+    }
+
+    /// Asks a run to stop, whatever its stage. Idempotent.
+    pub async fn cancel_run(&self, run_id: RunId) -> Result<Run, Fault> {
+        let mut stub = stub!(self, run_service_client::RunServiceClient);
+        self.ask
+            .one(stub.cancel_run(pb::CancelRunRequest::from(run_id)))
+            .await
+    }
+
+    /// Enrols a node. The only call that needs no certificate.
+    pub async fn join_cluster(
+        &self,
+        request: JoinClusterRequest,
+    ) -> Result<JoinClusterResponse, Fault> {
+        let mut stub = stub!(self, node_service_client::NodeServiceClient);
+        self.ask
+            .one(stub.join_cluster(pb::JoinClusterRequest::from(request)))
+            .await
+    }
+
+    /// Gives the caller a new certificate for the role and name it has.
+    pub async fn renew_certificate(
+        &self,
+        certificate_request: Bytes,
+    ) -> Result<RenewCertificateResponse, Fault> {
+        let mut stub = stub!(self, node_service_client::NodeServiceClient);
+        self.ask
+            .one(stub.renew_certificate(pb::RenewCertificateRequest::from(certificate_request)))
+            .await
+    }
+
+    /// Says that the caller lives and what it can do.
+    pub async fn send_heartbeat(
+        &self,
+        request: SendHeartbeatRequest,
+    ) -> Result<SendHeartbeatResponse, Fault> {
+        let mut stub = stub!(self, node_service_client::NodeServiceClient);
+        self.ask
+            .one(stub.send_heartbeat(pb::SendHeartbeatRequest::from(request)))
+            .await
+    }
+
+    /// Lists the nodes.
+    pub async fn list_nodes(&self) -> Result<Vec<Node>, Fault> {
+        let mut stub = stub!(self, node_service_client::NodeServiceClient);
+        self.ask
+            .one(stub.list_nodes(pb::ListNodesRequest::from(())))
+            .await
+    }
+
+    /// Shuts a node out: its certificate is refused from now on.
+    pub async fn remove_node(&self, node_id: NodeId) -> Result<(), Fault> {
+        let mut stub = stub!(self, node_service_client::NodeServiceClient);
+        self.ask
+            .one(stub.remove_node(pb::RemoveNodeRequest::from(node_id)))
+            .await
+    }
+
+    /// Makes a join token for one node of `role`.
+    pub async fn create_token(&self, role: Role) -> Result<CreateTokenResponse, Fault> {
+        let mut stub = stub!(self, token_service_client::TokenServiceClient);
+        self.ask
+            .one(stub.create_token(pb::CreateTokenRequest::from(role)))
+            .await
+    }
+
+    /// Lists points, newest first.
+    pub async fn list_points(
+        &self,
+        request: ListPointsRequest,
+    ) -> Result<ListPointsResponse, Fault> {
+        let mut stub = stub!(self, point_service_client::PointServiceClient);
+        self.ask
+            .one(stub.list_points(pb::ListPointsRequest::from(request)))
+            .await
+    }
+
+    /// Tells one point with its disks and evidence.
+    pub async fn get_point(&self, point_id: PointId) -> Result<GetPointResponse, Fault> {
+        let mut stub = stub!(self, point_service_client::PointServiceClient);
+        self.ask
+            .one(stub.get_point(pb::GetPointRequest::from(point_id)))
+            .await
+    }
+
+    /// Lists the VMs of every vCenter, or of the one with this id or name.
+    pub async fn list_vms(&self, vcenter: Option<String>) -> Result<Vec<VmSummary>, Fault> {
+        let mut stub = stub!(self, vm_service_client::VmServiceClient);
+        let call = stub.list_vms(pb::ListVmsRequest::from(vcenter));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+
+    /// Tells one VM, read afresh, by id, name or inventory path.
+    pub async fn get_vm(&self, vm: String) -> Result<Vm, Fault> {
+        let mut stub = stub!(self, vm_service_client::VmServiceClient);
+        let call = stub.get_vm(pb::GetVmRequest::from(vm));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+
+    /// Registers a vCenter after a successful login. Idempotent by `request_id`.
+    pub async fn add_vcenter(&self, request: AddVcenterRequest) -> Result<Vcenter, Fault> {
+        let mut stub = stub!(self, vcenter_service_client::VcenterServiceClient);
+        let call = stub.add_vcenter(pb::AddVcenterRequest::from(request));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+
+    /// Lists the vCenters, without secrets.
+    pub async fn list_vcenters(&self) -> Result<Vec<Vcenter>, Fault> {
+        let mut stub = stub!(self, vcenter_service_client::VcenterServiceClient);
+        self.ask
+            .one(stub.list_vcenters(pb::ListVcentersRequest::from(())))
+            .await
+    }
+
+    /// Logs in anew and tells what is there; `vcenter` is an id or a name.
+    pub async fn test_vcenter(&self, vcenter: String) -> Result<TestVcenterResponse, Fault> {
+        let mut stub = stub!(self, vcenter_service_client::VcenterServiceClient);
+        let call = stub.test_vcenter(pb::TestVcenterRequest::from(vcenter));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+
+    /// Forgets a vCenter and its password; `vcenter` is an id or a name.
+    pub async fn remove_vcenter(&self, vcenter: String) -> Result<(), Fault> {
+        let mut stub = stub!(self, vcenter_service_client::VcenterServiceClient);
+        self.ask
+            .one(stub.remove_vcenter(pb::RemoveVcenterRequest::from(vcenter)))
+            .await
+    }
+
+    /// Tells which certificate an address presents. Nothing is trusted by this call.
+    pub async fn probe_vcenter(&self, address: String) -> Result<ProbeVcenterResponse, Fault> {
+        let mut stub = stub!(self, vcenter_service_client::VcenterServiceClient);
+        let call = stub.probe_vcenter(pb::ProbeVcenterRequest::from(address));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+}

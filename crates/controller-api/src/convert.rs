@@ -1,0 +1,7 @@
+//! Wire to domain and back: checked on receipt, never on sending.
+
+mod node;
+mod point;
+mod run;
+mod vcenter;
+mod vm;
