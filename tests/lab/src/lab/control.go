@@ -1,0 +1,173 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/vmware/govmomi/simulator"
+)
+
+// controlHandler is the tests' side door: plain HTTP and JSON on loopback.
+func controlHandler(v *vcenter) http.Handler {
+	mux := http.NewServeMux()
+	answer := func(pattern, method string, serve func(*http.Request) (interface{}, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != method {
+				http.Error(w, "not a method of "+pattern, http.StatusMethodNotAllowed)
+				return
+			}
+			reply(w, r, serve)
+		})
+	}
+	answer("/vms", "GET", func(*http.Request) (interface{}, error) { return simulator.Lab.Machines(), nil })
+	answer("/snapshots", "GET", func(*http.Request) (interface{}, error) { return snapshots(), nil })
+	answer("/frozen", "GET", func(*http.Request) (interface{}, error) { return simulator.Lab.Freezes(), nil })
+	answer("/frozen/prune", "POST", prune)
+	answer("/sessions/expire", "POST", func(*http.Request) (interface{}, error) {
+		return map[string]int{"expired": simulator.EndSession("")}, nil
+	})
+	answer("/delay", "POST", v.setDelay)
+	mux.HandleFunc("/calls", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.serveCalls) })
+	mux.HandleFunc("/faults", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.serveFaults) })
+	mux.HandleFunc("/vm/", func(w http.ResponseWriter, r *http.Request) { reply(w, r, serveMachine) })
+	return mux
+}
+
+func reply(w http.ResponseWriter, r *http.Request, serve func(*http.Request) (interface{}, error)) {
+	value, err := serve(r)
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		value = map[string]string{"error": err.Error()}
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", " ")
+	_ = encoder.Encode(value) // the client has gone: nobody to tell
+}
+
+// parseBody reads a JSON body, which may be absent.
+func parseBody(r *http.Request, into interface{}) error {
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil && err != io.EOF {
+		return fmt.Errorf("parse the body: %w", err)
+	}
+	return nil
+}
+
+func snapshots() []simulator.Snapshot {
+	list := []simulator.Snapshot{}
+	for _, m := range simulator.Lab.Machines() {
+		list = append(list, m.Snapshots...)
+	}
+	return list
+}
+
+func prune(*http.Request) (interface{}, error) {
+	deleted, err := simulator.Lab.Prune()
+	return map[string][]string{"deleted": deleted}, err
+}
+
+func (v *vcenter) setDelay(r *http.Request) (interface{}, error) {
+	var body struct {
+		FolderBytesPerSecond int64 `json:"folder_bytes_per_second"`
+	}
+	if err := parseBody(r, &body); err != nil {
+		return nil, err
+	}
+	v.pace.set(body.FolderBytesPerSecond)
+	return body, nil
+}
+
+func (v *vcenter) serveCalls(r *http.Request) (interface{}, error) {
+	if r.Method == http.MethodDelete {
+		v.calls.clear()
+		return struct{}{}, nil
+	}
+	most := 100
+	if text := r.URL.Query().Get("last"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, fmt.Errorf("last: %w", err)
+		}
+		most = n
+	}
+	count, last := v.calls.report(most)
+	return map[string]interface{}{"count": count, "last": last}, nil
+}
+
+func (v *vcenter) serveFaults(r *http.Request) (interface{}, error) {
+	switch r.Method {
+	case http.MethodGet:
+		return v.faults.all(), nil
+	case http.MethodDelete:
+		v.faults.clear()
+		return struct{}{}, nil
+	case http.MethodPost:
+		var f fault
+		if err := parseBody(r, &f); err != nil {
+			return nil, err
+		}
+		id, err := v.faults.add(f)
+		return map[string]int{"id": id}, err
+	}
+	return nil, fmt.Errorf("not a method of /faults")
+}
+
+// serveMachine takes POST /vm/NAME/ACTION. A slash within NAME, an inventory path, is written %2F.
+func serveMachine(r *http.Request) (interface{}, error) {
+	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/vm/"), "/")
+	if r.Method != http.MethodPost || len(parts) != 2 {
+		return nil, fmt.Errorf("use POST /vm/NAME/ACTION")
+	}
+	name, err := url.PathUnescape(parts[0])
+	if err != nil {
+		return nil, err
+	}
+	vm, err := simulator.Lab.FindMachine(name)
+	if err != nil {
+		return nil, err
+	}
+	switch parts[1] {
+	case "power-on":
+		return struct{}{}, simulator.Lab.SetPower(vm, true)
+	case "power-off":
+		return struct{}{}, simulator.Lab.SetPower(vm, false)
+	case "reset-tracking":
+		simulator.Lab.ResetTracking(vm.Self)
+		return struct{}{}, nil
+	case "consolidation-needed":
+		return setConsolidation(r, vm)
+	case "snapshot":
+		return takeSnapshot(r, vm)
+	}
+	return nil, fmt.Errorf("no action %s", parts[1])
+}
+
+func setConsolidation(r *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
+	body := struct {
+		Needed bool `json:"needed"`
+		Stuck  bool `json:"stuck"`
+	}{Needed: true}
+	if err := parseBody(r, &body); err != nil {
+		return nil, err
+	}
+	simulator.Lab.SetConsolidation(vm, body.Needed, body.Stuck)
+	return body, nil
+}
+
+func takeSnapshot(r *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
+	body := struct {
+		Name string `json:"name"`
+	}{Name: "foreign"}
+	if err := parseBody(r, &body); err != nil {
+		return nil, err
+	}
+	moref, err := simulator.Lab.TakeSnapshot(vm, body.Name)
+	return map[string]string{"snapshot": moref}, err
+}

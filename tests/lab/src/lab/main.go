@@ -1,0 +1,143 @@
+// Lab is a vCenter to test against: VMware's simulator with real disk files, snapshots that freeze content,
+// changed block tracking, datastore access over HTTPS and faults on demand.
+//
+//	lab --listen 127.0.0.1:0 --control 127.0.0.1:0 --state DIR --spec FILE.json
+//	lab write --file FILE
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+)
+
+type options struct {
+	listen, control, state, spec string
+	user, password               string
+	apiVersion                   string
+	idle                         time.Duration
+	maxAreas                     int
+	pageBytes                    int64
+	dieWithParent                bool
+}
+
+// ready is the one line on standard output.
+type ready struct {
+	URL        string `json:"url"`
+	Control    string `json:"control"`
+	CaPem      string `json:"ca_pem"`
+	Sha256     string `json:"sha256"`
+	User       string `json:"user"`
+	Password   string `json:"password"`
+	Datacenter string `json:"datacenter"`
+	Datastore  string `json:"datastore"`
+	State      string `json:"state"`
+}
+
+func main() {
+	log.SetFlags(log.Ltime | log.Lmicroseconds)
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == "write" {
+		err = write(os.Args[2:])
+	} else {
+		err = serve(parse(os.Args[1:]))
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "lab: %s\n", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) options {
+	var o options
+	flags := flag.NewFlagSet("lab", flag.ExitOnError)
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "address of the vCenter")
+	flags.StringVar(&o.control, "control", "127.0.0.1:0", "address of the control endpoint")
+	flags.StringVar(&o.state, "state", "", "directory for datastores, frozen copies and the certificate; must be empty or new")
+	flags.StringVar(&o.spec, "spec", "", "JSON file with datastores and VMs")
+	flags.StringVar(&o.user, "user", "administrator@vsphere.local", "user that may log in")
+	flags.StringVar(&o.password, "password", "Secret1!", "password of that user")
+	flags.StringVar(&o.apiVersion, "api-version", "8.0.3.0", "newest API version to offer")
+	flags.DurationVar(&o.idle, "idle", 30*time.Minute, "idle time after which a session ends")
+	flags.IntVar(&o.maxAreas, "max-areas", 2000, "changed areas in one answer")
+	flags.Int64Var(&o.pageBytes, "page-bytes", 64<<20, "disk bytes that one answer of changed areas covers")
+	flags.BoolVar(&o.dieWithParent, "die-with-parent", false, "end when the process that started the lab ends")
+	flags.Parse(args)
+	return o
+}
+
+func serve(o options) error {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	if o.dieWithParent {
+		if err := dieWithParent(stop); err != nil {
+			return err
+		}
+	}
+	spec, err := readSpec(o.spec)
+	if err != nil {
+		return err
+	}
+	if o.state, err = makeState(o.state); err != nil {
+		return err
+	}
+	identity, err := newIdentity(o.state)
+	if err != nil {
+		return err
+	}
+	vcenter, err := newVCenter(o, spec, identity)
+	if err != nil {
+		return err
+	}
+	url := vcenter.start()
+	defer vcenter.close()
+	control, err := net.Listen("tcp", o.control)
+	if err != nil {
+		return err
+	}
+	go http.Serve(control, controlHandler(vcenter))
+	defer control.Close()
+
+	err = json.NewEncoder(os.Stdout).Encode(ready{
+		URL: url, Control: "http://" + control.Addr().String(), CaPem: identity.pem, Sha256: identity.sha256,
+		User: o.user, Password: o.password, Datacenter: datacenter, Datastore: spec.Datastores[0], State: o.state,
+	})
+	if err != nil {
+		return err
+	}
+	<-stop
+	return nil
+}
+
+// makeState refuses a used directory: an inventory cannot be found again in its files.
+func makeState(dir string) (string, error) {
+	if dir == "" {
+		return "", fmt.Errorf("give --state, an empty or new directory")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	if len(entries) > 0 {
+		return "", fmt.Errorf("%s is not empty: empty it or give another --state", dir)
+	}
+	simulator.Lab.Configure(simulator.LabSettings{Dir: dir})
+	return dir, nil
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+)
+
+type labSpec struct {
+	Datastores []string `json:"datastores"`
+	VMs        []vmSpec `json:"vms"`
+}
+
+type vmSpec struct {
+	Name       string     `json:"name"`
+	Folder     string     `json:"folder"`
+	Datastore  string     `json:"datastore"`
+	Disks      []diskSpec `json:"disks"`
+	Power      string     `json:"power"`
+	Tools      string     `json:"tools"`
+	Annotation string     `json:"annotation"`
+	GuestID    string     `json:"guest_id"`
+	Firmware   string     `json:"firmware"`
+	Cpus       int32      `json:"cpus"`
+	MemoryMB   int64      `json:"memory_mb"`
+	Cbt        bool       `json:"cbt"`
+}
+
+type diskSpec struct {
+	File string `json:"file"`
+	Take string `json:"take"`
+	Mode string `json:"mode"`
+	Rdm  string `json:"rdm"`
+	Thin bool   `json:"thin"`
+}
+
+func readSpec(file string) (*labSpec, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("read --spec: %w", err)
+	}
+	defer f.Close()
+	var spec labSpec
+	decoder := json.NewDecoder(f)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&spec); err != nil {
+		return nil, fmt.Errorf("parse %s: %w", file, err)
+	}
+	if len(spec.Datastores) == 0 {
+		spec.Datastores = []string{"lab-ds"}
+	}
+	for i := range spec.VMs {
+		if err := spec.VMs[i].fill(&spec); err != nil {
+			return nil, fmt.Errorf("vm %d of %s: %w", i+1, file, err)
+		}
+	}
+	return &spec, nil
+}
+
+// fill sets what the spec leaves out and refuses what it has wrong.
+func (v *vmSpec) fill(spec *labSpec) error {
+	if v.Name == "" || strings.ContainsAny(v.Name, "/\\%") {
+		return fmt.Errorf("%q is no name", v.Name)
+	}
+	setDefault(&v.Datastore, spec.Datastores[0])
+	setDefault(&v.Power, "on")
+	setDefault(&v.Tools, "running")
+	setDefault(&v.GuestID, "debian11_64Guest")
+	setDefault(&v.Firmware, "bios")
+	if v.Cpus == 0 {
+		v.Cpus = 2
+	}
+	if v.MemoryMB == 0 {
+		v.MemoryMB = 2048
+	}
+	for i := range v.Disks {
+		d := &v.Disks[i]
+		setDefault(&d.Take, "copy")
+		setDefault(&d.Mode, "persistent")
+		setDefault(&d.Rdm, "absent")
+		if err := oneOf("rdm", d.Rdm, "absent", "physical", "virtual"); err != nil {
+			return err
+		}
+		if err := oneOf("take", d.Take, "copy", "link", "move"); err != nil {
+			return err
+		}
+		if err := oneOf("mode", d.Mode, "persistent", "independent_persistent", "independent_nonpersistent"); err != nil {
+			return err
+		}
+	}
+	if err := oneOf("power", v.Power, "on", "off"); err != nil {
+		return err
+	}
+	return oneOf("tools", v.Tools, "running", "absent")
+}
+
+func setDefault(s *string, value string) {
+	if *s == "" {
+		*s = value
+	}
+}
+
+func oneOf(field, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if value == a {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s is %q: give one of %s", field, value, strings.Join(allowed, ", "))
+}
