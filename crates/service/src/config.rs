@@ -65,3 +65,6 @@ impl Arguments {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

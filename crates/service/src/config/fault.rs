@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::tree::At;
+
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFault {
@@ -11,6 +13,28 @@ pub struct ConfigFault {
     pub key: String,
     /// What is wrong.
     pub message: String,
+    line: usize,
+}
+
+impl ConfigFault {
+    pub(super) fn new(at: &At, key: &str, message: &str) -> Self {
+        let mut fault = Self {
+            at: String::new(),
+            key: key.to_owned(),
+            message: message.to_owned(),
+            line: 0,
+        };
+        fault.place(at);
+        fault
+    }
+
+    fn place(&mut self, at: &At) {
+        self.line = at.line;
+        self.at = match at.line {
+            0 => at.source.clone(),
+            line => format!("{}:{line}", at.source),
+        };
+    }
 }
 
 impl fmt::Display for ConfigFault {
@@ -32,11 +56,7 @@ pub struct Faults(Vec<ConfigFault>);
 impl Faults {
     /// Adds a fault of `key`; where the key was set is filled in by the loader.
     pub fn add(&mut self, key: &str, message: impl Into<String>) {
-        self.push(ConfigFault {
-            at: String::new(),
-            key: key.to_owned(),
-            message: message.into(),
-        });
+        self.push(ConfigFault::new(&At::default(), key, &message.into()));
     }
 
     pub(super) fn push(&mut self, fault: ConfigFault) {
@@ -59,10 +79,21 @@ impl Faults {
     }
 
     /// Fills in where each key was set.
-    pub(super) fn locate(&mut self, at: impl Fn(&str) -> String) {
+    pub(super) fn locate(&mut self, at: impl Fn(&str) -> At) {
         for fault in self.0.iter_mut().filter(|fault| fault.at.is_empty()) {
-            fault.at = at(&fault.key);
+            fault.place(&at(&fault.key));
         }
+    }
+
+    /// Puts the faults in the order of a file's lines; those without a line come last.
+    pub(super) fn sort(&mut self) {
+        self.0.sort_by_key(|fault| {
+            if fault.line == 0 {
+                usize::MAX
+            } else {
+                fault.line
+            }
+        });
     }
 }
 
