@@ -62,7 +62,7 @@ fn a_point_becomes_a_new_vm_with_the_same_disks_and_shape() -> Result<()> {
     }
     let restored = vm(&site.lab, "web-2")?.context("the VM is there")?;
     ensure!(
-        restored["power"] == "poweredOff",
+        restored["power"] == "off",
         "it is not started unasked: {restored}"
     );
 

@@ -246,7 +246,7 @@ impl Lab {
             .into_iter()
             .flatten()
             .find(|v| v["name"] == vm);
-        let file = found.and_then(|v| v["disks"][index]["file"].as_str());
+        let file = found.and_then(|v| v["disks"][index]["live_file"].as_str());
         let file = file.with_context(|| format!("no disk {index} of {vm} in {vms}"))?;
         ensure!(Path::new(file).is_file(), "{file} is not there");
         Ok(file.into())
