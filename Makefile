@@ -49,10 +49,10 @@ lint: setup
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	cargo xtask layers
 	cargo xtask reasons
-	cargo deny --locked check --config .cargo/deny.toml licenses bans sources
+	cargo deny --locked --config .cargo/deny.toml check licenses bans sources
 	cd proto && buf lint && buf breaking --against baseline/v0.1.0.binpb
 
 # Needs the network: fetches the RustSec database.
 advisories: setup
 	tests/setup.sh lint
-	cargo deny --locked check --config .cargo/deny.toml advisories
+	cargo deny --locked --config .cargo/deny.toml check advisories

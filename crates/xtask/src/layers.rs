@@ -76,9 +76,9 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Which crates may name a foreign crate that must stay in one place.
 const VENDORS: &[(&str, &[&str])] = &[
     ("sled", &["catalog", "store"]),
-    ("aws-lc-rs", &["seal", "rpc"]),
+    ("aws-lc-rs", &["seal", "rpc", "vsphere"]),
     ("rcgen", &["rpc"]),
-    ("tokio-rustls", &["rpc"]),
+    ("tokio-rustls", &["rpc", "vsphere"]),
     ("rustls", &["rpc", "vsphere"]),
     ("reqwest", &["vsphere", "disk"]),
     ("quick-xml", &["vsphere"]),

@@ -6,20 +6,27 @@
 mod layers;
 mod reasons;
 
-use anyhow::{Result, bail};
+use std::process::ExitCode;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let task = std::env::args().nth(1);
     let faults = match task.as_deref() {
-        Some("layers") => layers::check()?,
-        Some("reasons") => reasons::check()?,
-        _ => bail!("usage: cargo xtask layers | reasons"),
+        Some("layers") => layers::check(),
+        Some("reasons") => reasons::check(),
+        _ => {
+            eprintln!("usage: cargo xtask layers | reasons");
+            return ExitCode::from(2);
+        }
     };
-    for fault in &faults {
-        eprintln!("{fault}");
+    match faults {
+        Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
+        Ok(faults) => {
+            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
-    if !faults.is_empty() {
-        bail!("{} faults", faults.len());
-    }
-    Ok(())
 }
