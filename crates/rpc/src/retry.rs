@@ -56,10 +56,10 @@ pub const fn worth_repeating(kind: Kind) -> bool {
 ///
 /// # Errors
 /// The last call's fault: when it is of another kind, the attempts are used up, or `cancel` came.
-pub async fn repeat<T>(
+pub async fn repeat<T, F: Future<Output = Result<T, Fault>>>(
     backoff: &Backoff,
     cancel: &CancellationToken,
-    mut call: impl AsyncFnMut() -> Result<T, Fault>,
+    mut call: impl FnMut() -> F,
 ) -> Result<T, Fault> {
     let mut failures = 0;
     loop {
@@ -97,13 +97,14 @@ mod tests {
 
     async fn count(reason: Reason, succeed_at: u32, cancel: &CancellationToken) -> (u32, bool) {
         let mut calls = 0;
-        let result = repeat(&QUICK, cancel, async || {
+        let result = repeat(&QUICK, cancel, || {
             calls += 1;
-            if calls >= succeed_at {
+            let succeeds = calls >= succeed_at;
+            std::future::ready(if succeeds {
                 Ok(())
             } else {
                 Err(Fault::new(reason, "no"))
-            }
+            })
         })
         .await;
         (calls, result.is_ok())

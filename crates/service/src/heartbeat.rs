@@ -12,9 +12,9 @@ const RETRY: Duration = Duration::from_secs(5);
 ///
 /// A failure is logged once when it starts and once when it ends, not with every beat: a
 /// controller that is down for a night must not fill the journal of every node.
-pub async fn beat(
+pub async fn beat<F: Future<Output = Result<Duration, Fault>>>(
     cancel: &CancellationToken,
-    mut send: impl AsyncFnMut() -> Result<Duration, Fault>,
+    mut send: impl FnMut() -> F,
 ) {
     let mut failures = 0u32;
     loop {
@@ -42,5 +42,34 @@ pub async fn beat(
         if cancel.run_until_cancelled(pause).await.is_none() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stillwater_types::Reason;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_server_says_when_to_come_back_and_a_failure_comes_back_soon() {
+        let cancel = CancellationToken::new();
+        let mut times = Vec::new();
+        let started = Instant::now();
+        beat(&cancel, || {
+            times.push(started.elapsed().as_secs());
+            std::future::ready(match times.len() {
+                1 => Ok(Duration::from_secs(30)),
+                2 => Err(Fault::new(Reason::ControllerUnreachable, "not there")),
+                3 => Ok(Duration::ZERO),
+                _ => {
+                    cancel.cancel();
+                    Ok(Duration::from_secs(30))
+                }
+            })
+        })
+        .await;
+        assert_eq!(times, [0, 30, 35, 35]);
     }
 }
