@@ -239,6 +239,11 @@ async fn a_caller_without_a_certificate_is_not_even_connected_where_one_is_requi
     .await;
     let address = server.address.to_string();
     let channel = connect_pinned(&address, cluster.ca.spki_pin()).expect("a channel");
+    let status = call(&channel, JOIN).await;
+    println!(
+        "ANON {status:?} {}",
+        fault(&status, Reason::ControllerUnreachable)
+    );
     assert_ne!(call(&channel, JOIN).await.code(), Code::AlreadyExists);
 }
 
@@ -321,6 +326,10 @@ async fn an_expired_certificate_is_refused_in_both_directions() {
     .await;
     let expired = cluster.identity_at(Role::Proxy, long_ago);
     let status = call(&channel(&expired, &server, Role::Controller, None), NODES).await;
+    println!(
+        "EXPIRED {status:?} {}",
+        fault(&status, Reason::ControllerUnreachable)
+    );
     assert_ne!(status.code(), Code::AlreadyExists, "{status:?}");
 }
 

@@ -1,5 +1,8 @@
 //! One TOML file per role, overridden by the environment, overridden by flags.
 //!
+//! The variable `STILLWATER_LIMITS__PARALLEL_RUNS` sets `limits.parallel-runs`,
+//! `STILLWATER__LISTEN` sets `listen`; the flag is `--set limits.parallel-runs=4`.
+//!
 //! Every fault is found before anything listens, and all of them are told at once with file and
 //! line: an administrator fixes a file once, not once per fault.
 

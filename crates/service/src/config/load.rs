@@ -9,7 +9,8 @@ use super::fault::{ConfigFault, Faults};
 use super::tree::{At, Node, Value};
 use super::{Arguments, Settings, walk};
 
-/// What variables that set a key start with: `STILLWATER_SERVER__LISTEN` is `server.listen`.
+/// What variables that set a key start with: `STILLWATER_SERVER__LISTEN` is `server.listen`, and
+/// `STILLWATER__LISTEN` is `listen`.
 const PREFIX: &str = "STILLWATER_";
 /// Our files have a few KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -125,12 +126,16 @@ impl Sources {
     }
 }
 
-/// The key that a variable sets; without a double underscore it sets none.
+/// The key that a variable sets; without a double underscore it sets none, so that other variables
+/// of ours, such as one with a secret, are left alone.
 fn variable_path(name: &str) -> Option<Vec<String>> {
     let rest = name.strip_prefix(PREFIX)?;
     let part = |part: &str| part.to_ascii_lowercase().replace('_', "-");
-    let path: Vec<String> = rest.split("__").map(part).collect();
-    (path.len() > 1).then_some(path)
+    match rest.strip_prefix('_') {
+        Some(top) => Some(top.split("__").map(part).collect()),
+        None if rest.contains("__") => Some(rest.split("__").map(part).collect()),
+        None => None,
+    }
 }
 
 fn apply(root: &mut Node, path: &[String], value: &str, source: &str, faults: &mut Faults) {

@@ -7,6 +7,8 @@ use super::*;
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Example {
+    #[serde(default)]
+    name: Option<String>,
     server: Server,
     #[serde(default)]
     store: Store,
@@ -123,7 +125,7 @@ fn every_fault_is_told_at_once_with_its_line() {
             "example.toml:9: store.mode: unknown variant `slow`, expected `plain` or `very-fast`",
             "example.toml:10: store.key: a secret is named, not written here: use \"file:/path\", \
              \"env:NAME\" or \"credential:name\"",
-            "example.toml:11: extra: there is no such key; known here: server, store",
+            "example.toml:11: extra: there is no such key; known here: name, server, store",
         ],
     );
 }
@@ -174,6 +176,7 @@ fn a_flag_is_stronger_than_the_environment_and_both_than_the_file() {
         ("STILLWATER_SERVER__NAMES", "a, b"),
         ("STILLWATER_STORE__SYNC", "false"),
         ("STILLWATER_STORE__MODE", "very-fast"),
+        ("STILLWATER__NAME", "one"),
         ("STILLWATER_CONTEXT", "home"),
         ("PATH", "/bin"),
     ];
@@ -186,6 +189,7 @@ fn a_flag_is_stronger_than_the_environment_and_both_than_the_file() {
     assert_eq!(example.server.listen, SocketAddr::from(([127, 0, 0, 1], 3)));
     assert_eq!(example.server.drain_timeout.to_string(), "2m");
     assert_eq!(example.server.names, ["a", "b"]);
+    assert_eq!(example.name.as_deref(), Some("one"));
     assert_eq!(example.server.workers, Some(7));
     assert_eq!(
         (example.store.sync, example.store.mode),
