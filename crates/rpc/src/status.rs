@@ -17,6 +17,7 @@ const VALUE_BYTES_MAX: usize = 256;
 const DETAILS_MAX: usize = 16;
 
 const TIMEOUT_MESSAGE: &str = "Timeout expired";
+const ALERT_TEXT: &str = "received fatal alert: ";
 
 /// `google.rpc.Status`, written down here because it is all we need of googleapis.
 #[derive(Clone, PartialEq, Message)]
@@ -123,11 +124,7 @@ fn plain_reason(status: &Status, fallback: Reason) -> Reason {
         if cause.is::<tonic::TimeoutExpired>() {
             return Some(Reason::Deadline);
         }
-        let tls = cause
-            .downcast_ref::<std::io::Error>()?
-            .get_ref()?
-            .downcast_ref::<rustls::Error>();
-        by_tls(tls?)
+        by_io(cause.downcast_ref()?)
     });
     found.unwrap_or(match status.code() {
         Code::ResourceExhausted | Code::DeadlineExceeded | Code::OutOfRange => {
@@ -138,11 +135,18 @@ fn plain_reason(status: &Status, fallback: Reason) -> Reason {
 }
 
 /// What TLS says about trust; `None` when it says nothing.
-fn by_tls(err: &rustls::Error) -> Option<Reason> {
-    match err {
-        rustls::Error::InvalidCertificate(_) => Some(Reason::CertificateUntrusted),
-        rustls::Error::AlertReceived(_) => Some(Reason::NoCertificate),
-        _ => None,
+fn by_io(err: &std::io::Error) -> Option<Reason> {
+    let inner = err.get_ref()?;
+    match inner.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidCertificate(_)) => Some(Reason::CertificateUntrusted),
+        Some(rustls::Error::AlertReceived(_)) => Some(Reason::NoCertificate),
+        Some(_) => None,
+        // The server judges our certificate after our half of the handshake, so its alert comes
+        // through the HTTP/2 layer, which keeps only the text.
+        None => inner
+            .to_string()
+            .starts_with(ALERT_TEXT)
+            .then_some(Reason::NoCertificate),
     }
 }
 
