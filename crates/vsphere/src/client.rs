@@ -1,14 +1,22 @@
 //! A session with a vCenter or host.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use stillwater_types::ExtentSet;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
 
-use crate::{
-    CreatedVm, DataAccess, Endpoint, NewVm, Placement, PlacementSpec, Result, Since,
-    SnapshotConfig, SnapshotInfo, SnapshotRef, SnapshotSpec, TaskOutcome, TaskRef, Vm, VmRef,
-    VmSummary,
-};
+use crate::body::Body;
+use crate::error::FaultKind;
+use crate::reference::Moref;
+use crate::server::{Broken, Exchange, Server};
+use crate::soap::{Answer, answer};
+use crate::xml::{Element, Problem};
+use crate::{Endpoint, Error, Result};
+
+/// How often a call that may be repeated is tried, and how long is waited in between.
+const TRIES: u32 = 3;
+const RETRY_DELAY: Duration = Duration::from_millis(400);
 
 /// What a server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,142 +37,300 @@ pub struct About {
 
 /// A session with a vCenter or host. Clones share it.
 ///
-/// A session that expired is renewed once per call. Reads are repeated after transport errors;
-/// calls that change something are not.
+/// A session that expired is renewed once per call; a login that was refused is not repeated, so
+/// that the account is not locked. Reads are repeated after transport errors; calls that change
+/// something are not.
 #[derive(Debug, Clone)]
-pub struct Client {}
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    server: Server,
+    endpoint: Endpoint,
+    action: String,
+    content: Content,
+    about: About,
+    state: Mutex<State>,
+}
+
+/// The server's roots that we call upon.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub root_folder: Moref,
+    pub property_collector: Moref,
+    pub view_manager: Moref,
+    session_manager: Moref,
+}
+
+#[derive(Debug)]
+enum State {
+    Away,
+    Live(Arc<Session>),
+    Refused,
+}
+
+/// One login.
+#[derive(Debug)]
+pub(crate) struct Session {
+    cookie: SecretString,
+}
+
+/// Whether a call may be sent twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It changes nothing.
+    Safe,
+    /// It changes something.
+    Never,
+}
+
+/// One call.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub method: &'static str,
+    pub this: &'a Moref,
+    pub body: Body,
+    pub repeat: Repeat,
+}
 
 impl Client {
     /// Negotiates the API version and logs in.
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
-        todo!("{endpoint:?}")
+        let server = Server::new(&endpoint.address, &endpoint.trust)?;
+        let action = format!("urn:vim25/{}", server.negotiate().await?);
+        let (content, about) = service_content(&server, &action).await?;
+        let state = Mutex::new(State::Away);
+        let client = Self(Arc::new(Inner {
+            server,
+            endpoint,
+            action,
+            content,
+            about,
+            state,
+        }));
+        client.session().await?;
+        Ok(client)
     }
 
-    /// What the server said of itself at login.
+    /// What the server said of itself when it was connected to.
     pub fn about(&self) -> &About {
-        todo!()
+        &self.0.about
+    }
+
+    /// `host[:port]` of the server.
+    pub fn address(&self) -> &str {
+        self.0.server.address()
     }
 
     /// Keeps the session alive: call it at least every ten minutes. Renews it when it expired.
     pub async fn keep_alive(&self) -> Result<()> {
-        todo!()
+        // CurrentTime needs no session, so it would not tell that the session is gone.
+        self.read(&self.content().root_folder, &["name"])
+            .await
+            .map(drop)
     }
 
     /// Ends the session. A later call would log in again.
     pub async fn logout(&self) -> Result<()> {
-        todo!()
+        let state = std::mem::replace(&mut *self.0.state.lock().await, State::Away);
+        match state {
+            State::Live(session) => self.end(&session.cookie).await,
+            State::Away | State::Refused => Ok(()),
+        }
     }
 
-    /// Every VM, in the order of their inventory paths.
-    pub async fn inventory(&self) -> Result<Vec<VmSummary>> {
-        todo!()
+    pub(crate) fn content(&self) -> &Content {
+        &self.0.content
     }
 
-    /// A VM, read afresh.
-    pub async fn vm(&self, vm: &VmRef) -> Result<Vm> {
-        todo!("{vm}")
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
     }
 
-    /// Asks for a snapshot. When the answer was lost ([`crate::Error::OutcomeUnknown`]), look for
-    /// the description in [`Client::snapshots`] and in running tasks before asking again.
-    pub async fn create_snapshot(&self, vm: &VmRef, spec: &SnapshotSpec) -> Result<TaskRef> {
-        todo!("{vm}{spec:?}")
+    /// Calls, renewing the session once if it expired: the server did not run the call then, so
+    /// that any call may be sent again.
+    pub(crate) async fn call(&self, call: Call<'_>) -> Result<Vec<Element>> {
+        let session = self.session().await?;
+        match self.call_in(&session, &call).await {
+            Err(error) if error.is(&FaultKind::NotAuthenticated) => {
+                let session = self.renew(&session).await?;
+                self.call_in(&session, &call).await
+            }
+            outcome => outcome,
+        }
     }
 
-    /// Asks for a snapshot and waits for it.
-    pub async fn take_snapshot(
+    /// Calls and answers with the one value that was returned.
+    pub(crate) async fn call_one(&self, call: Call<'_>) -> Result<Element> {
+        let method = call.method;
+        one(method, self.call(call).await?)
+    }
+
+    /// Calls in one session and never renews it, for sequences that die with their session.
+    pub(crate) async fn call_in(&self, session: &Session, call: &Call<'_>) -> Result<Vec<Element>> {
+        let Call {
+            method,
+            this,
+            body,
+            repeat,
+        } = call;
+        let mut tries = match repeat {
+            Repeat::Safe => TRIES,
+            Repeat::Never => 1,
+        };
+        loop {
+            tries -= 1;
+            let envelope = body.envelope(method, this);
+            let broken = match self.0.post(Some(&session.cookie), envelope).await {
+                Ok(exchange) => return returned(method, &exchange.text),
+                Err(broken) => broken,
+            };
+            match broken {
+                Broken::Lost(_) | Broken::NotSent(Error::Unreachable { .. }) if tries > 0 => {
+                    tracing::debug!(method, ?broken, "repeating a call");
+                    tokio::time::sleep(RETRY_DELAY * (TRIES - tries)).await;
+                }
+                Broken::Lost(source) if *repeat == Repeat::Never => {
+                    return Err(Error::OutcomeUnknown { method, source });
+                }
+                broken => return Err(self.0.server.error(method, broken)),
+            }
+        }
+    }
+
+    /// The session, made if there is none.
+    pub(crate) async fn session(&self) -> Result<Arc<Session>> {
+        let mut state = self.0.state.lock().await;
+        match &*state {
+            State::Live(session) => Ok(Arc::clone(session)),
+            State::Away => self.enter(&mut state).await,
+            State::Refused => Err(self.refused()),
+        }
+    }
+
+    /// A session that is not `old`. Calls that failed together share one login.
+    pub(crate) async fn renew(&self, old: &Arc<Session>) -> Result<Arc<Session>> {
+        let mut state = self.0.state.lock().await;
+        match &*state {
+            State::Live(session) if !Arc::ptr_eq(session, old) => Ok(Arc::clone(session)),
+            State::Live(_) | State::Away => self.enter(&mut state).await,
+            State::Refused => Err(self.refused()),
+        }
+    }
+
+    async fn enter(&self, state: &mut State) -> Result<Arc<Session>> {
+        match self.login().await {
+            Ok(cookie) => {
+                let session = Arc::new(Session { cookie });
+                *state = State::Live(Arc::clone(&session));
+                Ok(session)
+            }
+            Err(error) => {
+                if matches!(error, Error::LoginRefused { .. }) {
+                    *state = State::Refused;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Logs in and answers with the new session's cookie.
+    pub(crate) async fn login(&self) -> Result<SecretString> {
+        const METHOD: &str = "Login";
+        let body = Body::new()
+            .value("userName", &self.0.endpoint.username)
+            .value("password", self.0.endpoint.password.expose_secret());
+        let envelope = body.envelope(METHOD, &self.0.content.session_manager);
+        // Sent without a cookie, so that the server must name the new session.
+        let exchange = self.0.post(None, envelope).await;
+        let exchange = exchange.map_err(|broken| self.0.server.error(METHOD, broken))?;
+        returned(METHOD, &exchange.text).map_err(|error| match error {
+            error if error.is(&FaultKind::InvalidLogin) => self.refused(),
+            error => error,
+        })?;
+        exchange
+            .cookie
+            .ok_or_else(|| bad_answer(METHOD, Problem::new("no session cookie")))
+    }
+
+    /// Ends the session of a cookie. One that is over is no error.
+    pub(crate) async fn end(&self, cookie: &SecretString) -> Result<()> {
+        const METHOD: &str = "Logout";
+        let envelope = Body::new().envelope(METHOD, &self.0.content.session_manager);
+        let exchange = self.0.post(Some(cookie), envelope).await;
+        let exchange = exchange.map_err(|broken| self.0.server.error(METHOD, broken))?;
+        match returned(METHOD, &exchange.text) {
+            Err(error) if error.is(&FaultKind::NotAuthenticated) => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    fn refused(&self) -> Error {
+        Error::LoginRefused {
+            username: self.0.endpoint.username.clone(),
+        }
+    }
+}
+
+impl Inner {
+    async fn post(
         &self,
-        vm: &VmRef,
-        spec: &SnapshotSpec,
-        timeout: Duration,
-    ) -> Result<SnapshotRef> {
-        todo!("{vm}{spec:?}{timeout:?}")
+        cookie: Option<&SecretString>,
+        envelope: String,
+    ) -> Result<Exchange, Broken> {
+        self.server.post(&self.action, cookie, envelope).await
     }
+}
 
-    /// Tasks of the VM that make a snapshot and have not ended, oldest first.
-    pub async fn snapshot_tasks(&self, vm: &VmRef) -> Result<Vec<TaskRef>> {
-        todo!("{vm}")
-    }
+async fn service_content(server: &Server, action: &str) -> Result<(Content, About)> {
+    const METHOD: &str = "RetrieveServiceContent";
+    let envelope = Body::new().envelope(METHOD, &Moref::new("ServiceInstance", "ServiceInstance"));
+    let exchange = server.post(action, None, envelope).await;
+    let exchange = exchange.map_err(|broken| server.error(METHOD, broken))?;
+    let returned = one(METHOD, returned(METHOD, &exchange.text)?)?;
+    let content = content(&returned).map_err(|problem| bad_answer(METHOD, problem))?;
+    let about = about(&returned).map_err(|problem| bad_answer(METHOD, problem))?;
+    Ok((content, about))
+}
 
-    /// The VM's snapshots, parents before children.
-    pub async fn snapshots(&self, vm: &VmRef) -> Result<Vec<SnapshotInfo>> {
-        todo!("{vm}")
-    }
+fn content(returned: &Element) -> Result<Content, Problem> {
+    Ok(Content {
+        root_folder: returned.need_moref("rootFolder")?,
+        property_collector: returned.need_moref("propertyCollector")?,
+        view_manager: returned.need_moref("viewManager")?,
+        session_manager: returned.need_moref("sessionManager")?,
+    })
+}
 
-    /// The VM as a snapshot froze it.
-    pub async fn snapshot_config(&self, snapshot: &SnapshotRef) -> Result<SnapshotConfig> {
-        todo!("{snapshot}")
-    }
+fn about(returned: &Element) -> Result<About, Problem> {
+    let about = returned.need("about")?;
+    Ok(About {
+        full_name: about.string("fullName")?,
+        version: about.string("version")?,
+        build: about.string("build")?,
+        api_version: about.string("apiVersion")?,
+        is_vcenter: about.string("apiType")? == "VirtualCenter",
+        instance_uuid: about.optional("instanceUuid"),
+    })
+}
 
-    /// Asks to remove one snapshot; its children stay. Cannot be cancelled. A snapshot that is gone
-    /// is answered with none.
-    pub async fn remove_snapshot(
-        &self,
-        snapshot: &SnapshotRef,
-        consolidate: bool,
-    ) -> Result<Option<TaskRef>> {
-        todo!("{snapshot}{consolidate}")
+fn returned(method: &'static str, xml: &str) -> Result<Vec<Element>> {
+    match answer(xml).map_err(|problem| bad_answer(method, problem))? {
+        Answer::Returned(values) => Ok(values),
+        Answer::Fault(fault) => Err(Error::Fault {
+            method,
+            fault: Box::new(fault),
+        }),
     }
+}
 
-    /// Asks to merge deltas that no snapshot explains.
-    pub async fn consolidate(&self, vm: &VmRef) -> Result<TaskRef> {
-        todo!("{vm}")
-    }
+fn one(method: &'static str, values: Vec<Element>) -> Result<Element> {
+    values
+        .into_iter()
+        .next()
+        .ok_or_else(|| bad_answer(method, Problem::new("nothing returned")))
+}
 
-    /// Turns change tracking on or off. It takes effect at the next snapshot.
-    pub async fn set_change_tracking(&self, vm: &VmRef, on: bool, timeout: Duration) -> Result<()> {
-        todo!("{vm}{on}{timeout:?}")
-    }
-
-    /// What changed on a disk up to the snapshot; paged to the full capacity, clipped, merged.
-    pub async fn changed_areas(
-        &self,
-        vm: &VmRef,
-        snapshot: &SnapshotRef,
-        key: i32,
-        since: Since<'_>,
-        capacity_bytes: u64,
-    ) -> Result<ExtentSet> {
-        todo!("{vm}{snapshot}{key}{since:?}{capacity_bytes}")
-    }
-
-    /// Waits for a task to end.
-    pub async fn wait_task(&self, task: &TaskRef, timeout: Duration) -> Result<TaskOutcome> {
-        todo!("{task}{timeout:?}")
-    }
-
-    /// Finds where a new VM can go.
-    pub async fn find_placement(&self, spec: &PlacementSpec) -> Result<Placement> {
-        todo!("{spec:?}")
-    }
-
-    /// Makes a VM, powered off, with empty disks.
-    pub async fn create_vm(
-        &self,
-        new: &NewVm,
-        placement: &Placement,
-        timeout: Duration,
-    ) -> Result<CreatedVm> {
-        todo!("{new:?}{placement:?}{timeout:?}")
-    }
-
-    /// Removes a VM and its files. Only for VMs that we made and that failed.
-    pub async fn destroy_vm(&self, vm: &VmRef, timeout: Duration) -> Result<()> {
-        todo!("{vm}{timeout:?}")
-    }
-
-    /// Turns a VM on.
-    pub async fn power_on(&self, vm: &VmRef, timeout: Duration) -> Result<()> {
-        todo!("{vm}{timeout:?}")
-    }
-
-    /// Logs in once more, for the data plane of one run on this VM.
-    pub async fn open_data_access(&self, vm: &VmRef) -> Result<DataAccess> {
-        todo!("{vm}")
-    }
-
-    /// Ends the session of a data plane. One that expired is no error.
-    pub async fn close_data_access(&self, access: &DataAccess) -> Result<()> {
-        todo!("{access:?}")
-    }
+pub(crate) fn bad_answer(method: &'static str, Problem(problem): Problem) -> Error {
+    Error::BadAnswer { method, problem }
 }

@@ -1,6 +1,78 @@
-//! A VM that is to be.
+//! A VM that is to be: hardware without identity.
 
-use crate::{Result, VmRef};
+use std::time::Duration;
+
+use crate::body::Body;
+use crate::client::{Client, bad_answer};
+use crate::error::FaultKind;
+use crate::xml::{Element, Problem};
+use crate::{Error, Placement, Result, VmDisk, VmRef, device};
+
+mod hardware;
+mod spec;
+
+const CREATE: &str = "CreateVM_Task";
+
+/// A VM that is to be: hardware without identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewVm {
+    /// Display name.
+    pub name: String,
+    /// Hardware version, such as `vmx-19`; the server's default when none.
+    pub version: Option<String>,
+    /// Guest operating system id, such as `debian11_64Guest`.
+    pub guest_id: String,
+    /// Notes.
+    pub annotation: Option<String>,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Cores per socket; the server's default when none.
+    pub cores_per_socket: Option<u32>,
+    /// Memory.
+    pub memory_mib: u64,
+    /// `bios` or `efi`; the server's default when none.
+    pub firmware: Option<String>,
+    /// Whether EFI checks signatures; the server's default when none.
+    pub secure_boot: Option<bool>,
+    /// Whether the guest sees the disks' UUIDs (`disk.EnableUUID`).
+    pub disk_uuids_visible: bool,
+    /// Its disk controllers.
+    pub controllers: Vec<NewController>,
+    /// Its disks.
+    pub disks: Vec<NewDisk>,
+    /// Its network cards.
+    pub nics: Vec<NewNic>,
+}
+
+/// A disk controller of a new VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewController {
+    /// What [`NewDisk::controller_key`] refers to.
+    pub key: i32,
+    /// What kind.
+    pub kind: ControllerKind,
+    /// Bus number, counted for each family of controllers.
+    pub bus: i32,
+}
+
+/// A kind of disk controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ControllerKind {
+    /// VMware's paravirtual SCSI.
+    ParaVirtual,
+    /// LSI Logic parallel SCSI.
+    LsiLogic,
+    /// LSI Logic SAS.
+    LsiLogicSas,
+    /// BusLogic SCSI.
+    BusLogic,
+    /// SATA.
+    Ahci,
+    /// NVMe.
+    Nvme,
+    /// IDE; every VM has both of its buses.
+    Ide,
+}
 
 /// An empty disk of a new VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,29 +80,61 @@ pub struct NewDisk {
     /// What its maker calls it: the device key in the saved configuration. Answered with
     /// [`CreatedDisk::source_key`].
     pub source_key: i32,
-    /// Its size; a multiple of 512.
+    /// Its size; a multiple of 1024.
     pub capacity_bytes: u64,
     /// Whether space is taken only when it is written.
     pub thin: bool,
+    /// [`NewController::key`] of its controller.
+    pub controller_key: i32,
+    /// Unit on the controller.
+    pub unit: i32,
 }
 
-/// A VM that is to be: hardware without identity.
+/// A network card of a new VM. Its MAC address is always a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewVm {
-    /// Display name.
-    pub name: String,
-    /// Virtual processors.
-    pub cpus: u32,
-    /// Memory.
-    pub memory_mib: u64,
-    /// Guest operating system id, such as `debian11_64Guest`.
-    pub guest_id: String,
-    /// `bios` or `efi`; the server's default when none.
-    pub firmware: Option<String>,
-    /// Notes.
-    pub annotation: Option<String>,
-    /// Its disks.
-    pub disks: Vec<NewDisk>,
+pub struct NewNic {
+    /// vSphere's type, such as `VirtualVmxnet3`.
+    pub kind: NicKind,
+    /// What it is plugged into.
+    pub network: NicNetwork,
+    /// Whether it is plugged in when the VM starts.
+    pub start_connected: bool,
+}
+
+/// A kind of network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NicKind {
+    /// VMware's paravirtual card.
+    Vmxnet3,
+    /// Its predecessor.
+    Vmxnet2,
+    /// Intel 82574.
+    E1000e,
+    /// Intel 82545.
+    E1000,
+    /// AMD 79C970.
+    Pcnet32,
+}
+
+/// A network as a card names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NicNetwork {
+    /// A standard port group, by name.
+    Standard(String),
+    /// A distributed port group.
+    Distributed {
+        /// UUID of the switch.
+        switch_uuid: String,
+        /// Key of the port group.
+        portgroup_key: String,
+    },
+    /// A network that another product manages.
+    Opaque {
+        /// Its id.
+        id: String,
+        /// Its type.
+        kind: String,
+    },
 }
 
 /// A VM that was made, powered off, with empty disks.
@@ -55,11 +159,176 @@ pub struct CreatedDisk {
     pub capacity_bytes: u64,
 }
 
-impl NewVm {
-    /// Hardware as a saved configuration has it: processors, memory, guest, firmware, controllers,
-    /// disks and network cards on the same networks. Whatever names the old VM is left out:
-    /// UUIDs, MAC addresses, files, snapshots, change tracking.
-    pub fn from_config(config_xml: &str, name: &str) -> Result<Self> {
-        todo!("{config_xml}{name}")
+impl Client {
+    /// Makes a VM, powered off, with empty disks.
+    ///
+    /// When its disks are not what was asked for, or the answer was lost, the VM may be there:
+    /// look for its name.
+    pub async fn create_vm(
+        &self,
+        new: &NewVm,
+        placement: &Placement,
+        timeout: Duration,
+    ) -> Result<CreatedVm> {
+        new.check()?;
+        self.check_name_free(new, placement).await?;
+        let own = format!(
+            "[{}] {1}/{1}.vmx",
+            placement.datastore_name,
+            file_stem(&new.name)
+        );
+        let vm = match self.create_at(new, placement, &own, timeout).await {
+            // The directory remains of another VM: let the server find a free one.
+            Err(error) if error.is(&FaultKind::AlreadyExists) => {
+                let any = format!("[{}]", placement.datastore_name);
+                self.create_at(new, placement, &any, timeout).await?
+            }
+            vm => vm?,
+        };
+        let disks = self.created_disks(new, &vm).await?;
+        Ok(CreatedVm { vm, disks })
+    }
+
+    /// Removes a VM and its files. Only for VMs that we made and whose restore failed.
+    pub async fn destroy_vm(&self, vm: &VmRef, timeout: Duration) -> Result<()> {
+        self.run_task("Destroy_Task", vm, timeout).await
+    }
+
+    /// Turns a VM on.
+    pub async fn power_on(&self, vm: &VmRef, timeout: Duration) -> Result<()> {
+        self.run_task("PowerOnVM_Task", vm, timeout).await
+    }
+
+    /// Turns a VM off at once.
+    pub async fn power_off(&self, vm: &VmRef, timeout: Duration) -> Result<()> {
+        self.run_task("PowerOffVM_Task", vm, timeout).await
+    }
+
+    async fn run_task(&self, method: &'static str, vm: &VmRef, timeout: Duration) -> Result<()> {
+        let task = self.start_task(method, &vm.moref(), Body::new()).await;
+        let task = task.map_err(|error| crate::vm::vm_gone(error, vm))?;
+        self.wait_task(&task, timeout).await.map(drop)
+    }
+
+    /// A folder holds each name once; a server tells only after it made the files.
+    async fn check_name_free(&self, new: &NewVm, placement: &Placement) -> Result<()> {
+        let read = self
+            .read(&placement.folder.moref(), &["childEntity"])
+            .await?;
+        for child in read
+            .morefs("childEntity")?
+            .iter()
+            .filter(|c| c.kind == "VirtualMachine")
+        {
+            let name = match self.read(child, &["name"]).await {
+                Err(error) if error.is(&FaultKind::ManagedObjectNotFound) => continue,
+                read => read?.text("name"),
+            };
+            if name.is_some_and(|name| crate::inventory::display_name(&name) == new.name) {
+                return Err(Error::VmExists {
+                    name: new.name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_at(
+        &self,
+        new: &NewVm,
+        placement: &Placement,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<VmRef> {
+        let body = Body::new()
+            .inside(
+                "config",
+                spec::config_spec(new, &placement.datastore_name, path),
+            )
+            .moref("pool", &placement.pool.moref())
+            .moref("host", &placement.host.moref());
+        let exists = |error: Error| match error {
+            error if error.is(&FaultKind::DuplicateName) => Error::VmExists {
+                name: new.name.clone(),
+            },
+            error => error,
+        };
+        let task = self
+            .start_task(CREATE, &placement.folder.moref(), body)
+            .await;
+        let outcome = self
+            .wait_task(&task.map_err(exists)?, timeout)
+            .await
+            .map_err(exists)?;
+        let vm = outcome
+            .result
+            .ok_or_else(|| Problem::new("the task names no vm"));
+        vm.map(VmRef::new)
+            .map_err(|problem| bad_answer(CREATE, problem))
+    }
+
+    async fn created_disks(&self, new: &NewVm, vm: &VmRef) -> Result<Vec<CreatedDisk>> {
+        let read = self.read_vm(vm, &["config.hardware.device"]).await?;
+        let devices = &read.need("config.hardware.device")?.children;
+        created_disks(new, devices).map_err(|problem| bad_answer(CREATE, problem))
     }
 }
+
+/// Finds each disk by its place: the server gives out keys as it likes.
+fn created_disks(new: &NewVm, devices: &[Element]) -> Result<Vec<CreatedDisk>, Problem> {
+    let there = device::disks(devices)?;
+    new.disks
+        .iter()
+        .map(|disk| created_disk(new, disk, devices, &there))
+        .collect()
+}
+
+fn created_disk(
+    new: &NewVm,
+    disk: &NewDisk,
+    devices: &[Element],
+    there: &[VmDisk],
+) -> Result<CreatedDisk, Problem> {
+    let lost = || Problem(format!("disk {} was not made", disk.source_key));
+    let wanted = new.controller(disk.controller_key).ok_or_else(lost)?;
+    let controller = devices
+        .iter()
+        .filter(|device| device.ty() == Some(wanted.kind.as_str()))
+        .find(|device| device.value("busNumber") == Ok(wanted.bus))
+        .ok_or_else(lost)?;
+    let key: i32 = controller.value("key")?;
+    let made = there
+        .iter()
+        .find(|made| made.controller_key == key && made.unit == disk.unit)
+        .ok_or_else(lost)?;
+    if made.capacity_bytes != disk.capacity_bytes {
+        let (found, wanted) = (made.capacity_bytes, disk.capacity_bytes);
+        return Err(Problem(format!(
+            "disk {} has {found} bytes instead of {wanted}",
+            disk.source_key
+        )));
+    }
+    Ok(CreatedDisk {
+        source_key: disk.source_key,
+        key: made.key,
+        file_name: made.file_name.clone(),
+        capacity_bytes: made.capacity_bytes,
+    })
+}
+
+/// A name as a directory may have it.
+fn file_stem(name: &str) -> String {
+    let plain = |c: char| match c {
+        '/' | '\\' | '[' | ']' | ':' | '*' | '?' | '"' | '<' | '>' | '|' => '_',
+        c if c.is_control() => '_',
+        c => c,
+    };
+    let stem: String = name.trim().chars().take(60).map(plain).collect();
+    match stem.trim_matches(['.', ' ']) {
+        "" => "vm".to_owned(),
+        stem => stem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

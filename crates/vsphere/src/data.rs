@@ -2,7 +2,9 @@
 
 use secrecy::SecretString;
 
-use crate::Trust;
+use crate::client::Client;
+use crate::server::http_client;
+use crate::{Result, Trust, VmRef};
 
 /// A session of its own for the data plane of one run.
 ///
@@ -18,4 +20,31 @@ pub struct DataAccess {
     pub trust: Trust,
     /// Inventory path of the datacenter whose datastores are meant, such as `/DC0`.
     pub datacenter: String,
+}
+
+impl DataAccess {
+    /// An HTTP client that trusts as [`DataAccess::trust`] says, follows no redirect and uses no
+    /// proxy of the environment. Only files of datastores are fetched with it.
+    pub fn http_client(&self) -> Result<reqwest::Client> {
+        http_client(&self.address, &self.trust)
+    }
+}
+
+impl Client {
+    /// Logs in once more, for the data plane of one run on this VM.
+    pub async fn open_data_access(&self, vm: &VmRef) -> Result<DataAccess> {
+        let datacenter = self.datacenter_of(vm).await?;
+        let endpoint = self.endpoint();
+        Ok(DataAccess {
+            address: endpoint.address.clone(),
+            cookie: self.login().await?,
+            trust: endpoint.trust.clone(),
+            datacenter,
+        })
+    }
+
+    /// Ends the session of a data plane. One that expired is no error.
+    pub async fn close_data_access(&self, access: &DataAccess) -> Result<()> {
+        self.end(&access.cookie).await
+    }
 }

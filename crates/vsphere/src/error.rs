@@ -1,6 +1,8 @@
 //! What can go wrong, as decisions a caller can make.
 
-use stillwater_types as types;
+use std::fmt;
+
+use stillwater_types::{self as types, Reason};
 
 use crate::{Fingerprint, TaskRef, VmRef};
 
@@ -66,8 +68,7 @@ pub enum FaultKind {
 }
 
 /// A fault as vSphere answered it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VimFault {
     /// What kind of fault.
     pub kind: FaultKind,
@@ -98,12 +99,22 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The server's certificate is not trusted.
-    #[error("the certificate of {address} is not trusted, its sha-256 is {presented}")]
+    #[error("the certificate of {address} is not trusted ({problem}), its sha-256 is {presented}")]
     CertificateUntrusted {
         /// Where.
         address: String,
         /// What it presented.
         presented: Fingerprint,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The server is older than what we can speak.
+    #[error("{address} speaks no api version that we know, only {offered:?}")]
+    UnsupportedVersion {
+        /// Where.
+        address: String,
+        /// What it offers.
+        offered: Vec<String>,
     },
     /// The CA file or the address cannot be used.
     #[error("use the endpoint {address}: {problem}")]
@@ -225,14 +236,165 @@ impl Error {
         }
     }
 
+    /// Whether vSphere answered with that kind of fault.
+    pub fn is(&self, kind: &FaultKind) -> bool {
+        self.vim_fault().is_some_and(|fault| fault.kind == *kind)
+    }
+
     /// The same in words that cross roles.
     pub fn fault(&self) -> types::Fault {
-        todo!()
+        let fault = types::Fault::new(self.reason(), chain(self));
+        match self {
+            Error::CertificateUntrusted { presented, .. } => fault.with("sha256", presented),
+            Error::VmNotFound { vm } | Error::SnapshotFailed { vm, .. } => fault.with("vm", vm),
+            Error::TaskFailed { task, .. }
+            | Error::TaskTimeout { task, .. }
+            | Error::TaskLost { task } => fault.with("task", task),
+            Error::PlacementNotFound { what, name } => fault.with(what, name),
+            _ => fault,
+        }
+    }
+
+    fn reason(&self) -> Reason {
+        match self {
+            Error::Unreachable { .. } | Error::OutcomeUnknown { .. } => Reason::VcenterUnreachable,
+            Error::CertificateUntrusted { .. } => Reason::CertificateUntrusted,
+            Error::UnsupportedVersion { .. } => Reason::NotSupported,
+            Error::BadEndpoint { .. } | Error::PlacementAmbiguous { .. } => Reason::BadField,
+            Error::LoginRefused { .. } => Reason::VcenterLoginRefused,
+            Error::Fault { fault, .. } | Error::TaskFailed { fault, .. } => {
+                fault.reason(Reason::VcenterTaskFailed)
+            }
+            Error::SnapshotFailed { fault, .. } => fault.reason(Reason::SnapshotFailed),
+            Error::TaskTimeout { .. } => Reason::VcenterTaskTimeout,
+            Error::TaskLost { .. } | Error::BadChangeMap { .. } | Error::BadAnswer { .. } => {
+                Reason::VcenterTaskFailed
+            }
+            Error::VmNotFound { .. } => Reason::VmNotFound,
+            Error::VmExists { .. } => Reason::VmExists,
+            Error::PlacementNotFound { .. } => Reason::PlacementNotFound,
+            Error::BadConfig { .. } => Reason::ManifestUnreadable,
+        }
     }
 }
+
+impl VimFault {
+    /// The reason that says more than `otherwise`, if there is one.
+    fn reason(&self, otherwise: Reason) -> Reason {
+        match self.kind {
+            FaultKind::NoPermission { .. } => Reason::VcenterPrivilegeMissing,
+            FaultKind::InvalidLogin => Reason::VcenterLoginRefused,
+            FaultKind::NoDiskSpace => Reason::DatastoreFull,
+            FaultKind::RestrictedVersion => Reason::NotSupported,
+            FaultKind::Timedout => Reason::VcenterTaskTimeout,
+            _ => otherwise,
+        }
+    }
+}
+
+impl fmt::Display for VimFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            FaultKind::NoPermission {
+                privilege: Some(privilege),
+            } => {
+                write!(f, "the privilege {privilege} is missing: {}", self.message)
+            }
+            FaultKind::Other(name) | FaultKind::Snapshot(name) if *name != self.message => {
+                write!(f, "{name}: {}", self.message)
+            }
+            _ => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for VimFault {}
 
 impl From<Error> for types::Fault {
     fn from(error: Error) -> Self {
         error.fault()
+    }
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(error: Error, reason: Reason, words: &str) {
+        let fault = error.fault();
+        assert_eq!(fault.reason, reason);
+        assert!(fault.message.contains(words), "{}", fault.message);
+    }
+
+    fn vim(kind: FaultKind) -> Box<VimFault> {
+        Box::new(VimFault {
+            kind,
+            message: "the server's words".into(),
+        })
+    }
+
+    #[test]
+    fn a_fault_keeps_the_servers_words_and_gets_the_reason_that_says_most() {
+        let vm = VmRef::new("vm-1");
+        let privilege = Some("VirtualMachine.State.CreateSnapshot".to_owned());
+        check(
+            Error::SnapshotFailed {
+                vm: vm.clone(),
+                fault: vim(FaultKind::FilesystemQuiesce),
+            },
+            Reason::SnapshotFailed,
+            "the server's words",
+        );
+        check(
+            Error::SnapshotFailed {
+                vm,
+                fault: vim(FaultKind::NoPermission { privilege }),
+            },
+            Reason::VcenterPrivilegeMissing,
+            "VirtualMachine.State.CreateSnapshot",
+        );
+        check(
+            Error::TaskFailed {
+                task: TaskRef::new("task-1"),
+                fault: vim(FaultKind::NoDiskSpace),
+            },
+            Reason::DatastoreFull,
+            "task-1",
+        );
+        check(
+            Error::Fault {
+                method: "X",
+                fault: vim(FaultKind::Other("Weird".into())),
+            },
+            Reason::VcenterTaskFailed,
+            "Weird",
+        );
+    }
+
+    #[test]
+    fn an_untrusted_certificate_tells_what_was_presented() {
+        let presented = Fingerprint::of(b"certificate");
+        let problem = "unknown issuer".into();
+        let error = Error::CertificateUntrusted {
+            address: "vc".into(),
+            presented,
+            problem,
+        };
+        let fault = error.fault();
+        assert_eq!(fault.reason, Reason::CertificateUntrusted);
+        assert_eq!(fault.details.get("sha256"), Some(&presented.to_string()));
     }
 }

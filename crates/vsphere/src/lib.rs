@@ -11,28 +11,39 @@
 //! - A missing value is an error, never an empty one.
 
 mod area;
+mod body;
 mod client;
+mod collect;
 mod create;
 mod data;
+mod device;
 mod endpoint;
 mod error;
 mod fingerprint;
+mod inventory;
 mod placement;
 mod reference;
+mod server;
 mod snapshot;
+mod soap;
 mod task;
 mod trust;
 mod vm;
+mod xml;
 
 pub use area::{ChangeId, Since};
 pub use client::{About, Client};
-pub use create::{CreatedDisk, CreatedVm, NewDisk, NewVm};
+pub use create::{
+    ControllerKind, CreatedDisk, CreatedVm, NewController, NewDisk, NewNic, NewVm, NicKind,
+    NicNetwork,
+};
 pub use data::DataAccess;
 pub use endpoint::{Endpoint, PresentedCertificate, probe_certificate};
 pub use error::{Error, FaultKind, Result, VimFault};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use placement::{Placement, PlacementSpec};
 pub use reference::{DatastoreRef, FolderRef, HostRef, PoolRef, SnapshotRef, TaskRef, VmRef};
+pub use server::untrusted_certificate;
 pub use snapshot::{FrozenDisk, Quiesce, SnapshotConfig, SnapshotInfo, SnapshotSpec, VssContext};
 pub use task::TaskOutcome;
 pub use trust::Trust;

@@ -1,6 +1,25 @@
 //! Snapshots of vSphere: making, reading and removing them.
 
-use crate::{ChangeId, SnapshotRef};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::body::Body;
+use crate::client::{Call, Client, Repeat, bad_answer};
+use crate::device::{change_id, disks, is_disk};
+use crate::error::FaultKind;
+use crate::reference::Moref;
+use crate::vm::vm_gone;
+use crate::xml::{Element, Problem};
+use crate::{ChangeId, Error, Result, SnapshotRef, TaskRef, VmRef};
+
+const CREATE: &str = "CreateSnapshotEx_Task";
+const REMOVE: &str = "RemoveSnapshot_Task";
+
+/// VSS_BT_COPY: backs up without touching the application's logs.
+const VSS_COPY: i32 = 5;
+/// How long is waited before a busy VM is asked again.
+const BUSY_DELAY: Duration = Duration::from_secs(2);
 
 /// How much the guest takes part in a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,4 +105,352 @@ pub struct SnapshotConfig {
     pub disks: Vec<FrozenDisk>,
     /// The whole `config` as XML with type names, to be kept in the restore point.
     pub config_xml: String,
+}
+
+impl Client {
+    /// Asks for a snapshot. When the answer was lost ([`Error::OutcomeUnknown`]), look for the
+    /// description in [`Client::snapshots`] and for [`Client::snapshot_tasks`] before asking again.
+    pub async fn create_snapshot(&self, vm: &VmRef, spec: &SnapshotSpec) -> Result<TaskRef> {
+        let body = Body::new()
+            .value("name", &spec.name)
+            .value("description", &spec.description)
+            .value("memory", false)
+            .then(quiesce(spec.quiesce));
+        let task = self.start_task(CREATE, &vm.moref(), body).await;
+        task.map_err(|error| snapshot_failed(vm_gone(error, vm), vm))
+    }
+
+    /// Asks for a snapshot and waits for it.
+    pub async fn take_snapshot(
+        &self,
+        vm: &VmRef,
+        spec: &SnapshotSpec,
+        timeout: Duration,
+    ) -> Result<SnapshotRef> {
+        let task = self.create_snapshot(vm, spec).await?;
+        let outcome = self.wait_task(&task, timeout).await;
+        let outcome = outcome.map_err(|error| snapshot_failed(error, vm))?;
+        let made = outcome
+            .result
+            .ok_or_else(|| Problem::new("the task names no snapshot"));
+        made.map(SnapshotRef::new)
+            .map_err(|problem| bad_answer(CREATE, problem))
+    }
+
+    /// Tasks of the VM that make a snapshot and have not ended, oldest first.
+    pub async fn snapshot_tasks(&self, vm: &VmRef) -> Result<Vec<TaskRef>> {
+        let mut running = Vec::new();
+        for task in self
+            .read_vm(vm, &["recentTask"])
+            .await?
+            .morefs("recentTask")?
+        {
+            let task = TaskRef::new(task.value);
+            if self.makes_snapshot(&task).await? {
+                running.push(task);
+            }
+        }
+        Ok(running)
+    }
+
+    async fn makes_snapshot(&self, task: &TaskRef) -> Result<bool> {
+        let read = match self
+            .read(&task.moref(), &["info.descriptionId", "info.state"])
+            .await
+        {
+            // Recent tasks go away by themselves.
+            Err(error) if error.is(&FaultKind::ManagedObjectNotFound) => return Ok(false),
+            read => read?,
+        };
+        let creates = read
+            .need("info.descriptionId")?
+            .text
+            .to_lowercase()
+            .contains("createsnapshot");
+        let state = &read.need("info.state")?.text;
+        Ok(creates && (state == "queued" || state == "running"))
+    }
+
+    /// The VM's snapshots, parents before children.
+    pub async fn snapshots(&self, vm: &VmRef) -> Result<Vec<SnapshotInfo>> {
+        let read = self.read_vm(vm, &["snapshot"]).await?;
+        let snapshots = read.get("snapshot").map(tree).transpose();
+        Ok(snapshots
+            .map_err(|problem| read.bad(problem))?
+            .unwrap_or_default())
+    }
+
+    /// The VM as a snapshot froze it.
+    pub async fn snapshot_config(&self, snapshot: &SnapshotRef) -> Result<SnapshotConfig> {
+        let read = self.read(&snapshot.moref(), &["config"]).await?;
+        let config = read.need("config")?;
+        let disks = frozen_disks(config).map_err(|problem| read.bad(problem))?;
+        Ok(SnapshotConfig {
+            disks,
+            config_xml: config.document("config"),
+        })
+    }
+
+    /// Asks to remove one snapshot; its children stay. Cannot be cancelled, and may take hours.
+    /// A snapshot that is gone is answered with none.
+    pub async fn remove_snapshot(
+        &self,
+        snapshot: &SnapshotRef,
+        consolidate: bool,
+    ) -> Result<Option<TaskRef>> {
+        let body = Body::new()
+            .value("removeChildren", false)
+            .value("consolidate", consolidate);
+        match self.start_task(REMOVE, &snapshot.moref(), body).await {
+            Err(error) if error.is(&FaultKind::ManagedObjectNotFound) => Ok(None),
+            task => task.map(Some),
+        }
+    }
+
+    /// Removes one snapshot and waits until it is gone, whoever removed it. Waits for another task
+    /// of the VM and asks again.
+    pub async fn discard_snapshot(&self, snapshot: &SnapshotRef, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let outcome = match self.remove_snapshot(snapshot, true).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(task)) => self.wait_task(&task, left).await.map(drop),
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(()) => return Ok(()),
+                Err(error) if !may_pass(&error) || left <= BUSY_DELAY => return Err(error),
+                Err(error) => tracing::debug!(%snapshot, %error, "asking again"),
+            }
+            tokio::time::sleep(BUSY_DELAY).await;
+        }
+    }
+
+    /// Asks to merge deltas that no snapshot explains.
+    pub async fn consolidate(&self, vm: &VmRef) -> Result<TaskRef> {
+        let task = self
+            .start_task("ConsolidateVMDisks_Task", &vm.moref(), Body::new())
+            .await;
+        task.map_err(|error| vm_gone(error, vm))
+    }
+
+    /// Turns change tracking on or off. It takes effect at the next snapshot.
+    pub async fn set_change_tracking(&self, vm: &VmRef, on: bool, timeout: Duration) -> Result<()> {
+        let spec = Body::new().value("changeTrackingEnabled", on);
+        let body = Body::new().inside("spec", spec);
+        let task = self.start_task("ReconfigVM_Task", &vm.moref(), body).await;
+        let task = task.map_err(|error| vm_gone(error, vm))?;
+        self.wait_task(&task, timeout).await.map(drop)
+    }
+
+    /// Makes a call that answers with a task.
+    pub(crate) async fn start_task(
+        &self,
+        method: &'static str,
+        this: &Moref,
+        body: Body,
+    ) -> Result<TaskRef> {
+        let answer = self
+            .call_one(Call {
+                method,
+                this,
+                body,
+                repeat: Repeat::Never,
+            })
+            .await?;
+        let task = answer
+            .moref()
+            .map_err(|problem| bad_answer(method, problem))?;
+        Ok(TaskRef::new(task.value))
+    }
+}
+
+/// Whether a removal that failed so may succeed later, or has: then the snapshot is asked for again.
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::TaskLost { .. } | Error::OutcomeUnknown { .. } => true,
+        error => error.vim_fault().is_some_and(|fault| {
+            matches!(
+                fault.kind,
+                FaultKind::TaskInProgress { .. } | FaultKind::ManagedObjectNotFound
+            )
+        }),
+    }
+}
+
+/// A fault of the snapshot itself; what is about the session or the connection stays what it is.
+fn snapshot_failed(error: Error, vm: &VmRef) -> Error {
+    match error {
+        Error::Fault { fault, .. } | Error::TaskFailed { fault, .. } => Error::SnapshotFailed {
+            vm: vm.clone(),
+            fault,
+        },
+        error => error,
+    }
+}
+
+fn quiesce(quiesce: Quiesce) -> Body {
+    let timeout = |minutes: u8| Body::new().value("timeout", minutes);
+    match quiesce {
+        Quiesce::None => Body::new(),
+        Quiesce::FileSystem { timeout_minutes } => {
+            let spec = timeout(timeout_minutes);
+            Body::new().typed("quiesceSpec", "VirtualMachineGuestQuiesceSpec", spec)
+        }
+        Quiesce::Windows {
+            timeout_minutes,
+            context,
+        } => {
+            let spec = timeout(timeout_minutes)
+                .value("vssBackupType", VSS_COPY)
+                .value("vssBootableSystemState", true)
+                .value("vssPartialFileSupport", false)
+                .value("vssBackupContext", context.as_str());
+            Body::new().typed("quiesceSpec", "VirtualMachineWindowsQuiesceSpec", spec)
+        }
+    }
+}
+
+impl VssContext {
+    const fn as_str(self) -> &'static str {
+        match self {
+            VssContext::Auto => "ctx_auto",
+            VssContext::Backup => "ctx_backup",
+            VssContext::FileShareBackup => "ctx_file_share_backup",
+        }
+    }
+}
+
+/// Flattens a `VirtualMachineSnapshotInfo`.
+pub(crate) fn tree(info: &Element) -> Result<Vec<SnapshotInfo>, Problem> {
+    let mut flat = Vec::new();
+    let mut open: Vec<(&Element, Option<SnapshotRef>)> = info
+        .all("rootSnapshotList")
+        .map(|root| (root, None))
+        .collect();
+    open.reverse();
+    while let Some((node, parent)) = open.pop() {
+        let snapshot = SnapshotRef::new(node.need_moref("snapshot")?.value);
+        let children = node.all("childSnapshotList");
+        let below = open.len();
+        open.extend(children.map(|child| (child, Some(snapshot.clone()))));
+        // The last one pushed is taken first: keep the server's order.
+        if let Some(children) = open.get_mut(below..) {
+            children.reverse();
+        }
+        flat.push(SnapshotInfo {
+            snapshot,
+            name: node.string("name")?,
+            // Left out by some servers when it is empty.
+            description: node.optional("description").unwrap_or_default(),
+            created_at: node.string("createTime")?,
+            quiesced: node.value("quiesced")?,
+            parent,
+        });
+    }
+    Ok(flat)
+}
+
+fn frozen_disks(config: &Element) -> Result<Vec<FrozenDisk>, Problem> {
+    let hardware = config.need("hardware")?;
+    let devices: Vec<Element> = hardware.all("device").cloned().collect();
+    let change_ids = devices
+        .iter()
+        .filter(|device| is_disk(device))
+        .map(change_id);
+    let frozen = disks(&devices)?
+        .into_iter()
+        .zip(change_ids)
+        .map(|(disk, change_id)| FrozenDisk {
+            key: disk.key,
+            label: disk.label,
+            capacity_bytes: disk.capacity_bytes,
+            file_name: disk.file_name,
+            change_id,
+            backing_uuid: disk.backing_uuid,
+        });
+    Ok(frozen.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: u32, inside: &str) -> String {
+        format!(
+            r#"<snapshot type="VirtualMachineSnapshot">snapshot-{id}</snapshot><vm type="VirtualMachine">vm-1</vm><name>s{id}</name><description></description><id>{id}</id><createTime>2026-11-22T10:00:00Z</createTime><state>poweredOn</state><quiesced>false</quiesced>{inside}"#
+        )
+    }
+
+    #[test]
+    fn a_tree_is_flattened_parents_first_in_the_servers_order() {
+        let child = |id, inside: &str| {
+            format!(
+                "<childSnapshotList>{}</childSnapshotList>",
+                node(id, inside)
+            )
+        };
+        let xml = format!(
+            "<val><currentSnapshot type=\"VirtualMachineSnapshot\">snapshot-3</currentSnapshot><rootSnapshotList>{}</rootSnapshotList><rootSnapshotList>{}</rootSnapshotList></val>",
+            node(1, &(child(2, &child(3, "")) + &child(4, ""))),
+            node(5, "")
+        );
+        let flat = tree(&Element::parse(&xml).expect("reads")).expect("a tree");
+        let rows: Vec<(&str, Option<&str>)> = flat
+            .iter()
+            .map(|s| (s.name.as_str(), s.parent.as_ref().map(SnapshotRef::as_str)))
+            .collect();
+        let expected = [
+            ("s1", None),
+            ("s2", Some("snapshot-1")),
+            ("s3", Some("snapshot-2")),
+            ("s4", Some("snapshot-1")),
+            ("s5", None),
+        ];
+        assert_eq!(rows, expected);
+    }
+
+    #[track_caller]
+    fn check(spec: Quiesce, expected: &str) {
+        assert_eq!(quiesce(spec).as_str(), expected);
+    }
+
+    #[test]
+    fn quiesce_specs_are_in_schema_order_and_never_truncate_logs() {
+        check(Quiesce::None, "");
+        check(
+            Quiesce::FileSystem {
+                timeout_minutes: 10,
+            },
+            r#"<quiesceSpec xsi:type="VirtualMachineGuestQuiesceSpec"><timeout>10</timeout></quiesceSpec>"#,
+        );
+        check(
+            Quiesce::Windows {
+                timeout_minutes: 5,
+                context: VssContext::Auto,
+            },
+            r#"<quiesceSpec xsi:type="VirtualMachineWindowsQuiesceSpec"><timeout>5</timeout><vssBackupType>5</vssBackupType><vssBootableSystemState>true</vssBootableSystemState><vssPartialFileSupport>false</vssPartialFileSupport><vssBackupContext>ctx_auto</vssBackupContext></quiesceSpec>"#,
+        );
+    }
+
+    #[test]
+    fn change_ids_stay_with_their_disks() {
+        let disk = |key: i32, change: &str| {
+            format!(
+                r#"<device x:type="VirtualDisk"><key>{key}</key><backing x:type="VirtualDiskFlatVer2BackingInfo"><fileName>[ds] a/{key}.vmdk</fileName><diskMode>persistent</diskMode>{change}</backing><controllerKey>1000</controllerKey><unitNumber>0</unitNumber><capacityInKB>4</capacityInKB></device>"#
+            )
+        };
+        let xml = format!(
+            r#"<val xmlns:x="i"><hardware><device x:type="VirtualIDEController"><key>200</key><busNumber>0</busNumber></device>{}{}</hardware></val>"#,
+            disk(2000, ""),
+            disk(2001, "<changeId>52 de/7</changeId>")
+        );
+        let frozen = frozen_disks(&Element::parse(&xml).expect("reads")).expect("disks");
+        let ids: Vec<_> = frozen
+            .iter()
+            .map(|d| (d.key, d.change_id.clone()))
+            .collect();
+        assert_eq!(ids, [(2000, None), (2001, ChangeId::parse("52 de/7"))]);
+    }
 }

@@ -1,8 +1,76 @@
 //! vSphere's tasks.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::error::FaultKind;
+use crate::soap::localized_fault;
+use crate::xml::Problem;
+use crate::{Error, Result, TaskRef};
+
+/// Between two looks at a task: short at first, since most end at once.
+const DELAY_MIN: Duration = Duration::from_millis(50);
+const DELAY_MAX: Duration = Duration::from_secs(2);
+
 /// A task that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskOutcome {
     /// The managed object that it made, if it made one.
     pub result: Option<String>,
+}
+
+impl Client {
+    /// Waits for a task to end.
+    pub async fn wait_task(&self, task: &TaskRef, timeout: Duration) -> Result<TaskOutcome> {
+        let deadline = Instant::now() + timeout;
+        let mut delay = DELAY_MIN;
+        loop {
+            if let Some(outcome) = self.ended(task).await? {
+                return Ok(outcome);
+            }
+            if Instant::now() + delay > deadline {
+                let seconds = timeout.as_secs();
+                return Err(Error::TaskTimeout {
+                    task: task.clone(),
+                    seconds,
+                });
+            }
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(DELAY_MAX);
+        }
+    }
+
+    /// How a task ended; none while it runs.
+    async fn ended(&self, task: &TaskRef) -> Result<Option<TaskOutcome>> {
+        let read = self
+            .read(&task.moref(), &["info.state", "info.result", "info.error"])
+            .await;
+        let read = match read {
+            Err(error) if error.is(&FaultKind::ManagedObjectNotFound) => {
+                return Err(Error::TaskLost { task: task.clone() });
+            }
+            read => read?,
+        };
+        match read.need("info.state")?.text.as_str() {
+            "queued" | "running" => Ok(None),
+            "success" => {
+                let result = read
+                    .get("info.result")
+                    .and_then(|result| result.moref().ok());
+                Ok(Some(TaskOutcome {
+                    result: result.map(|moref| moref.value),
+                }))
+            }
+            "error" => {
+                let fault = Box::new(localized_fault(read.need("info.error")?));
+                Err(Error::TaskFailed {
+                    task: task.clone(),
+                    fault,
+                })
+            }
+            other => Err(read.bad(Problem(format!("info.state is {other:?}")))),
+        }
+    }
 }

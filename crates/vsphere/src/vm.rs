@@ -1,6 +1,25 @@
 //! A virtual machine: in a list, and read afresh before work.
 
-use crate::{SnapshotInfo, VmRef};
+use crate::client::Client;
+use crate::collect::Properties;
+use crate::error::FaultKind;
+use crate::inventory::{Places, datastores, display_name, parent};
+use crate::reference::Moref;
+use crate::snapshot::tree;
+use crate::xml::{Element, Problem};
+use crate::{Error, Result, SnapshotInfo, VmRef, device};
+
+const VM: [&str; 9] = [
+    "name",
+    "parent",
+    "parentVApp",
+    "config",
+    "capability.changeTrackingSupported",
+    "runtime",
+    "snapshot",
+    "guest.toolsRunningStatus",
+    "datastore",
+];
 
 /// Whether a VM runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -143,11 +162,12 @@ pub struct VmDisk {
     pub label: String,
     /// Its size.
     pub capacity_bytes: u64,
-    /// Such as `[ds] web/web.vmdk`; the leaf of the chain when there are snapshots.
+    /// Such as `[ds] web/web.vmdk`; the leaf of the chain when there are snapshots. Empty when the
+    /// backing has no file, which is never protectable.
     pub file_name: String,
     /// UUID of the backing, when it has one.
     pub backing_uuid: Option<String>,
-    /// vSphere's disk mode, such as `persistent`.
+    /// vSphere's disk mode, such as `persistent`; empty when the backing has none.
     pub mode: String,
     /// Whether a snapshot can freeze it.
     pub protectability: Protectability,
@@ -155,4 +175,154 @@ pub struct VmDisk {
     pub controller_key: i32,
     /// Unit on the controller.
     pub unit: i32,
+}
+
+impl Client {
+    /// A VM, read afresh.
+    pub async fn vm(&self, vm: &VmRef) -> Result<Vm> {
+        let read = self.read_vm(vm, &VM).await?;
+        let places = self.surroundings(&read).await?;
+        let config = read.need("config")?;
+        fresh(vm, &read, config, &places)
+    }
+
+    /// Reads properties of a VM; a VM that is gone is told as such.
+    pub(crate) async fn read_vm(&self, vm: &VmRef, paths: &[&str]) -> Result<Properties> {
+        self.read(&vm.moref(), paths)
+            .await
+            .map_err(|error| vm_gone(error, vm))
+    }
+
+    /// The inventory path of the datacenter that a VM is in.
+    pub(crate) async fn datacenter_of(&self, vm: &VmRef) -> Result<String> {
+        let read = self.read_vm(vm, &["name", "parent", "parentVApp"]).await?;
+        let places = self.surroundings(&read).await?;
+        datacenter(&read, &places)
+    }
+
+    /// The folders above a VM, its host and its datastores, read one by one.
+    async fn surroundings(&self, vm: &Properties) -> Result<Places> {
+        let mut places = Places::default();
+        places.add(vm)?;
+        let mut above = parent(vm)?;
+        // More levels than a server allows would be a loop.
+        for _ in 0..100 {
+            let Some(object) = above.take() else { break };
+            let paths: &[&str] = match object.kind.as_str() {
+                "VirtualApp" => &["name", "parent", "parentFolder", "parentVApp"],
+                _ => &["name", "parent"],
+            };
+            let Some(read) = self.read_if_allowed(&object, paths).await? else {
+                break;
+            };
+            places.add(&read)?;
+            above = parent(&read)?;
+        }
+        let host = host(vm)?;
+        for object in host.iter().chain(&vm.morefs("datastore")?) {
+            if let Some(read) = self.read_if_allowed(object, &["name"]).await? {
+                places.add(&read)?;
+            }
+        }
+        Ok(places)
+    }
+
+    async fn read_if_allowed(&self, object: &Moref, paths: &[&str]) -> Result<Option<Properties>> {
+        match self.read(object, paths).await {
+            Ok(read) => Ok(Some(read)),
+            Err(Error::Fault { fault, .. })
+                if matches!(fault.kind, FaultKind::NoPermission { .. }) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn fresh(vm: &VmRef, read: &Properties, config: &Element, places: &Places) -> Result<Vm> {
+    let bad = |problem: Problem| read.bad(problem);
+    let hardware = config.need("hardware").map_err(bad)?;
+    let devices: Vec<Element> = hardware.all("device").cloned().collect();
+    let runtime = read.need("runtime")?;
+    let flag = |element: &Element, path: &str| {
+        // Servers leave out a flag that is not set.
+        element
+            .optional_value::<bool>(path)
+            .map(Option::unwrap_or_default)
+    };
+    let supported = read
+        .get("capability.changeTrackingSupported")
+        .map(Element::parsed::<bool>);
+    let snapshots = read.get("snapshot").map(tree).transpose().map_err(bad)?;
+    Ok(Vm {
+        vm: vm.clone(),
+        name: display_name(&read.need("name")?.text),
+        path: places.path(&vm.moref()),
+        datacenter: datacenter(read, places)?,
+        uuid: config.string("uuid").map_err(bad)?,
+        instance_uuid: config.optional("instanceUuid"),
+        guest_id: config.string("guestId").map_err(bad)?,
+        power: power(read)?,
+        tools: tools(read),
+        cbt_enabled: flag(config, "changeTrackingEnabled").map_err(bad)?,
+        cbt_supported: supported.transpose().map_err(bad)?.unwrap_or_default(),
+        consolidation_needed: flag(runtime, "consolidationNeeded").map_err(bad)?,
+        template: flag(config, "template").map_err(bad)?,
+        host: host(read)?.and_then(|host| places.name(&host).map(str::to_owned)),
+        datastores: datastores(read, places)?,
+        disks: device::disks(&devices).map_err(bad)?,
+        snapshots: snapshots.unwrap_or_default(),
+        config_xml: config.document("config"),
+    })
+}
+
+fn datacenter(vm: &Properties, places: &Places) -> Result<String> {
+    places
+        .datacenter(&vm.object)
+        .ok_or_else(|| vm.bad(Problem::new("its datacenter cannot be seen")))
+}
+
+fn host(vm: &Properties) -> Result<Option<Moref>> {
+    match vm.get("runtime").and_then(|runtime| runtime.find("host")) {
+        Some(host) => host.moref().map(Some).map_err(|problem| vm.bad(problem)),
+        None => vm.moref("runtime.host"),
+    }
+}
+
+/// Turns "no such object" into "no such VM".
+pub(crate) fn vm_gone(error: Error, vm: &VmRef) -> Error {
+    match error {
+        error if error.is(&FaultKind::ManagedObjectNotFound) => {
+            Error::VmNotFound { vm: vm.clone() }
+        }
+        error => error,
+    }
+}
+
+/// Whether a VM runs, from `runtime` or `runtime.powerState`.
+pub(crate) fn power(vm: &Properties) -> Result<Power> {
+    let state = match vm
+        .get("runtime")
+        .and_then(|runtime| runtime.find("powerState"))
+    {
+        Some(state) => state,
+        None => vm.need("runtime.powerState")?,
+    };
+    match state.text.as_str() {
+        "poweredOn" => Ok(Power::On),
+        "poweredOff" => Ok(Power::Off),
+        "suspended" => Ok(Power::Suspended),
+        other => Err(vm.bad(Problem(format!("powerState is {other:?}")))),
+    }
+}
+
+/// Whether VMware Tools runs.
+pub(crate) fn tools(vm: &Properties) -> Tools {
+    match vm.text("guest.toolsRunningStatus").as_deref() {
+        Some("guestToolsRunning") => Tools::Running,
+        Some("guestToolsNotRunning") => Tools::NotRunning,
+        Some("guestToolsExecutingScripts") => Tools::ExecutingScripts,
+        _ => Tools::Unknown,
+    }
 }
