@@ -18,7 +18,7 @@ const IDENTITY: u16 = 1;
 const DATASET: u16 = 2;
 const SESSION_OPENED: u16 = 3;
 const SESSION_CLOSED: u16 = 4;
-const POINT_COMMITTED: u16 = 5;
+const POINT_COMMITTED: u16 = Commit::KIND;
 /// The newest kind that this program reads.
 const KNOWN: u16 = POINT_COMMITTED;
 
@@ -186,6 +186,9 @@ impl Dataset {
 }
 
 impl Commit {
+    /// The kind of its frame in the commit log.
+    pub const KIND: u16 = 5;
+
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.point.as_bytes());
         out.extend_from_slice(self.dataset.as_bytes());

@@ -219,7 +219,7 @@ impl RecordHeader {
             id,
             stored_hash,
         };
-        header.allowed().map(|()| header)
+        header.validate().map(|()| header)
     }
 
     /// The header of a node with these bytes.
@@ -239,7 +239,7 @@ impl RecordHeader {
             id: *blake3::hash(stored).as_bytes(),
             stored_hash: stored_hash(stored),
         };
-        header.allowed().map(|()| header)
+        header.validate().map(|()| header)
     }
 
     /// The header's bytes.
@@ -277,7 +277,7 @@ impl RecordHeader {
             stored_hash: fields.array()?,
         };
         fields.finish()?;
-        header.allowed()?;
+        header.validate()?;
         Ok(header)
     }
 
@@ -306,7 +306,11 @@ impl RecordHeader {
         RECORD_HEADER_LEN as u64 + self.stored_len as u64
     }
 
-    fn allowed(&self) -> Result<(), Error> {
+    /// Checks that the fields have values that the format allows.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub fn validate(&self) -> Result<(), Error> {
         let refuse = |field| {
             Err(Error::Field {
                 what: "record header",

@@ -1,1 +1,45 @@
-//! The repository engine: packs, chunk index, commit log and point catalogue on a Vfs
+//! The repository engine: packs, chunk index, commit log and point catalogue.
+//!
+//! It keeps what was acknowledged whatever crashes, and decides alone what a point is. It knows
+//! neither keys nor networks, and never removes anything but its own unfinished files.
+//!
+//! * A pack is acknowledged when its file, its name and its directory are durable; then, and only
+//!   then, the index learns of it.
+//! * A restore point exists if and only if its commit record is durable; both copies of its manifest
+//!   and everything that it reaches were durable before.
+//! * A fence is the place of a session in the commit log, so no fence is ever given twice.
+//! * The index and the catalogue are caches: they are made anew from packs and log, without a hand.
+//! * All file I/O goes through [`vfs::Vfs`], all time through [`Clock`], all randomness through
+//!   [`Rng`].
+
+mod catalogue;
+mod clock;
+mod closure;
+mod commit_log;
+mod counters;
+mod durable;
+mod error;
+mod fitness;
+mod index;
+mod layout;
+mod pack;
+mod point;
+mod session;
+mod store;
+mod superblock;
+mod time;
+pub mod vfs;
+
+#[cfg(test)]
+mod tests;
+
+pub use catalogue::{Catalogue, CatalogueError, MemoryCatalogue, Point, SledCatalogue};
+pub use clock::{Clock, Rng, SystemClock, SystemRng};
+pub use counters::{Counters, Counts};
+pub use error::Error;
+pub use index::{Index, IndexCount, Location, MemoryIndex};
+pub use layout::CATALOGUE;
+pub use pack::{Appended, PackReceipt, PackWriter, StoredRecord};
+pub use point::Proposed;
+pub use session::{Session, SessionKey};
+pub use store::{Environment, Identity, Options, STORE_FORMAT_VERSION, Store, Usage};

@@ -1,0 +1,242 @@
+//! The commit log: the repository's ordered truth, in two copies.
+//!
+//! A frame is acknowledged when it is durable in both. Torn tails are cut; a damaged or missing copy
+//! is set aside and written anew from the other; if both are damaged nothing is guessed.
+
+use std::io;
+use std::path::Path;
+
+use stillwater_format::commit::Entry;
+use stillwater_format::log::{Chain, Corrupt, Scanner};
+use stillwater_format::superblock::LogHead;
+
+use crate::vfs::{Access, File, Vfs};
+use crate::{Error, Rng, durable, layout};
+
+/// Bounds what is read of a log: at 512 bytes an entry, far beyond what a repository lives to see.
+const LOG_BYTES_MAX: u64 = 1 << 32;
+
+/// The open log, to be continued.
+pub(crate) struct CommitLog {
+    copies: [Box<dyn File>; 2],
+    chain: Chain,
+    offset: u64,
+    failed: bool,
+}
+
+/// An entry with its place in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) sequence: u64,
+    pub(crate) entry: Entry,
+}
+
+/// A log that was read whole.
+struct Readable {
+    bytes: Vec<u8>,
+    chain: Chain,
+    /// How long the file is, torn tail included.
+    file_len: u64,
+}
+
+impl CommitLog {
+    /// Writes both copies of a log with one entry, in place of what a start that was cut short left.
+    pub(crate) fn create(vfs: &dyn Vfs, rng: &dyn Rng, first: &Entry) -> Result<LogHead, Error> {
+        let mut chain = Chain::empty();
+        let (kind, payload) = first.encode().map_err(Error::malformed)?;
+        let frame = chain.append(kind, &payload).map_err(Error::malformed)?;
+        for path in layout::COMMIT_LOGS.map(Path::new) {
+            match vfs.open(path, Access::Read) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("open", path)(error)),
+                Ok(_) => drop(durable::quarantine(vfs, rng, path)?),
+            }
+            durable::publish(vfs, rng, path, &frame)?;
+        }
+        Ok(LogHead { sequence: chain.sequence(), hash: chain.head() })
+    }
+
+    /// Opens the log, healed where one copy can heal the other, and reads all its entries.
+    pub(crate) fn open(
+        vfs: &dyn Vfs,
+        rng: &dyn Rng,
+        head: LogHead,
+    ) -> Result<(Self, Vec<Placed>), Error> {
+        let [first, second] = layout::COMMIT_LOGS.map(Path::new);
+        let bytes = match (load(vfs, first)?, load(vfs, second)?) {
+            (Ok(a), Ok(b)) => {
+                let truth = longer(&a, &b)?;
+                mend(vfs, first, &a, &truth)?;
+                mend(vfs, second, &b, &truth)?;
+                truth
+            }
+            (Ok(a), Err(damage)) => rewrite(vfs, rng, (first, a), (second, &damage))?,
+            (Err(damage), Ok(b)) => rewrite(vfs, rng, (second, b), (first, &damage))?,
+            (Err(damage), Err(_)) => return Err(damage.into()),
+        };
+        let (chain, entries) = parse(&bytes, head)?;
+        let copies = [open_copy(vfs, first)?, open_copy(vfs, second)?];
+        let offset = bytes.len() as u64;
+        Ok((Self { copies, chain, offset, failed: false }, entries))
+    }
+
+    /// Reads the entries again, for whoever lost a projection of them.
+    pub(crate) fn entries(&self) -> Result<Vec<Placed>, Error> {
+        let [first, _] = &self.copies;
+        let path = Path::new(layout::COMMIT_LOGS[0]);
+        let mut bytes = vec![0; usize::try_from(self.offset).unwrap_or(usize::MAX)];
+        first.read_exact_at(&mut bytes, 0).map_err(Error::io("read", path))?;
+        parse(&bytes, self.head()).map(|(_, entries)| entries)
+    }
+
+    /// The last frame.
+    pub(crate) fn head(&self) -> LogHead {
+        LogHead { sequence: self.chain.sequence(), hash: self.chain.head() }
+    }
+
+    /// Appends an entry to both copies; when it returns, the entry is durable. Tells its sequence.
+    ///
+    /// After a failure nobody knows what is on disk, so nothing more is appended until the log was
+    /// opened again.
+    pub(crate) fn append(&mut self, entry: &Entry) -> Result<u64, Error> {
+        if self.failed {
+            return Err(Error::ReadOnly);
+        }
+        let (kind, payload) = entry.encode().map_err(Error::malformed)?;
+        let frame = self.chain.append(kind, &payload).map_err(Error::malformed)?;
+        self.failed = true;
+        for (copy, name) in self.copies.iter().zip(layout::COMMIT_LOGS) {
+            let path = Path::new(name);
+            copy.write_at(&frame, self.offset).map_err(Error::io("append to", path))?;
+            copy.sync().map_err(Error::io("sync", path))?;
+        }
+        self.failed = false;
+        self.chain.synced();
+        self.offset += frame.len() as u64;
+        Ok(self.chain.sequence())
+    }
+
+    /// Whether an append failed.
+    pub(crate) const fn failed(&self) -> bool {
+        self.failed
+    }
+}
+
+/// Why a copy cannot be used.
+enum Damage {
+    Missing,
+    Corrupt(Corrupt),
+}
+
+impl From<Damage> for Error {
+    fn from(damage: Damage) -> Self {
+        match damage {
+            Damage::Missing => Error::LogForged { why: "it is missing" },
+            Damage::Corrupt(corrupt) => log_error(corrupt),
+        }
+    }
+}
+
+fn load(vfs: &dyn Vfs, path: &Path) -> Result<Result<Readable, Damage>, Error> {
+    let file = match vfs.open(path, Access::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Err(Damage::Missing));
+        }
+        opened => opened.map_err(Error::io("open", path))?,
+    };
+    let file_len = file.len().map_err(Error::io("measure", path))?;
+    drop(file);
+    let mut bytes = durable::read_all(vfs, path, LOG_BYTES_MAX)?;
+    let mut scanner = Scanner::new(&bytes);
+    loop {
+        match scanner.read() {
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(corrupt) => return too_new(corrupt).map(|corrupt| Err(Damage::Corrupt(corrupt))),
+        }
+    }
+    let (whole, chain) = (scanner.offset(), scanner.chain());
+    bytes.truncate(whole);
+    Ok(Ok(Readable { bytes, chain, file_len }))
+}
+
+/// A newer release's log is not damaged, and must not be healed.
+fn too_new(corrupt: Corrupt) -> Result<Corrupt, Error> {
+    match corrupt.cause {
+        Some(cause @ stillwater_format::Error::TooNew { .. }) => Err(Error::TooNew(cause)),
+        cause => Ok(Corrupt { cause, ..corrupt }),
+    }
+}
+
+fn log_error(corrupt: Corrupt) -> Error {
+    Error::LogCorrupt(corrupt)
+}
+
+/// Of two readable copies, the one that continues the other.
+fn longer(a: &Readable, b: &Readable) -> Result<Vec<u8>, Error> {
+    let (short, long) = if a.chain.sequence() <= b.chain.sequence() { (a, b) } else { (b, a) };
+    if long.bytes.starts_with(&short.bytes) {
+        Ok(long.bytes.clone())
+    } else {
+        Err(Error::LogForged { why: "its two copies differ" })
+    }
+}
+
+/// Cuts a torn tail off and appends what the other copy has more.
+fn mend(vfs: &dyn Vfs, path: &Path, copy: &Readable, truth: &[u8]) -> Result<(), Error> {
+    let start = copy.bytes.len();
+    let missing = truth.get(start..).unwrap_or_default();
+    if copy.file_len == start as u64 && missing.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(path = %path.display(), appended_bytes = missing.len(), "mended the commit log");
+    let file = open_copy(vfs, path)?;
+    file.set_len(start as u64).map_err(Error::io("cut", path))?;
+    // What was cut must not come back behind what is appended.
+    file.sync().map_err(Error::io("sync", path))?;
+    file.write_at(missing, start as u64).map_err(Error::io("append to", path))?;
+    file.sync().map_err(Error::io("sync", path))
+}
+
+/// Sets a damaged copy aside and writes it anew from the good one.
+fn rewrite(
+    vfs: &dyn Vfs,
+    rng: &dyn Rng,
+    (good_path, good): (&Path, Readable),
+    (bad_path, damage): (&Path, &Damage),
+) -> Result<Vec<u8>, Error> {
+    mend(vfs, good_path, &good, &good.bytes)?;
+    if matches!(damage, Damage::Corrupt(_)) {
+        durable::quarantine(vfs, rng, bad_path)?;
+    }
+    durable::publish(vfs, rng, bad_path, &good.bytes)?;
+    tracing::error!(path = %bad_path.display(), "wrote a damaged commit log anew from its copy");
+    Ok(good.bytes)
+}
+
+fn open_copy(vfs: &dyn Vfs, path: &Path) -> Result<Box<dyn File>, Error> {
+    vfs.open(path, Access::Write).map_err(Error::io("open", path))
+}
+
+/// Reads every entry and checks what the frames alone cannot tell.
+fn parse(bytes: &[u8], head: LogHead) -> Result<(Chain, Vec<Placed>), Error> {
+    let mut scanner = Scanner::new(bytes);
+    let (mut entries, mut head_seen) = (Vec::new(), head.sequence == 0);
+    while let Some(frame) = scanner.read().map_err(log_error)? {
+        let entry = Entry::decode(frame.kind, frame.payload).map_err(|cause| match cause {
+            stillwater_format::Error::TooNew { .. } => Error::TooNew(cause),
+            _ => Error::LogForged { why: "an entry is malformed" },
+        })?;
+        if matches!(entry, Entry::Identity { .. }) != entries.is_empty() {
+            return Err(Error::LogForged { why: "it does not begin with the one identity" });
+        }
+        if frame.sequence == head.sequence {
+            head_seen = frame.hash == head.hash;
+        }
+        entries.push(Placed { sequence: frame.sequence, entry });
+    }
+    if !head_seen || entries.is_empty() {
+        return Err(Error::LogForged { why: "it lacks a frame that the superblock has seen" });
+    }
+    Ok((scanner.chain(), entries))
+}

@@ -1,0 +1,621 @@
+//! The repository engine.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use stillwater_format::Time;
+use stillwater_format::commit::{Dataset, Entry};
+use stillwater_format::pack::{Header, RecordId, RecordKind, SALT_LEN};
+use stillwater_format::superblock::{FORMAT_VERSION, LogHead, Superblock};
+use stillwater_types::{ClusterId, DatasetId, NodeId, PointId, RunId, TreeId};
+
+use crate::catalogue::{Catalogue, Point, Points};
+use crate::closure::{self, WholeTrees};
+use crate::commit_log::{CommitLog, Placed};
+use crate::counters::Counters;
+use crate::index::{Index, IndexCount};
+use crate::pack::{FinishedPack, PackCount, PackHost, PackWriter, Packs, StoredRecord};
+use crate::point::Proposal;
+use crate::session::{Session, SessionKey, Sessions};
+use crate::time::TimeKeeper;
+use crate::vfs::{Access, File, Vfs};
+use crate::{Clock, Error, Rng, durable, fitness, layout, pack, superblock};
+
+/// What the store takes from outside.
+pub struct Environment {
+    /// Where the repository is.
+    pub vfs: Arc<dyn Vfs>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where randomness comes from.
+    pub rng: Arc<dyn Rng>,
+    /// Keeps the points by id.
+    pub catalogue: Box<dyn Catalogue>,
+    /// Keeps where records are; empty.
+    pub index: Arc<dyn Index>,
+}
+
+/// What an administrator decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Accept storage that forgets, such as tmpfs. For tests only.
+    pub allow_volatile: bool,
+    /// Room that packs leave free at least, for the commit log and manifests; 2 % of the file system
+    /// if that is more.
+    pub reserve_bytes: u64,
+    /// How long a new point cannot be removed.
+    pub retention: Duration,
+    /// How long a session lasts without being renewed.
+    pub session_term: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            allow_volatile: false,
+            reserve_bytes: 10 << 30,
+            retention: Duration::from_secs(14 * 24 * 3600),
+            session_term: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Whose repository it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The repository's node.
+    pub node: NodeId,
+}
+
+/// What the repository holds and has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Size of the file system.
+    pub capacity_bytes: u64,
+    /// What packs may still take.
+    pub writable_bytes: u64,
+    /// Bytes in packs.
+    pub stored_bytes: u64,
+    /// Packs.
+    pub pack_count: u64,
+    /// Packs that were found damaged at the start.
+    pub damaged_pack_count: u64,
+    /// Chunks.
+    pub chunk_count: u64,
+    /// Tree nodes.
+    pub node_count: u64,
+    /// Restore points.
+    pub point_count: u64,
+    /// Restore points of which no manifest was found at the start.
+    pub damaged_point_count: u64,
+    /// Sessions that are open.
+    pub session_count: u64,
+    /// How far trusted time is behind the wall clock.
+    pub time_lag: Duration,
+}
+
+/// The version of the format that is read and written.
+pub const STORE_FORMAT_VERSION: u16 = FORMAT_VERSION;
+
+/// A repository that is open. Clones share it; all calls may block on the disk.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) vfs: Arc<dyn Vfs>,
+    clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) options: Options,
+    index: Arc<dyn Index>,
+    packs: Packs,
+    /// Taken before `sessions` where both are.
+    ledger: Mutex<Ledger>,
+    sessions: RwLock<Sessions>,
+    pub(crate) whole: RwLock<WholeTrees>,
+    pub(crate) counters: Counters,
+    write_failures: AtomicU32,
+    read_only: AtomicBool,
+    damaged_point_count: u64,
+    /// Keeps other processes out as long as it is open.
+    _lock: Box<dyn File>,
+}
+
+/// What is written one at a time.
+pub(crate) struct Ledger {
+    pub(crate) log: CommitLog,
+    pub(crate) points: Points,
+    pub(crate) proposals: HashMap<PointId, Proposal>,
+    datasets: Vec<Dataset>,
+    superblock: Superblock,
+    keeper: TimeKeeper,
+}
+
+impl Store {
+    /// Makes a repository in an empty directory.
+    ///
+    /// # Errors
+    /// When there is one already, or the storage is unfit.
+    pub fn init(env: &Environment, options: &Options, identity: Identity) -> Result<(), Error> {
+        let Environment { vfs, rng, clock, .. } = env;
+        let (vfs, rng) = (&**vfs, &**rng);
+        fitness::check_medium(vfs, options.allow_volatile)?;
+        if superblock::read(vfs)?.is_some() {
+            return Err(Error::AlreadyInitialised);
+        }
+        make_directories(vfs)?;
+        let _lock = lock(vfs)?;
+        pack::clean_tmp(vfs)?;
+        fitness::self_test(vfs, rng)?;
+        let Identity { cluster, node } = identity;
+        let head = CommitLog::create(vfs, rng, &Entry::Identity { cluster, node })?;
+        let mark = TimeKeeper::begin(&**clock).advance(&**clock);
+        let (version, floor, generation) = (FORMAT_VERSION, FORMAT_VERSION, 1);
+        // Last, since a repository exists from here on.
+        let first = Superblock { version, floor, generation, cluster, node, mark, head };
+        superblock::write(vfs, rng, &first)
+    }
+
+    /// Opens a repository: heals what a crash left, and reads logs and trailers.
+    ///
+    /// # Errors
+    /// When there is none, another process has it, the storage is unfit, or its truth is damaged
+    /// beyond what its copies can heal.
+    pub fn open(env: Environment, options: Options) -> Result<Self, Error> {
+        let Environment { vfs, clock, rng, catalogue, index } = env;
+        fitness::check_medium(&*vfs, options.allow_volatile)?;
+        let Some(recorded) = superblock::read(&*vfs)? else {
+            return Err(Error::NotInitialised);
+        };
+        let lock = lock(&*vfs)?;
+        let removed = pack::clean_tmp(&*vfs)?;
+        fitness::self_test(&*vfs, &*rng)?;
+        let (log, entries) = CommitLog::open(&*vfs, &*rng, recorded.head)?;
+        let packs = Packs::default();
+        packs.load(&*vfs, &*index)?;
+        let keeper = TimeKeeper::resume(recorded.mark, &*clock);
+        let mut sessions = Sessions::new(options.session_term);
+        let (datasets, points) = replay(&entries, &mut sessions, clock.since_boot());
+        let damaged_point_count = count_damaged(&*vfs, &points)?;
+        let points = Points::open(catalogue, &points);
+        tracing::info!(removed, entries = entries.len(), "opened the repository");
+        let proposals = HashMap::new();
+        let mut ledger = Ledger { log, points, proposals, datasets, superblock: recorded, keeper };
+        ledger.record(&*vfs, &*rng, &*clock)?;
+        let inner = Inner {
+            vfs,
+            clock,
+            rng,
+            options,
+            index,
+            packs,
+            ledger: Mutex::new(ledger),
+            sessions: RwLock::new(sessions),
+            whole: RwLock::default(),
+            counters: Counters::default(),
+            write_failures: AtomicU32::new(0),
+            read_only: AtomicBool::new(false),
+            damaged_point_count,
+            _lock: lock,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Whose repository it is.
+    pub fn identity(&self) -> Identity {
+        let Superblock { cluster, node, .. } = self.inner.ledger().superblock;
+        Identity { cluster, node }
+    }
+
+    /// Gives the repository to another node or cluster, as after it joined again.
+    ///
+    /// # Errors
+    /// When that cannot be made durable.
+    pub fn adopt(&self, identity: Identity) -> Result<(), Error> {
+        let mut ledger = self.inner.ledger();
+        ledger.superblock.cluster = identity.cluster;
+        ledger.superblock.node = identity.node;
+        self.inner.record(&mut ledger)
+    }
+
+    /// Does what time brings: closes sessions that expired and puts trusted time on record. To be
+    /// called about once a minute.
+    ///
+    /// # Errors
+    /// When that cannot be made durable.
+    pub fn tick(&self) -> Result<(), Error> {
+        let mut ledger = self.inner.ledger();
+        for key in self.inner.sessions().expired(self.inner.clock.since_boot()) {
+            self.inner.end_session(&mut ledger, key)?;
+        }
+        self.inner.record(&mut ledger)
+    }
+
+    /// Whether the store still takes anything. Once it does not, only a restart helps.
+    pub fn is_writable(&self) -> bool {
+        !self.inner.read_only.load(Ordering::Relaxed)
+    }
+
+    /// Creates a dataset; gives the one that there is if it is the same.
+    ///
+    /// # Errors
+    /// When one of that id has another label or key, or it cannot be made durable.
+    pub fn create_dataset(&self, dataset: Dataset) -> Result<Dataset, Error> {
+        let mut ledger = self.inner.writable_ledger()?;
+        match ledger.datasets.iter().find(|known| known.id == dataset.id) {
+            Some(known) if *known == dataset => return Ok(dataset),
+            Some(_) => {
+                return Err(Error::malformed("a dataset of that id has another label or key"));
+            }
+            None => {}
+        }
+        self.inner.append(&mut ledger, &Entry::Dataset(dataset.clone()))?;
+        ledger.datasets.push(dataset.clone());
+        Ok(dataset)
+    }
+
+    /// The datasets, oldest first.
+    pub fn datasets(&self) -> Vec<Dataset> {
+        self.inner.ledger().datasets.clone()
+    }
+
+    /// Opens a session. The same run gets a higher fence, which shuts out whoever holds the old one.
+    ///
+    /// # Errors
+    /// When the dataset does not exist, `expected_bytes` do not fit, or it cannot be made durable.
+    pub fn open_session(
+        &self,
+        run: RunId,
+        dataset: DatasetId,
+        expected_bytes: u64,
+    ) -> Result<Session, Error> {
+        self.inner.check_room(expected_bytes)?;
+        let mut ledger = self.inner.writable_ledger()?;
+        if !ledger.datasets.iter().any(|known| known.id == dataset) {
+            return Err(Error::DatasetNotFound(dataset));
+        }
+        let at = ledger.keeper.now(&*self.inner.clock);
+        let opened = Entry::SessionOpened { run, dataset, at };
+        let fence = self.inner.append(&mut ledger, &opened)?;
+        let now = self.inner.clock.since_boot();
+        Ok(self.inner.sessions_mut().open(SessionKey { run, fence }, dataset, now))
+    }
+
+    /// Moves the end of a session.
+    ///
+    /// # Errors
+    /// When it is over.
+    pub fn renew_session(&self, key: SessionKey) -> Result<Session, Error> {
+        let now = self.inner.clock.since_boot();
+        self.inner.sessions_mut().renew(key, now)
+    }
+
+    /// Ends a session; succeeds when it has ended already.
+    ///
+    /// # Errors
+    /// When a newer one of the run is open, or it cannot be made durable.
+    pub fn close_session(&self, key: SessionKey) -> Result<(), Error> {
+        let mut ledger = self.inner.ledger();
+        let fence = self.inner.sessions().fence(key.run);
+        match fence {
+            None => Ok(()),
+            Some(fence) if fence == key.fence => self.inner.end_session(&mut ledger, key),
+            Some(_) => Err(Error::FenceStale { run: key.run }),
+        }
+    }
+
+    /// The dataset of a session that is current.
+    ///
+    /// # Errors
+    /// When it is over.
+    pub fn check_session(&self, key: SessionKey) -> Result<DatasetId, Error> {
+        self.inner.check_session(key)
+    }
+
+    /// Which of these records are stored. What is answered as stored stays so for the session's life.
+    ///
+    /// # Errors
+    /// When the session is over, or the index cannot be read.
+    pub fn find(&self, key: SessionKey, records: &[RecordId]) -> Result<Vec<bool>, Error> {
+        let dataset = self.inner.check_session(key)?;
+        let stored = |record| self.inner.index.find(dataset, record).map(|at| at.is_some());
+        records.iter().map(stored).collect()
+    }
+
+    /// Begins a pack for chunks that are sealed under `salt`.
+    ///
+    /// # Errors
+    /// When the session is over, the salt was used before, or there is no room.
+    pub fn begin_pack(&self, key: SessionKey, salt: &[u8; SALT_LEN]) -> Result<PackWriter, Error> {
+        let inner = &self.inner;
+        let dataset = inner.check_session(key)?;
+        inner.check_writable()?;
+        if inner.packs.is_used(salt) {
+            return Err(Error::malformed("a salt that another pack was sealed under"));
+        }
+        let pack = durable::mint_pack(&*inner.clock, &*inner.rng)?;
+        let tmp = durable::tmp_path(&*inner.rng)?;
+        let header = Header { pack, dataset, fence: key.fence };
+        let host: Arc<dyn PackHost> = Arc::clone(inner) as Arc<dyn PackHost>;
+        PackWriter::begin(host, key, header, tmp, salt)
+    }
+
+    /// Reads a record and checks it against its hash.
+    ///
+    /// # Errors
+    /// When it is not stored, damaged or cannot be read.
+    pub fn read(&self, dataset: DatasetId, record: RecordId) -> Result<StoredRecord, Error> {
+        self.inner.read(dataset, record)
+    }
+
+    /// What the repository holds and has left.
+    ///
+    /// # Errors
+    /// When the file system does not tell.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        let inner = &self.inner;
+        let room = inner.vfs.room().map_err(Error::io("measure", Path::new(".")))?;
+        let PackCount { pack_count, stored_bytes, damaged_count } = inner.packs.count();
+        let IndexCount { chunk_count, node_count } = inner.index.count();
+        let session_count = inner.sessions().count() as u64;
+        let mut ledger = inner.ledger();
+        let trusted = ledger.keeper.now(&*inner.clock);
+        let lag = inner.clock.wall().millis().saturating_sub(trusted.millis());
+        let Ledger { points, log, .. } = &mut *ledger;
+        let point_count = points.ask(|catalogue| catalogue.count(), || all_points(log))?;
+        Ok(Usage {
+            capacity_bytes: room.capacity_bytes,
+            writable_bytes: inner.writable_bytes()?,
+            stored_bytes,
+            pack_count,
+            damaged_pack_count: damaged_count,
+            chunk_count,
+            node_count,
+            point_count,
+            damaged_point_count: inner.damaged_point_count,
+            session_count,
+            time_lag: Duration::from_millis(lag),
+        })
+    }
+
+    /// What the store has done since it was opened.
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// How often the point catalogue had to be made anew.
+    pub fn catalogue_rebuilt_count(&self) -> u64 {
+        self.inner.ledger().points.rebuilt_count()
+    }
+}
+
+impl Inner {
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn writable_ledger(&self) -> Result<MutexGuard<'_, Ledger>, Error> {
+        self.check_writable()?;
+        Ok(self.ledger())
+    }
+
+    fn sessions(&self) -> RwLockReadGuard<'_, Sessions> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sessions_mut(&self) -> RwLockWriteGuard<'_, Sessions> {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn check_session(&self, key: SessionKey) -> Result<DatasetId, Error> {
+        self.sessions().check(key, self.clock.since_boot())
+    }
+
+    fn check_writable(&self) -> Result<(), Error> {
+        if self.read_only.load(Ordering::Relaxed) { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// Trusted time and the wall clock.
+    pub(crate) fn times(&self, ledger: &Ledger) -> (Time, Time) {
+        (ledger.keeper.now(&*self.clock), self.clock.wall())
+    }
+
+    /// Appends to the commit log. A failure leaves it in an unknown state: nothing is taken any more.
+    pub(crate) fn append(&self, ledger: &mut Ledger, entry: &Entry) -> Result<u64, Error> {
+        let outcome = ledger.log.append(entry);
+        if ledger.log.failed() {
+            self.stop("append to the commit log");
+        }
+        outcome
+    }
+
+    fn record(&self, ledger: &mut Ledger) -> Result<(), Error> {
+        self.check_writable()?;
+        let outcome = ledger.record(&*self.vfs, &*self.rng, &*self.clock);
+        if outcome.is_err() {
+            self.stop("write the superblock");
+        }
+        outcome
+    }
+
+    fn stop(&self, act: &'static str) {
+        tracing::error!(act, "stopped taking data after a failure; restart the repository");
+        self.read_only.store(true, Ordering::Relaxed);
+    }
+
+    fn end_session(&self, ledger: &mut Ledger, key: SessionKey) -> Result<(), Error> {
+        let at = ledger.keeper.now(&*self.clock);
+        let closed = Entry::SessionClosed { run: key.run, fence: key.fence, at };
+        self.append(ledger, &closed)?;
+        self.sessions_mut().close(key);
+        ledger.proposals.retain(|_, proposal| proposal.key.run != key.run);
+        Ok(())
+    }
+
+    pub(crate) fn read(&self, dataset: DatasetId, record: RecordId) -> Result<StoredRecord, Error> {
+        let found = self.index.find(dataset, &record)?;
+        let at = found.ok_or(Error::RecordNotFound { record })?;
+        let outcome = self.packs.read(&*self.vfs, record, at);
+        self.counters.note_read(&outcome);
+        outcome
+    }
+
+    /// Free space less the reserve.
+    fn writable_bytes(&self) -> Result<u64, Error> {
+        let room = self.vfs.room().map_err(Error::io("measure", Path::new(".")))?;
+        let reserve = self.options.reserve_bytes.max(room.capacity_bytes / 50);
+        Ok(room.free_bytes.saturating_sub(reserve))
+    }
+}
+
+impl PackHost for Inner {
+    fn vfs(&self) -> &dyn Vfs {
+        &*self.vfs
+    }
+
+    fn is_stored(&self, dataset: DatasetId, record: &RecordId) -> Result<bool, Error> {
+        self.index.find(dataset, record).map(|at| at.is_some())
+    }
+
+    fn check_room(&self, bytes: u64) -> Result<(), Error> {
+        let writable_bytes = self.writable_bytes()?;
+        if bytes < writable_bytes {
+            return Ok(());
+        }
+        Err(Error::Full { wanted_bytes: bytes, writable_bytes })
+    }
+
+    fn publish(&self, pack: &FinishedPack<'_>) -> Result<(), Error> {
+        // Held over the rename, so that no lower fence changes anything once a higher one is given.
+        let sessions = self.sessions();
+        sessions.check(pack.key, self.clock.since_boot())?;
+        durable::reveal(&*self.vfs, pack.tmp, &layout::pack(pack.header.pack))?;
+        drop(sessions);
+        self.packs.note(pack.header.pack, pack.entries, pack.length, true);
+        self.index.add(pack.header.pack, pack.header.dataset, pack.entries)?;
+        self.write_failures.store(0, Ordering::Relaxed);
+        self.counters.note_pack(pack);
+        Ok(())
+    }
+
+    fn note_failure(&self, error: &Error) {
+        // One failure may be a bad spot; a second without a success between is a bad disk.
+        if matches!(error, Error::Io { .. })
+            && self.write_failures.fetch_add(1, Ordering::Relaxed) > 0
+        {
+            self.stop("write a pack");
+        }
+    }
+}
+
+impl closure::Source for Inner {
+    fn node(&self, dataset: DatasetId, id: TreeId) -> Result<Vec<u8>, Error> {
+        self.read(dataset, RecordId::from(id)).map(|record| record.stored)
+    }
+
+    fn chunk(&self, dataset: DatasetId, record: &RecordId) -> Result<Option<u32>, Error> {
+        debug_assert_eq!(record.kind, RecordKind::Chunk);
+        self.index.find(dataset, record).map(|at| at.map(|at| at.plain_len))
+    }
+}
+
+impl Ledger {
+    /// Writes the next superblock: trusted time, and the log as far as it is known.
+    fn record(&mut self, vfs: &dyn Vfs, rng: &dyn Rng, clock: &dyn Clock) -> Result<(), Error> {
+        let LogHead { sequence, hash } = self.log.head();
+        let next = Superblock {
+            generation: self.superblock.generation + 1,
+            mark: self.keeper.advance(clock),
+            head: LogHead { sequence, hash },
+            ..self.superblock
+        };
+        superblock::write(vfs, rng, &next)?;
+        self.superblock = next;
+        Ok(())
+    }
+}
+
+fn make_directories(vfs: &dyn Vfs) -> Result<(), Error> {
+    for dir in layout::directories() {
+        match vfs.make_dir(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made.map_err(Error::io("make directory", &dir))?,
+        }
+    }
+    let mut parents: Vec<_> =
+        layout::directories().map(|dir| layout::parent(&dir).to_owned()).collect();
+    parents.dedup();
+    for dir in parents {
+        vfs.sync_dir(&dir).map_err(Error::io("sync directory", &dir))?;
+    }
+    Ok(())
+}
+
+/// Keeps other processes out of the repository.
+fn lock(vfs: &dyn Vfs) -> Result<Box<dyn File>, Error> {
+    let path = Path::new(layout::LOCK);
+    let file = match vfs.create_new(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            vfs.open(path, Access::Write).map_err(Error::io("open", path))?
+        }
+        created => created.map_err(Error::io("create", path))?,
+    };
+    if file.try_lock().map_err(Error::io("lock", path))? { Ok(file) } else { Err(Error::InUse) }
+}
+
+/// What the log says: datasets, points, and the sessions that were open.
+fn replay(
+    entries: &[Placed],
+    sessions: &mut Sessions,
+    now: Duration,
+) -> (Vec<Dataset>, Vec<Point>) {
+    let mut datasets = Vec::new();
+    for placed in entries {
+        match &placed.entry {
+            Entry::Identity { .. } | Entry::PointCommitted(_) => {}
+            Entry::Dataset(dataset) => datasets.push(dataset.clone()),
+            Entry::SessionOpened { run, dataset, .. } => {
+                let key = SessionKey { run: *run, fence: placed.sequence };
+                // A session gets its whole term again: its run may have waited for this start.
+                sessions.open(key, *dataset, now);
+            }
+            Entry::SessionClosed { run, fence, .. } => {
+                sessions.close(SessionKey { run: *run, fence: *fence });
+            }
+        }
+    }
+    (datasets, points_of(entries))
+}
+
+fn points_of(entries: &[Placed]) -> Vec<Point> {
+    let point = |placed: &Placed| match placed.entry {
+        Entry::PointCommitted(commit) => Some(Point { sequence: placed.sequence, commit }),
+        _ => None,
+    };
+    entries.iter().filter_map(point).collect()
+}
+
+/// All points, read again from the log.
+pub(crate) fn all_points(log: &CommitLog) -> Result<Vec<Point>, Error> {
+    log.entries().map(|entries| points_of(&entries))
+}
+
+/// Names every point that no manifest is left of. It stays: a replica may still have it.
+fn count_damaged(vfs: &dyn Vfs, points: &[Point]) -> Result<u64, Error> {
+    let mut found = std::collections::HashSet::new();
+    for copy in 0..2 {
+        for dir in layout::manifest_dirs(copy) {
+            let names = vfs.list(&dir).map_err(Error::io("list", &dir))?;
+            found.extend(names.iter().filter_map(|name| layout::parse_manifest(&name.name)));
+        }
+    }
+    let missing = points.iter().filter(|point| !found.contains(&point.commit.point));
+    Ok(missing.inspect(|p| tracing::error!(point = %p.commit.point, "found no manifest")).count()
+        as u64)
+}
