@@ -84,8 +84,10 @@ impl Home {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::file("remove", dir)(error)),
         }
-        state::prepare(&dir)?;
-        Ok(Cluster { dir })
+        let setup = Cluster { dir };
+        state::prepare(&setup.dir)?;
+        state::prepare(&setup.memory())?;
+        Ok(setup)
     }
 
     /// Makes the set-up cluster the cluster, durably. It is the last step of `init`.

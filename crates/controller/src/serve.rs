@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry as MetricsRegistry;
-use stillwater_catalog::SystemClock;
-use stillwater_controller_api::ACCESS;
+use stillwater_catalog::{Clock, SystemClock};
+use stillwater_controller_api as api;
 use stillwater_rpc::{ClientCertificates, Identity, RemovedNodes, Server};
 use stillwater_service::metrics::Health;
 use stillwater_service::{Signals, keep_identity_fresh, systemd};
 use stillwater_types::{Fault, Reason};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use crate::charter::Charter;
 use crate::config::Config;
@@ -44,14 +45,14 @@ impl Controller {
     ///
     /// # Errors
     /// [`Error::NotInitialised`], [`Error::InUse`], and those of damaged or unreadable state.
-    pub fn open(config: Config) -> Result<Self, Error> {
+    pub fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let home = Home::take(&config.state_dir)?;
         let cluster = home.cluster()?;
         let charter = Charter::read(&cluster.charter())?;
         let secrets = Secrets::new(kek::read(&config.kek())?);
         let keys = charter.open(&secrets)?;
         let identity = Identity::load(&cluster.identity())?;
-        let memory = Memory::open(&cluster.memory(), Arc::new(SystemClock))?;
+        let memory = Memory::open(&cluster.memory(), clock)?;
         let metrics = Metrics::default();
         let sessions = Sessions::new(memory.clone(), secrets.clone(), metrics.clone());
         let resources = Resources {
@@ -93,8 +94,22 @@ impl Controller {
         })
     }
 
+    fn routes(&self, engine: &Engine) -> Routes {
+        Routes::new(api::node_service(self.nodes.clone()))
+            .add_service(api::token_service(self.nodes.clone()))
+            .add_service(api::vcenter_service(self.vcenters.clone()))
+            .add_service(api::vm_service(Arc::new(self.resources.inventory.clone())))
+            .add_service(api::run_service(engine.runs()))
+            .add_service(api::point_service(engine.points()))
+    }
+
+    /// What is lent to the run engine.
+    pub fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
     /// The counters and gauges of everything in here.
-    fn metrics(&self) -> MetricsRegistry {
+    pub fn metrics(&self) -> MetricsRegistry {
         let mut registry = MetricsRegistry::default();
         self.resources.metrics.register(&mut registry);
         registry.register_collector(Box::new(Gauges {
@@ -129,7 +144,7 @@ impl Controller {
         let server = Server {
             identity: self.resources.identity.clone(),
             client_certificates: ClientCertificates::Optional,
-            access: &[ACCESS],
+            access: &[api::ACCESS],
             removed: self.removed.clone(),
             drain: self.config.drain.0,
         };
@@ -178,9 +193,10 @@ impl Controller {
 pub async fn serve(config: Config) -> Result<(), Error> {
     let signals = Signals::watch().map_err(Error::file("watch signals of", "this process"))?;
     let address = config.listen;
-    let controller = tokio::task::spawn_blocking(move || Controller::open(config))
-        .await
-        .map_err(|_| Fault::new(Reason::Bug, "opening the state directory panicked"))??;
+    let controller =
+        tokio::task::spawn_blocking(move || Controller::open(config, Arc::new(SystemClock)))
+            .await
+            .map_err(|_| Fault::new(Reason::Bug, "opening the state directory panicked"))??;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| Error::Listen { address, source })?;
