@@ -5,23 +5,31 @@
 //! published state without waiting for the disk. The state holds what is current; runs that ended
 //! live in the projection.
 
+mod writer;
+
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use stillwater_catalog::{Clock, Entry, Journal, Projection};
-use stillwater_types::{Fault, Reason};
-use tokio::sync::{oneshot, watch};
+use stillwater_catalog::{Clock, Journal, Projection};
+use stillwater_types::{Fault, Reason, RunId};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::dataset::Datasets;
 use crate::event::{Actor, Event, Part};
 use crate::node::Nodes;
-use crate::run::Runs;
+use crate::run::{Run, Runs};
 use crate::token::Tokens;
 use crate::vcenter::Vcenters;
 
+use writer::{Change, Writer};
+
 /// How many changes may wait for the writer; more make their callers wait.
 const QUEUE_LEN: usize = 256;
+const JOURNAL_FILE: &str = "journal";
+const PROJECTION_DIR: &str = "projection";
+/// The projection's tree of runs that ended, by run id.
+const RUNS: &str = "runs";
 
 /// What is current. Cloned once per batch of changes, so parts should be small or share.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +48,9 @@ pub struct State {
 
 impl State {
     /// Refuses an event that does not fit.
+    ///
+    /// # Errors
+    /// What the part says.
     pub fn check(&self, at: Timestamp, event: &Event) -> Result<(), Fault> {
         match event {
             Event::Node(event) => self.nodes.check(at, event),
@@ -50,28 +61,23 @@ impl State {
         }
     }
 
-    /// Takes an event in that was journalled.
-    pub fn apply(&mut self, at: Timestamp, event: &Event) {
+    /// Takes an event in that was journalled; a run that it ended is given out.
+    pub fn apply(&mut self, at: Timestamp, event: &Event) -> Option<Arc<Run>> {
         match event {
             Event::Node(event) => self.nodes.apply(at, event),
             Event::Token(event) => self.tokens.apply(at, event),
             Event::Vcenter(event) => self.vcenters.apply(at, event),
             Event::Dataset(event) => self.datasets.apply(at, event),
-            Event::Run { run, event } => self.runs.apply(at, *run, event),
+            Event::Run { run, event } => return self.runs.apply(at, *run, event),
         }
+        None
     }
 }
 
-struct Change {
-    by: Actor,
-    event: Event,
-    answer: oneshot::Sender<Result<Arc<State>, Fault>>,
-}
-
-/// A handle to the memory; clones share it.
+/// A handle to the memory; clones share it. The writer ends with the last of them.
 #[derive(Clone)]
 pub struct Memory {
-    changes: mpsc::SyncSender<Change>,
+    changes: mpsc::Sender<Change>,
     published: watch::Receiver<Arc<State>>,
     projection: Arc<Projection>,
     clock: Arc<dyn Clock>,
@@ -79,8 +85,31 @@ pub struct Memory {
 
 impl Memory {
     /// Opens the journal in `dir`, replays it and starts the writer. Blocks.
+    ///
+    /// # Errors
+    /// `JOURNAL_CORRUPT`, `FORMAT_TOO_NEW`, or `STORAGE_FAILED` when another process has it.
     pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, Fault> {
-        todo!()
+        let path = dir.join(JOURNAL_FILE);
+        let mut fold = writer::Fold::default();
+        let journal = Journal::open(&path, |entry, position| fold.take(&entry, position))?;
+        let projection = Arc::new(writer::open_projection(&dir.join(PROJECTION_DIR), path, &fold));
+        let state = Arc::new(fold.state);
+        let (changes, queue) = mpsc::channel(QUEUE_LEN);
+        let (publish, published) = watch::channel(Arc::clone(&state));
+        let writer = Writer {
+            journal,
+            projection: Arc::clone(&projection),
+            state,
+            publish,
+            clock: Arc::clone(&clock),
+        };
+        std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run(queue))
+            .map_err(|error| {
+                Fault::new(Reason::StorageFailed, format!("start the journal's thread: {error}"))
+            })?;
+        Ok(Self { changes, published, projection, clock })
     }
 
     /// The state as of the last durable event.
@@ -100,19 +129,69 @@ impl Memory {
 
     /// Checks, journals, syncs and applies `event`; the answer is a state that holds it.
     ///
-    /// When this returns `Err` with the fault of a check, nothing was written. After an I/O error
-    /// of the journal nothing more is accepted until the controller is restarted: what of the
-    /// last batch is durable is not known.
+    /// # Errors
+    /// The fault of the check, and nothing was written; or `STORAGE_FAILED`, after which nothing
+    /// more is accepted until the controller is restarted: what of the last batch is durable is not
+    /// known.
     pub async fn append(&self, by: Actor, event: impl Into<Event>) -> Result<Arc<State>, Fault> {
-        todo!()
+        let (change, answer) = change(by, event.into());
+        self.changes.send(change).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
     }
 
     /// [`Memory::append`] for threads that may block, such as `init` before any runtime.
+    ///
+    /// # Errors
+    /// As [`Memory::append`].
+    ///
+    /// # Panics
+    /// When called on an async thread.
     pub fn append_blocking(
         &self,
         by: Actor,
         event: impl Into<Event>,
     ) -> Result<Arc<State>, Fault> {
-        todo!()
+        let (change, answer) = change(by, event.into());
+        self.changes.blocking_send(change).map_err(|_| stopped())?;
+        answer.blocking_recv().map_err(|_| stopped())?
+    }
+
+    /// Rows that can be worked out again. Its calls block on the disk.
+    pub fn projection(&self) -> &Arc<Projection> {
+        &self.projection
+    }
+
+    /// A run that has ended. Blocks on the disk.
+    pub fn ended_run(&self, run: RunId) -> Option<Run> {
+        decode(&self.projection.load(RUNS, run.as_bytes())?)
+    }
+
+    /// Runs that have ended, newest first, older than `before`. Blocks on the disk.
+    pub fn ended_runs(&self, before: Option<RunId>, limit: usize) -> Vec<Run> {
+        let before = before.as_ref().map(|run| run.as_bytes().as_slice());
+        let rows = self.projection.page(RUNS, before, limit);
+        rows.iter().filter_map(|(_, row)| decode(row)).collect()
     }
 }
+
+fn decode(row: &[u8]) -> Option<Run> {
+    match serde_json::from_slice(row) {
+        Ok(run) => Some(run),
+        Err(error) => {
+            tracing::error!(%error, "a run in the projection cannot be read; remove the projection's directory");
+            None
+        }
+    }
+}
+
+fn change(by: Actor, event: Event) -> (Change, oneshot::Receiver<Result<Arc<State>, Fault>>) {
+    let (answer, answered) = oneshot::channel();
+    (Change { by, event, answer }, answered)
+}
+
+fn stopped() -> Fault {
+    Fault::new(Reason::StorageFailed, "the journal's thread has stopped; restart the controller")
+}
+
+#[cfg(test)]
+mod tests;

@@ -82,7 +82,9 @@ fn an_entry_larger_than_a_window_and_entries_across_windows_come_back() {
     let (mut journal, _) = fixture.open().unwrap();
     let long = "x".repeat(900_000);
     let texts: Vec<String> = (0..11).map(|n| format!("{n}{long}")).collect();
-    texts.iter().for_each(|text| drop(journal.append(&[said(text)]).unwrap()));
+    for text in &texts {
+        journal.append(&[said(text)]).unwrap();
+    }
     drop(journal);
     assert_eq!(fixture.open().unwrap().1, texts);
 }

@@ -1,0 +1,160 @@
+//! The one thread that changes the memory.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use stillwater_catalog::{Clock, Draft, Entry, Journal, KeyValue, Position, Projection, Write, replay};
+use stillwater_types::Fault;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{RUNS, State};
+use crate::event::{Actor, Event};
+use crate::run::Run;
+
+/// How many changes share one sync at most.
+const BATCH_LEN: usize = 64;
+/// How many rows a rebuild writes at a time.
+const REBUILD_LEN: usize = 256;
+
+/// One change and who waits for it.
+pub(super) struct Change {
+    pub by: Actor,
+    pub event: Event,
+    pub answer: oneshot::Sender<Result<Arc<State>, Fault>>,
+}
+
+/// How many entries the projection may lag after a crash and still be caught up instead of rebuilt:
+/// more than half a second of them, which is how often sled writes on its own.
+const LAG_MAX: usize = 4096;
+
+/// The journal folded into a state, with the last entries' places and rows.
+pub(super) struct Fold {
+    pub state: State,
+    recent: VecDeque<(Position, Option<Write>)>,
+}
+
+impl Default for Fold {
+    fn default() -> Self {
+        let state = State::default();
+        Self { state, recent: VecDeque::from([(Position::default(), None)]) }
+    }
+}
+
+impl Fold {
+    pub fn take(&mut self, entry: &Entry<Event>, position: Position) {
+        let ended = self.state.apply(entry.at, &entry.event);
+        if self.recent.len() >= LAG_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((position, ended.and_then(|run| row(&run))));
+    }
+
+    /// The rows of what came after `watermark`; none when it is no place near the journal's end.
+    fn since(&self, watermark: &Position) -> Option<Vec<Write>> {
+        let found = self.recent.iter().position(|(position, _)| position == watermark)?;
+        Some(self.recent.iter().skip(found + 1).filter_map(|(_, row)| row.clone()).collect())
+    }
+}
+
+/// Opens the projection and brings it up to the journal's end.
+pub(super) fn open_projection(dir: &Path, journal: PathBuf, fold: &Fold) -> Projection {
+    let projection = Projection::open(
+        dir,
+        |watermark| fold.since(watermark).is_some(),
+        move |store| rebuild(&journal, store),
+    );
+    let behind = projection.watermark().and_then(|watermark| fold.since(&watermark));
+    if let (Some(rows), Some((end, _))) = (behind, fold.recent.back()) {
+        projection.write(&rows, Some(end));
+    }
+    projection
+}
+
+fn rebuild(journal: &Path, store: &dyn KeyValue) -> Result<(), String> {
+    let (mut state, mut rows, mut failed) = (State::default(), Vec::new(), None);
+    let replayed = replay(journal, |entry: Entry<Event>, _| {
+        let ended = state.apply(entry.at, &entry.event);
+        rows.extend(ended.and_then(|run| row(&run)));
+        if rows.len() >= REBUILD_LEN {
+            failed = failed.take().or(store.write(&rows, None).err());
+            rows.clear();
+        }
+    });
+    let end = replayed.map_err(|error| format!("replay the journal: {error}"))?;
+    match failed {
+        Some(broken) => Err(broken),
+        None => store.write(&rows, Some(&end)),
+    }
+}
+
+fn row(run: &Run) -> Option<Write> {
+    match serde_json::to_vec(run) {
+        Ok(value) => Some(Write::Put(RUNS, run.id.as_bytes().to_vec(), value)),
+        Err(error) => {
+            tracing::error!(run.id = %run.id, %error, "cannot project the run");
+            None
+        }
+    }
+}
+
+pub(super) struct Writer {
+    pub journal: Journal<Event>,
+    pub projection: Arc<Projection>,
+    pub state: Arc<State>,
+    pub publish: watch::Sender<Arc<State>>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Writer {
+    /// Works until the last handle of the memory is gone.
+    pub fn run(mut self, mut queue: mpsc::Receiver<Change>) {
+        let mut batch = Vec::with_capacity(BATCH_LEN);
+        while queue.blocking_recv_many(&mut batch, BATCH_LEN) > 0 {
+            self.commit(batch.drain(..));
+        }
+    }
+
+    /// Makes a batch durable, then visible, then answers. Until the sync the published state stays
+    /// as it was: nobody acts on an event that may be lost.
+    fn commit(&mut self, batch: impl Iterator<Item = Change>) {
+        let mut next = State::clone(&self.state);
+        let (mut drafts, mut rows, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        for Change { by, event, answer } in batch {
+            let at = self.clock.now();
+            if let Err(fault) = next.check(at, &event) {
+                reply(answer, Err(fault));
+                continue;
+            }
+            let ended = next.apply(at, &event);
+            rows.extend(ended.and_then(|run| row(&run)));
+            drafts.push(Draft { at, by: by.to_string(), event });
+            waiting.push(answer);
+        }
+        if drafts.is_empty() {
+            return;
+        }
+        match self.journal.append(&drafts) {
+            Ok(position) => {
+                self.projection.write(&rows, Some(&position));
+                self.state = Arc::new(next);
+                self.publish.send_replace(Arc::clone(&self.state));
+                waiting.into_iter().for_each(|answer| reply(answer, Ok(Arc::clone(&self.state))));
+            }
+            Err(error) => {
+                let fault = Fault::from(error);
+                tracing::error!(%fault, "cannot journal");
+                waiting.into_iter().for_each(|answer| reply(answer, Err(fault.clone())));
+            }
+        }
+    }
+}
+
+fn reply(
+    answer: oneshot::Sender<Result<Arc<State>, Fault>>,
+    result: Result<Arc<State>, Fault>,
+) {
+    if answer.send(result).is_err() {
+        tracing::debug!("whoever asked for a change did not wait for it");
+    }
+}

@@ -1,0 +1,177 @@
+//! Points as the controller's protocol tells them.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use stillwater_controller_api as api;
+use stillwater_rpc::Peer;
+use stillwater_types::{Fault, NodeId, PointId, Reason, VmId};
+use tokio_util::sync::CancellationToken;
+
+use super::OpenedPoint;
+use super::cache::{KnownPoint, Points, blocking};
+use crate::inventory::Inventory;
+use crate::memory::Memory;
+use crate::run::Repositories;
+use crate::secret::Secrets;
+
+/// How often the repositories are asked when nobody asks us.
+const REFRESH_EVERY: Duration = Duration::from_secs(300);
+
+/// Answers for points; clones share what is remembered.
+#[derive(Clone)]
+pub struct Service {
+    memory: Memory,
+    points: Points,
+    repositories: std::sync::Arc<dyn Repositories>,
+    secrets: Secrets,
+    inventory: Inventory,
+}
+
+impl Service {
+    /// Answers from what `points` remembers.
+    pub fn new(
+        memory: Memory,
+        points: Points,
+        repositories: std::sync::Arc<dyn Repositories>,
+        secrets: Secrets,
+        inventory: Inventory,
+    ) -> Self {
+        Self { memory, points, repositories, secrets, inventory }
+    }
+
+    /// Keeps what is remembered fresh until `cancel`.
+    pub async fn keep_fresh(self, cancel: CancellationToken) {
+        loop {
+            for (repository, fault) in self.points.refresh().await {
+                tracing::warn!(repository.id = %repository, %fault, "repository told no points");
+            }
+            let woken = async {
+                tokio::select! {
+                    () = self.points.woken() => {}
+                    () = tokio::time::sleep(REFRESH_EVERY) => {}
+                }
+            };
+            if cancel.run_until_cancelled(woken).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// The point of that id; the repositories are asked when none is remembered.
+    ///
+    /// # Errors
+    /// `POINT_NOT_FOUND`, or `REPOSITORY_UNREACHABLE` when one that may have it did not answer.
+    pub async fn find(&self, point: PointId) -> Result<KnownPoint, Fault> {
+        if let Some(known) = self.remembered(point).await? {
+            return Ok(known);
+        }
+        let silent = self.points.refresh().await;
+        if let Some(known) = self.remembered(point).await? {
+            return Ok(known);
+        }
+        let fault = match silent.into_iter().next() {
+            Some((repository, fault)) => fault.with("repository", repository),
+            None => Fault::new(
+                Reason::PointNotFound,
+                "no repository has that point; `stillwater point list` names the points",
+            ),
+        };
+        Err(fault.with("point", point))
+    }
+
+    async fn remembered(&self, point: PointId) -> Result<Option<KnownPoint>, Fault> {
+        let points = self.points.clone();
+        blocking(move || points.find(point)).await
+    }
+
+    fn told(&self, point: KnownPoint) -> api::Point {
+        let name = self.repository_name(point.repository);
+        point.told(name)
+    }
+
+    fn repository_name(&self, repository: NodeId) -> String {
+        let state = self.memory.state();
+        state.nodes.find(repository).map(|node| node.name.clone()).unwrap_or_default()
+    }
+
+    /// Which points a text asks for. A name fits what the VM was called then: the VM may be gone,
+    /// and its points are what is left of it.
+    async fn filter(&self, vm: Option<String>) -> Result<Filter, Fault> {
+        let Some(text) = vm else { return Ok(Filter::All) };
+        if let Ok(id) = text.parse::<VmId>() {
+            return Ok(Filter::Vm(id));
+        }
+        match text.starts_with('/') {
+            true => Ok(Filter::Vm(self.inventory.resolve(&text).await?.vm)),
+            false => Ok(Filter::Name(text)),
+        }
+    }
+}
+
+enum Filter {
+    All,
+    Vm(VmId),
+    Name(String),
+}
+
+impl Filter {
+    fn fits(&self, point: &KnownPoint) -> bool {
+        match self {
+            Filter::All => true,
+            Filter::Vm(vm) => point.vm == *vm,
+            Filter::Name(name) => point.vm_name == *name,
+        }
+    }
+}
+
+#[async_trait]
+impl api::PointService for Service {
+    async fn list_points(
+        &self,
+        _peer: &Peer,
+        request: api::ListPointsRequest,
+    ) -> Result<api::ListPointsResponse, Fault> {
+        let before = request.page_token.as_deref().map(parse_token).transpose()?;
+        let filter = self.filter(request.vm).await?;
+        if before.is_none() {
+            for (repository, fault) in self.points.refresh().await {
+                tracing::warn!(repository.id = %repository, %fault, "points are listed as last told");
+            }
+        }
+        let points = self.points.clone();
+        let limit = usize::try_from(request.page_size).unwrap_or(usize::MAX).max(1);
+        let (found, next) =
+            blocking(move || points.page(before, limit, |point| filter.fits(point))).await?;
+        Ok(api::ListPointsResponse {
+            points: found.into_iter().map(|point| self.told(point)).collect(),
+            next_page_token: next.map(|key| URL_SAFE_NO_PAD.encode(key)),
+        })
+    }
+
+    async fn get_point(
+        &self,
+        _peer: &Peer,
+        point_id: PointId,
+    ) -> Result<api::GetPointResponse, Fault> {
+        let known = self.find(point_id).await?;
+        let stored = self.repositories.get_point(known.repository, point_id).await?;
+        let state = self.memory.state();
+        let key = state.datasets.find(stored.point.dataset_id)?.open_key(&self.secrets)?;
+        let opened = OpenedPoint::open(&stored, &key)?;
+        let lines = opened.section.evidence.into_iter();
+        let lines = lines.map(|note| api::EvidenceLine { name: note.name, value: note.value });
+        Ok(api::GetPointResponse {
+            point: self.told(known),
+            evidence: api::Evidence { lines: lines.collect() },
+        })
+    }
+}
+
+fn parse_token(token: &str) -> Result<Vec<u8>, Fault> {
+    URL_SAFE_NO_PAD.decode(token).map_err(|_| {
+        Fault::new(Reason::BadField, "page_token is not one that a list answered with")
+    })
+}

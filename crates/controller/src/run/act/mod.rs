@@ -1,0 +1,196 @@
+//! Performing effects: each act calls the world and says in events what came of it.
+//!
+//! An act decides nothing about the run. It repeats what may be repeated, within bounds, and turns
+//! what it met into an event; `step` decides what that means.
+
+mod backup;
+mod export;
+mod plan;
+mod release;
+mod restore;
+mod transfer;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use stillwater_catalog::Clock;
+use stillwater_proxy_api as proxy_api;
+use stillwater_rpc::grant::{Claims, GrantSigner, Verbs};
+use stillwater_rpc::retry::{Backoff, repeat};
+use stillwater_types::{ClusterId, Fault, NodeId, Reason, RunId, VmId};
+use tokio_util::sync::CancellationToken;
+
+use super::effect::Effect;
+use super::event::{Hold, RunEvent, Target, Work};
+use super::outside::{LeasedSnapshot, Proxies, Repositories, Vsphere};
+use super::scratch::Scratch;
+use super::slots::Slots;
+use super::state::{NewVm, Run};
+use super::timing::Timing;
+use crate::memory::Memory;
+use crate::node::Directory;
+use crate::point::Points;
+use crate::secret::Secrets;
+
+/// What acts work with; shared by all runs.
+pub struct World {
+    /// The cluster that leases name.
+    pub cluster: ClusterId,
+    /// What is known.
+    pub memory: Memory,
+    /// Who can be called.
+    pub nodes: Directory,
+    /// The points of all repositories.
+    pub points: Points,
+    /// The vCenters.
+    pub vsphere: Arc<dyn Vsphere>,
+    /// The proxies.
+    pub proxies: Arc<dyn Proxies>,
+    /// The repositories.
+    pub repositories: Arc<dyn Repositories>,
+    /// Signs grants.
+    pub grants: Arc<GrantSigner>,
+    /// Opens dataset keys.
+    pub secrets: Secrets,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Proxy slots.
+    pub slots: Slots,
+    /// How many runs may be at work.
+    pub turns: Arc<tokio::sync::Semaphore>,
+    /// Snapshots that runs could not remove, for the reaper.
+    pub stuck: Mutex<Vec<LeasedSnapshot>>,
+    /// How long to wait and how often to try.
+    pub timing: Timing,
+}
+
+impl World {
+    /// Snapshots that runs could not remove.
+    pub(super) fn stuck(&self) -> MutexGuard<'_, Vec<LeasedSnapshot>> {
+        // Every change is one push or take, so a panic elsewhere leaves nothing half done.
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One act of one run.
+#[derive(Clone)]
+pub struct Act {
+    /// What it works with.
+    pub world: Arc<World>,
+    /// The run as it was when the act was decided.
+    pub run: Arc<Run>,
+    /// The run's notes.
+    pub scratch: Arc<Scratch>,
+    /// Tells forward acts to come to an end.
+    pub halt: CancellationToken,
+}
+
+/// What came of an act.
+type Came = Result<Vec<RunEvent>, Fault>;
+
+impl Act {
+    /// Performs `effect`. `Record` and `Halt` are the loop's own.
+    pub async fn perform(self, effect: Effect) -> Vec<RunEvent> {
+        let came = match effect {
+            Effect::Record(event) => Ok(vec![event]),
+            Effect::Halt => Ok(Vec::new()),
+            Effect::Plan => self.plan().await,
+            Effect::Reserve => self.reserve().await,
+            Effect::IntendSnapshot => self.intend_snapshot(),
+            Effect::CreateSnapshot => self.create_snapshot().await,
+            Effect::Map => self.map().await,
+            Effect::CreateVm => self.create_vm().await,
+            Effect::OpenAccess => self.open_access().await,
+            Effect::Assign { disk } => self.assign(disk).await,
+            Effect::Transfer { disk, proxy, transfer } => {
+                self.transfer(disk, proxy, transfer).await
+            }
+            Effect::Propose => self.propose().await,
+            Effect::Commit => self.commit().await,
+            Effect::PowerOn => self.power_on().await,
+            Effect::IntendExport => self.intend_export().await,
+            Effect::OpenExport => self.open_export().await,
+            Effect::ServeExport => self.serve_export().await,
+            Effect::LetGo(hold) => return self.let_go(hold).await,
+        };
+        came.unwrap_or_else(|fault| vec![RunEvent::Failed(fault.into())])
+    }
+
+    /// Repeats a forward call until it succeeds, its fault lasts, or the run is told to stop.
+    async fn repeat<T>(
+        &self,
+        backoff: &Backoff,
+        call: impl AsyncFnMut() -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        repeat(backoff, &self.halt, call).await
+    }
+
+    /// The VM whose disks are moved.
+    fn vm(&self) -> Result<&VmId, Fault> {
+        match (&self.run.work, &self.run.vm) {
+            (Work::Backup(work), _) => Ok(&work.vm),
+            (_, Some(NewVm::Created(vm) | NewVm::Kept(vm))) => Ok(vm),
+            _ => Err(missing("vm")),
+        }
+    }
+
+    fn target(&self) -> Result<Target, Fault> {
+        self.run.target.ok_or_else(|| missing("repository"))
+    }
+
+    fn fence(&self) -> Result<u64, Fault> {
+        self.run.fence.ok_or_else(|| missing("session"))
+    }
+
+    /// What a proxy needs to reach the repository for this run, and no more.
+    fn store(&self, proxy: NodeId, verbs: impl Into<Verbs>) -> Result<proxy_api::Store, Fault> {
+        let Target { repository, dataset } = self.target()?;
+        let state = self.world.memory.state();
+        let key = state.datasets.find(dataset)?.open_key(&self.world.secrets)?;
+        let expires_at = self.world.clock.now().as_second().saturating_add(
+            i64::try_from(self.world.timing.grant.as_secs()).unwrap_or(i64::MAX),
+        );
+        let claims = Claims {
+            grant: *RunId::mint().as_bytes(),
+            run: self.run.id,
+            dataset,
+            repository,
+            proxy,
+            verbs: verbs.into(),
+            expires_at: u64::try_from(expires_at).unwrap_or_default(),
+        };
+        Ok(proxy_api::Store {
+            repository_node_id: repository,
+            address: self.world.nodes.member(repository)?.address,
+            dataset_id: dataset,
+            dataset_key: proxy_api::DatasetKey::new(*key.expose()),
+            grant: self.world.grants.sign(&claims).into(),
+            run_id: self.run.id,
+            fence: self.fence()?,
+        })
+    }
+
+    async fn let_go(&self, hold: Hold) -> Vec<RunEvent> {
+        let mut events = Vec::new();
+        let done = match self.release(hold, &mut events).await {
+            Ok(()) => RunEvent::LetGo { hold },
+            Err(fault) => {
+                tracing::warn!(run.id = %self.run.id, %hold, %fault, "could not give back");
+                self.leave_to_reaper(hold);
+                RunEvent::Stuck { hold, cause: fault.with("hold", hold).into() }
+            }
+        };
+        events.push(done);
+        events
+    }
+
+    fn leave_to_reaper(&self, hold: Hold) {
+        if let (Hold::Snapshot, Some(held), Ok(vm)) = (hold, &self.run.snapshot, self.vm()) {
+            self.world.stuck().push(LeasedSnapshot { vm: vm.clone(), lease: held.lease });
+        }
+    }
+}
+
+/// The loop asks for an act only when the state has what it needs; else it is a bug of ours.
+fn missing(what: &str) -> Fault {
+    Fault::new(Reason::Bug, format!("the run has no {what} at this stage"))
+}

@@ -1,0 +1,224 @@
+//! Planning and reserving: nothing is frozen before the storage is ready.
+
+use std::collections::BTreeSet;
+
+use stillwater_repository_api::OpenSessionRequest;
+use stillwater_types::{Fault, NodeId, Reason, Role, RunId};
+use stillwater_vsphere::{Vm, VmDisk};
+
+use super::{Act, Came};
+use crate::point::OpenedPoint;
+use crate::run::cause::Cause;
+use crate::run::event::{BackupWork, PlannedDisk, RunEvent, Target, Work};
+use crate::run::lease::Lease;
+
+/// A first run is asked to find room for this part of its disks. More than a repository can promise
+/// to be needed would refuse thin and empty disks; none would freeze a VM for a full repository.
+const EXPECTED_PART: u64 = 16;
+
+impl Act {
+    pub(super) async fn plan(&self) -> Came {
+        self.take_turn().await?;
+        let planned = match &self.run.work {
+            Work::Backup(work) => self.plan_backup(work).await,
+            Work::RestoreVm(work) => self.plan_from_point(work.point, work.repository, None).await,
+            Work::ExportDisk(work) => {
+                self.plan_from_point(work.point, work.repository, Some(work.disk)).await
+            }
+        }?;
+        Ok(vec![planned])
+    }
+
+    /// Waits until few enough runs are at work.
+    async fn take_turn(&self) -> Result<(), Fault> {
+        let turns = std::sync::Arc::clone(&self.world.turns);
+        let turn = self.halt.run_until_cancelled(turns.acquire_owned()).await;
+        match turn {
+            Some(Ok(turn)) => self.scratch.notes().turn = Some(turn),
+            Some(Err(_)) => return Err(Fault::new(Reason::Draining, "the controller is stopping")),
+            None => return Err(Fault::new(Reason::RunCancelled, "the run was told to stop")),
+        }
+        Ok(())
+    }
+
+    async fn plan_backup(&self, work: &BackupWork) -> Result<RunEvent, Fault> {
+        let call = &self.world.timing.call;
+        let vm = self.repeat(call, async || self.world.vsphere.vm(&work.vm).await).await?;
+        let (disks, missing) = choose_disks(&vm, work)?;
+        let target = self.choose_repository().await?;
+        let warnings = vm.consolidation_needed.then(|| {
+            Cause::new(
+                Reason::VcenterTaskFailed,
+                "the vm needs consolidation: deltas remain that no snapshot explains; consolidate its disks in vsphere",
+            )
+        });
+        let mut notes = self.scratch.notes();
+        notes.note("vm path", &vm.path);
+        notes.note("vmware tools", format!("{:?}", vm.tools));
+        notes.note("power", format!("{:?}", vm.power));
+        notes.vm = Some(vm);
+        Ok(RunEvent::Planned { target, disks, missing, warnings: warnings.into_iter().collect() })
+    }
+
+    /// The repository that has the VM's newest point, because the two share chunks; else the one
+    /// with most room.
+    async fn choose_repository(&self) -> Result<Target, Fault> {
+        let vm = self.vm()?.clone();
+        let points = self.world.points.clone();
+        let newest = tokio::task::spawn_blocking(move || points.newest_repository(&vm))
+            .await
+            .map_err(|_| Fault::new(Reason::Bug, "looking for the newest point panicked"))?;
+        let state = self.world.memory.state();
+        let ready = |repository: NodeId| {
+            let dataset = state.datasets.of(repository).filter(|dataset| dataset.is_ready)?;
+            self.world.nodes.member(repository).ok()?;
+            Some(Target { repository, dataset: dataset.dataset })
+        };
+        if let Some(target) = newest.and_then(ready) {
+            return Ok(target);
+        }
+        let mut online = self.world.nodes.online(Role::Repository);
+        online.sort_by_key(|repository| std::cmp::Reverse(repository.load.writable_bytes));
+        let joined = state.nodes.iter().filter(|node| {
+            node.role == Role::Repository && node.removed_at.is_none()
+        });
+        let mut candidates = online.iter().map(|node| node.node).chain(joined.map(|node| node.node));
+        candidates.find_map(ready).ok_or_else(|| {
+            Fault::new(
+                Reason::NoRepository,
+                "no repository with a dataset has joined; join one, or wait until it was called once",
+            )
+        })
+    }
+
+    async fn plan_from_point(
+        &self,
+        point: stillwater_types::PointId,
+        repository: NodeId,
+        only: Option<i32>,
+    ) -> Result<RunEvent, Fault> {
+        let call = &self.world.timing.call;
+        let stored = self
+            .repeat(call, async || self.world.repositories.get_point(repository, point).await)
+            .await?;
+        let state = self.world.memory.state();
+        let key = state.datasets.find(stored.point.dataset_id)?.open_key(&self.world.secrets)?;
+        let opened = OpenedPoint::open(&stored, &key)?;
+        let disks = opened.manifest.disks.iter();
+        let disks: Vec<PlannedDisk> = disks
+            .filter(|disk| only.is_none_or(|key| disk.key == key))
+            .map(|disk| PlannedDisk {
+                key: disk.key,
+                label: disk.label.clone(),
+                length_bytes: disk.root.length,
+            })
+            .collect();
+        if let (Some(key), true) = (only, disks.is_empty()) {
+            return Err(Fault::new(
+                Reason::DiskNotFound,
+                "the point has no such disk; `stillwater point show` names its disks",
+            )
+            .with("point", point)
+            .with("disk", key));
+        }
+        let dataset = stored.point.dataset_id;
+        self.scratch.notes().point = Some(opened);
+        let target = Target { repository, dataset };
+        Ok(RunEvent::Planned { target, disks, missing: Vec::new(), warnings: Vec::new() })
+    }
+
+    pub(super) async fn reserve(&self) -> Came {
+        let target = self.target()?;
+        let planned: u64 = self.run.disks.values().map(|disk| disk.planned.length_bytes).sum();
+        let request = OpenSessionRequest {
+            run_id: self.run.id,
+            dataset_id: target.dataset,
+            expected_bytes: match self.run.work {
+                Work::Backup(_) => planned / EXPECTED_PART,
+                Work::RestoreVm(_) | Work::ExportDisk(_) => 0,
+            },
+        };
+        let session = self
+            .repeat(&self.world.timing.call, async || {
+                self.world.repositories.open_session(target.repository, request).await
+            })
+            .await?;
+        self.reserve_slots().await?;
+        Ok(vec![RunEvent::Reserved { fence: session.fence }])
+    }
+
+    /// Takes one slot, waiting for it, and as many more as are free and of use.
+    async fn reserve_slots(&self) -> Result<(), Fault> {
+        let avoid = BTreeSet::new();
+        let first = self.world.slots.wait(&avoid, self.world.timing.slot_wait);
+        let first = self.halt.run_until_cancelled(first).await;
+        let mut permits = vec![first.ok_or_else(|| {
+            Fault::new(Reason::RunCancelled, "the run was told to stop")
+        })??];
+        while permits.len() < self.run.disks.len() {
+            match self.world.slots.take(&avoid) {
+                Some(permit) => permits.push(permit),
+                None => break,
+            }
+        }
+        self.scratch.notes().free_permits = permits;
+        Ok(())
+    }
+
+    pub(super) fn intend_snapshot(&self) -> Came {
+        let ttl = self.world.timing.lease;
+        let expires_at = self.world.clock.now().saturating_add(ttl).map_err(|error| {
+            Fault::new(Reason::Bug, format!("work out the end of a lease: {error}"))
+        })?;
+        Ok(vec![RunEvent::SnapshotIntended { lease: self.lease(expires_at) }])
+    }
+
+    fn lease(&self, expires_at: jiff::Timestamp) -> Lease {
+        let run: RunId = self.run.id;
+        Lease { cluster: self.world.cluster, run, expires_at }
+    }
+}
+
+/// Which disks to move, and which should be and cannot.
+fn choose_disks(vm: &Vm, work: &BackupWork) -> Result<(Vec<PlannedDisk>, Vec<Cause>), Fault> {
+    let refuse = |reason, message: &str| Err(Fault::new(reason, message).with("vm", &work.vm));
+    if vm.template {
+        return refuse(Reason::SnapshotFailed, "the vm is a template, which takes no snapshot; convert it to a vm first");
+    }
+    if vm.disks.is_empty() {
+        return refuse(Reason::VmWithoutDisks, "the vm has no disk to protect");
+    }
+    if let Some(unknown) = work.exclude.iter().find(|key| !vm.disks.iter().any(|d| d.key == **key)) {
+        return Err(Fault::new(Reason::DiskNotFound, "a disk to exclude is not there; `stillwater vm show` names the disks")
+            .with("vm", &work.vm)
+            .with("disk", unknown));
+    }
+    let wanted: Vec<&VmDisk> = vm.disks.iter().filter(|d| !work.exclude.contains(&d.key)).collect();
+    let missing: Vec<Cause> = wanted.iter().filter_map(|disk| unprotectable(disk)).collect();
+    let disks: Vec<PlannedDisk> = wanted
+        .iter()
+        .filter(|disk| disk.protectability.is_protectable())
+        .map(|disk| PlannedDisk {
+            key: disk.key,
+            label: disk.label.clone(),
+            length_bytes: disk.capacity_bytes,
+        })
+        .collect();
+    match (disks.is_empty(), missing.is_empty()) {
+        (false, _) => Ok((disks, missing)),
+        (true, true) => refuse(Reason::VmWithoutDisks, "every disk of the vm is excluded"),
+        (true, false) => {
+            let names: Vec<&str> = missing.iter().map(|cause| cause.0.message.as_str()).collect();
+            refuse(Reason::DiskUnprotectable, &format!("no disk can be protected: {}", names.join("; ")))
+        }
+    }
+}
+
+fn unprotectable(disk: &VmDisk) -> Option<Cause> {
+    let obstacle = disk.protectability.obstacle()?;
+    let message = format!(
+        "disk {} ({:?}) is not in the point: {obstacle}; exclude it by its key to accept that",
+        disk.key, disk.label
+    );
+    Some(Cause(Fault::new(Reason::DiskUnprotectable, message).with("disk", disk.key)))
+}

@@ -1,0 +1,154 @@
+//! Giving back what a run holds in the world.
+//!
+//! These acts are not stopped by a cancellation: they are what a cancellation asks for. Each is
+//! safe to repeat and succeeds when there is nothing left to give back.
+
+use stillwater_repository_api::{CloseSessionRequest, OpenSessionRequest};
+use stillwater_rpc::retry::{Backoff, repeat};
+use stillwater_types::{Fault, Kind, Reason};
+use stillwater_vsphere::DataAccess;
+use tokio_util::sync::CancellationToken;
+
+use super::Act;
+use crate::run::cause::Cause;
+use crate::run::event::{Hold, RunEvent};
+
+impl Act {
+    /// Gives one thing back; what a person should know goes to `events`.
+    pub(super) async fn release(
+        &self,
+        hold: Hold,
+        events: &mut Vec<RunEvent>,
+    ) -> Result<(), Fault> {
+        match hold {
+            Hold::Transfers => self.release_transfers().await,
+            Hold::Export => self.release_export(events).await,
+            Hold::Access => self.release_access().await,
+            Hold::Snapshot => self.release_snapshot(events).await,
+            Hold::Vm => self.release_vm().await,
+            Hold::Session => self.release_session().await,
+        }
+    }
+
+    async fn insist<T>(
+        &self,
+        backoff: &Backoff,
+        call: impl AsyncFnMut() -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        repeat(backoff, &CancellationToken::new(), call).await
+    }
+
+    async fn release_transfers(&self) -> Result<(), Fault> {
+        let under_way = self.run.disks.values().filter_map(|disk| disk.transfer);
+        let stops = under_way.map(|assignment| async move {
+            let stopped = self
+                .insist(&self.world.timing.follow, async || {
+                    self.world.proxies.cancel_transfer(assignment.proxy, assignment.transfer).await
+                })
+                .await;
+            unless_gone(stopped)
+        });
+        futures::future::join_all(stops).await.into_iter().collect()
+    }
+
+    async fn release_export(&self, events: &mut Vec<RunEvent>) -> Result<(), Fault> {
+        let Some(held) = self.run.export else { return Ok(()) };
+        let closed = self
+            .insist(&self.world.timing.follow, async || {
+                self.world.proxies.close_export(held.proxy, held.export).await
+            })
+            .await;
+        if matches!(closed, Ok(true)) && !self.run.export_read {
+            events.push(RunEvent::ExportRead);
+        }
+        unless_gone(closed.map(|_| ()))
+    }
+
+    /// A session that cannot be ended ends by itself half an hour later and holds nothing; it is
+    /// logged and no reason to warn.
+    async fn release_access(&self) -> Result<(), Fault> {
+        let accesses: Vec<DataAccess> = std::mem::take(&mut self.scratch.notes().accesses);
+        let vm = self.vm()?;
+        for access in &accesses {
+            let ended = self
+                .insist(&self.world.timing.follow, async || {
+                    self.world.vsphere.close_access(vm.vcenter, access).await
+                })
+                .await;
+            if let Err(fault) = ended {
+                tracing::info!(run.id = %self.run.id, %fault, "data session could not be ended");
+            }
+        }
+        Ok(())
+    }
+
+    async fn release_snapshot(&self, events: &mut Vec<RunEvent>) -> Result<(), Fault> {
+        let Some(held) = &self.run.snapshot else { return Ok(()) };
+        let vm = self.vm()?;
+        let removal = self
+            .insist(&self.world.timing.release, async || {
+                self.world.vsphere.remove_snapshot(vm, &held.lease).await
+            })
+            .await;
+        match removal {
+            Ok(removal) if removal.consolidation_needed => {
+                events.push(RunEvent::Warned(Cause(
+                    Fault::new(
+                        Reason::VcenterTaskFailed,
+                        "the snapshot is gone but the vm needs consolidation; consolidate its disks in vsphere",
+                    )
+                    .with("vm", vm),
+                )));
+                Ok(())
+            }
+            removal => unless_gone(removal.map(|_| ())),
+        }
+    }
+
+    async fn release_vm(&self) -> Result<(), Fault> {
+        let work = self.restore()?;
+        let marker = self.marker();
+        let destroyed = self
+            .insist(&self.world.timing.release, async || {
+                self.world.vsphere.destroy_vm(work.placement.vcenter, &work.name, &marker).await
+            })
+            .await;
+        unless_gone(destroyed)
+    }
+
+    /// Closes the session. When its fence was never learnt, it is opened anew first: the same run
+    /// gets the same session with a higher fence.
+    async fn release_session(&self) -> Result<(), Fault> {
+        let target = self.target()?;
+        let run_id = self.run.id;
+        let repositories = &self.world.repositories;
+        let closed = self
+            .insist(&self.world.timing.follow, async || {
+                let fence = match self.run.fence {
+                    Some(fence) => fence,
+                    None => {
+                        let request = OpenSessionRequest {
+                            run_id,
+                            dataset_id: target.dataset,
+                            expected_bytes: 0,
+                        };
+                        repositories.open_session(target.repository, request).await?.fence
+                    }
+                };
+                repositories
+                    .close_session(target.repository, CloseSessionRequest { run_id, fence })
+                    .await
+            })
+            .await;
+        unless_gone(closed)
+    }
+}
+
+/// What is not there any more is given back, whoever did it.
+fn unless_gone(result: Result<(), Fault>) -> Result<(), Fault> {
+    match result {
+        Err(fault) if fault.kind() == Kind::NotFound => Ok(()),
+        Err(fault) if fault.reason == Reason::FenceStale => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,304 @@
+//! Moving disks: which proxy, with what right, and to which end.
+
+use std::collections::BTreeSet;
+
+use futures::StreamExt;
+use stillwater_proxy_api as proxy_api;
+use stillwater_proxy_api::{FolderDisk, FolderTrust, Transfer, TransferState};
+use stillwater_rpc::grant::Verb;
+use stillwater_types::{Fault, NodeId, Reason, TransferId};
+use stillwater_vsphere::{DataAccess, Trust};
+
+use super::{Act, Came, missing};
+use crate::point::root_of;
+use crate::run::event::{Counts, Root, RunEvent, Work};
+use crate::run::scratch::{Notes, Progress};
+use crate::run::slots::Permit;
+use crate::run::state::Disk;
+
+/// How a disk behind a datastore's HTTPS folder is reached.
+const FOLDER: &str = "folder";
+
+impl Act {
+    pub(super) async fn open_access(&self) -> Came {
+        self.add_access().await?;
+        Ok(vec![RunEvent::AccessOpened])
+    }
+
+    async fn add_access(&self) -> Result<(), Fault> {
+        let vm = self.vm()?;
+        let access = self
+            .repeat(&self.world.timing.call, async || self.world.vsphere.open_access(vm).await)
+            .await?;
+        self.scratch.notes().accesses.push(access);
+        Ok(())
+    }
+
+    pub(super) async fn assign(&self, disk: i32) -> Came {
+        let failed_on = self.disk(disk)?.failed_on.clone();
+        let permit = match self.spare_permit(disk, &failed_on) {
+            Some(permit) => permit,
+            None => {
+                let wait = self.world.slots.wait(&failed_on, self.world.timing.slot_wait);
+                match self.halt.run_until_cancelled(wait).await {
+                    Some(permit) => permit?,
+                    None => return Err(Fault::new(Reason::RunCancelled, "the run was told to stop")),
+                }
+            }
+        };
+        let proxy = permit.proxy.node;
+        let progress = Progress {
+            transport: FOLDER,
+            proxy_name: permit.proxy.name.clone(),
+            ..Progress::default()
+        };
+        let mut notes = self.scratch.notes();
+        notes.permits.insert(disk, permit);
+        notes.progress.insert(disk, progress);
+        Ok(vec![RunEvent::Assigned { disk, proxy, transfer: TransferId::mint() }])
+    }
+
+    /// A slot that the run has and no disk uses. The disk's own last one is given back: its proxy
+    /// failed it.
+    fn spare_permit(&self, disk: i32, avoid: &BTreeSet<NodeId>) -> Option<Permit> {
+        let mut notes = self.scratch.notes();
+        let failed = notes.permits.remove(&disk);
+        let at = notes.free_permits.iter().position(|permit| !avoid.contains(&permit.proxy.node));
+        let spare = at.map(|at| notes.free_permits.swap_remove(at));
+        drop(notes);
+        drop(failed);
+        spare
+    }
+
+    pub(super) async fn transfer(&self, disk: i32, proxy: NodeId, transfer: TransferId) -> Came {
+        let moved = self.move_disk(disk, proxy, transfer).await;
+        let mut notes = self.scratch.notes();
+        if moved.is_ok() {
+            let permit = notes.permits.remove(&disk);
+            notes.free_permits.extend(permit);
+        }
+        let event = match moved {
+            Ok((root, counts)) => RunEvent::Transferred { disk, transfer, root, counts },
+            // Whether it still runs is not known: it stays held, and is cancelled with the rest.
+            Err(_) if self.halt.is_cancelled() => return Ok(Vec::new()),
+            Err(fault) => {
+                let cause = fault.with("disk", disk).with("proxy", proxy).into();
+                RunEvent::TransferFailed { disk, transfer, cause }
+            }
+        };
+        Ok(vec![event])
+    }
+
+    async fn move_disk(
+        &self,
+        key: i32,
+        proxy: NodeId,
+        transfer: TransferId,
+    ) -> Result<(Root, Counts), Fault> {
+        if self.disk(key)?.attempts > 1 {
+            // What ended the last attempt may have been the data session.
+            self.add_access().await?;
+        }
+        let request = self.request(key, proxy, transfer)?;
+        let ended = match self.follow(key, proxy, request).await {
+            Ok(ended) => ended,
+            Err(fault) => {
+                self.abandon(proxy, transfer).await;
+                return Err(fault);
+            }
+        };
+        self.result(key, ended)
+    }
+
+    /// Tries to stop a transfer that is given up. A proxy that does not hear of it loses its data
+    /// session and its fence when the run ends.
+    async fn abandon(&self, proxy: NodeId, transfer: TransferId) {
+        if self.halt.is_cancelled() {
+            return;
+        }
+        if let Err(fault) = self.world.proxies.cancel_transfer(proxy, transfer).await {
+            tracing::debug!(run.id = %self.run.id, proxy.id = %proxy, %fault, "cannot stop a lost transfer");
+        }
+    }
+
+    /// Starts the transfer and stays with it to its end, also across breaks of the connection.
+    async fn follow(
+        &self,
+        key: i32,
+        proxy: NodeId,
+        request: proxy_api::StartTransferRequest,
+    ) -> Result<Transfer, Fault> {
+        let transfer = request.transfer_id;
+        let proxies = &self.world.proxies;
+        self.repeat(&self.world.timing.follow, async || {
+            proxies.start_transfer(proxy, request.clone()).await
+        })
+        .await?;
+        loop {
+            // One attempt succeeds when the stream told anything: only silence uses attempts up.
+            let told = self
+                .repeat(&self.world.timing.follow, async || {
+                    self.watch_once(key, proxy, transfer).await.map_err(lost)
+                })
+                .await?;
+            if told.state.is_final() {
+                return Ok(told);
+            }
+        }
+    }
+
+    /// Follows one stream while it lasts; answers with the last state that it told.
+    async fn watch_once(
+        &self,
+        key: i32,
+        proxy: NodeId,
+        transfer: TransferId,
+    ) -> Result<Transfer, Fault> {
+        let stopped = || Fault::new(Reason::RunCancelled, "the run was told to stop");
+        let mut states = self.world.proxies.watch_transfer(proxy, transfer).await?;
+        let mut last = None;
+        loop {
+            let next = self.halt.run_until_cancelled(states.next()).await.ok_or_else(stopped)?;
+            match (next, last) {
+                (Some(Ok(state)), _) => {
+                    self.note_progress(key, &state);
+                    if state.state.is_final() {
+                        return Ok(state);
+                    }
+                    last = Some(state);
+                }
+                (_, Some(last)) => return Ok(last),
+                (Some(Err(fault)), None) => return Err(fault),
+                (None, None) => {
+                    return Err(Fault::new(
+                        Reason::ProxyUnreachable,
+                        "the proxy ended the stream of a transfer without a word",
+                    ));
+                }
+            }
+        }
+    }
+
+    fn note_progress(&self, key: i32, state: &Transfer) {
+        if let Some(progress) = self.scratch.notes().progress.get_mut(&key) {
+            progress.counts = state.progress;
+        }
+    }
+
+    fn result(&self, key: i32, ended: Transfer) -> Result<(Root, Counts), Fault> {
+        let root = match (ended.state, &self.run.work) {
+            (TransferState::Succeeded, Work::Backup(_)) => ended
+                .root
+                .map(root_of)
+                .ok_or_else(|| Fault::new(Reason::Bug, "the proxy told no root of a finished disk")),
+            (TransferState::Succeeded, _) => self.stored_root(key).map(root_of),
+            (TransferState::Failed, _) => Err(ended.fault.unwrap_or_else(|| {
+                Fault::new(Reason::ProxyUnreachable, "the transfer failed and the proxy told no cause")
+            })),
+            (TransferState::Cancelled | TransferState::Running, _) => {
+                Err(Fault::new(Reason::ProxyUnreachable, "the proxy stopped the transfer"))
+            }
+        }?;
+        let counts = ended.progress;
+        if root.length_bytes != counts.done_bytes {
+            return Err(Fault::new(Reason::ProposalRefused, "the proxy did not deal with every byte of the disk")
+                .with("length_bytes", root.length_bytes)
+                .with("done_bytes", counts.done_bytes));
+        }
+        Ok((root, counts_of(&counts)))
+    }
+
+    fn request(
+        &self,
+        key: i32,
+        proxy: NodeId,
+        transfer_id: TransferId,
+    ) -> Result<proxy_api::StartTransferRequest, Fault> {
+        let (work, store) = match &self.run.work {
+            Work::Backup(_) => {
+                (self.backup_work(key)?, self.store(proxy, [Verb::Find, Verb::Put])?)
+            }
+            Work::RestoreVm(_) => (self.restore_work(key)?, self.store(proxy, [Verb::Read])?),
+            Work::ExportDisk(_) => return Err(missing("transfer")),
+        };
+        Ok(proxy_api::StartTransferRequest { transfer_id, store, work })
+    }
+
+    fn backup_work(&self, key: i32) -> Result<proxy_api::Work, Fault> {
+        let notes = self.scratch.notes();
+        let frozen = notes.frozen.as_ref().ok_or_else(|| missing("frozen configuration"))?;
+        let disk = frozen.disks.iter().find(|disk| disk.key == key);
+        let disk = disk.ok_or_else(|| missing("frozen disk"))?;
+        Ok(proxy_api::Work::Backup(proxy_api::Backup {
+            source: folder_disk(&notes, &disk.file_name)?,
+            length_bytes: disk.capacity_bytes,
+            areas: notes.areas.get(&key).cloned(),
+        }))
+    }
+
+    fn restore_work(&self, key: i32) -> Result<proxy_api::Work, Fault> {
+        let root = self.stored_root(key)?;
+        let notes = self.scratch.notes();
+        let file = notes.files.get(&key).ok_or_else(|| missing("created disk"))?;
+        let target = folder_disk(&notes, file)?;
+        Ok(proxy_api::Work::Restore(proxy_api::Restore { root, target }))
+    }
+
+    /// The root that the point has for a disk.
+    pub(super) fn stored_root(&self, key: i32) -> Result<proxy_api::DiskRoot, Fault> {
+        let notes = self.scratch.notes();
+        let point = notes.point.as_ref().ok_or_else(|| missing("point"))?;
+        let disk = point.manifest.disks.iter().find(|disk| disk.key == key);
+        let root = &disk.ok_or_else(|| missing("stored disk"))?.root;
+        Ok(proxy_api::DiskRoot {
+            length_bytes: root.length,
+            cutter: root.cutter.clone(),
+            top: root.top,
+            level: u32::from(root.level),
+        })
+    }
+
+    fn disk(&self, key: i32) -> Result<&Disk, Fault> {
+        self.run.disks.get(&key).ok_or_else(|| missing("disk"))
+    }
+}
+
+/// A proxy that does not know the transfer any more was restarted: another attempt may fare better.
+fn lost(fault: Fault) -> Fault {
+    match fault.reason {
+        Reason::TransferNotFound => {
+            Fault { reason: Reason::ProxyUnreachable, message: "the proxy was restarted and lost the transfer".to_owned(), ..fault }
+        }
+        _ => fault,
+    }
+}
+
+fn folder_disk(notes: &Notes, path: &str) -> Result<proxy_api::Disk, Fault> {
+    let DataAccess { address, cookie, trust, datacenter } =
+        notes.accesses.last().ok_or_else(|| missing("data access"))?.clone();
+    Ok(proxy_api::Disk::Folder(FolderDisk {
+        address,
+        cookie,
+        trust: match trust {
+            Trust::Ca(pem) => FolderTrust::CaPem(pem.into()),
+            Trust::Fingerprint(pin) => FolderTrust::CertificateSha256(*pin.as_bytes()),
+        },
+        datacenter,
+        path: path.to_owned(),
+    }))
+}
+
+fn counts_of(progress: &proxy_api::TransferProgress) -> Counts {
+    // Destructured so that a new count cannot be forgotten here.
+    let proxy_api::TransferProgress {
+        done_bytes,
+        length_bytes: _,
+        read_bytes,
+        new_bytes,
+        sent_bytes,
+        chunk_count,
+        new_chunk_count,
+        hole_bytes,
+    } = *progress;
+    Counts { done_bytes, read_bytes, new_bytes, sent_bytes, hole_bytes, chunk_count, new_chunk_count }
+}

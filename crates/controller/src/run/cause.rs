@@ -1,0 +1,63 @@
+//! A fault as the journal keeps it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use stillwater_rpc::retry;
+use stillwater_types::{Fault, Reason};
+
+/// A fault that a run remembers.
+///
+/// The reason is kept by its stable name. A name of a newer release reads as `BUG` with the name in
+/// the details: the fault of a run that ended is told, never decided on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
+pub struct Cause(pub Fault);
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    reason: String,
+    message: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    details: BTreeMap<String, String>,
+}
+
+impl Cause {
+    /// A cause without details.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self(Fault::new(reason, message))
+    }
+
+    /// Whether another transfer of the disk, on this or another proxy, may fare better.
+    ///
+    /// A refused login is among these: the data session expires with its vCenter, and each further
+    /// attempt gets a fresh one.
+    pub fn is_worth_another_transfer(&self) -> bool {
+        retry::worth_repeating(self.0.kind()) || self.0.reason == Reason::VcenterLoginRefused
+    }
+}
+
+impl From<Fault> for Cause {
+    fn from(fault: Fault) -> Self {
+        Self(fault)
+    }
+}
+
+impl From<Written> for Cause {
+    fn from(written: Written) -> Self {
+        let Written { reason, message, details } = written;
+        let mut fault = match Reason::parse(&reason) {
+            Some(known) => Fault::new(known, message),
+            None => Fault::new(Reason::Bug, message).with("reason", reason),
+        };
+        fault.details.extend(details);
+        Self(fault)
+    }
+}
+
+impl From<Cause> for Written {
+    fn from(Cause(fault): Cause) -> Self {
+        let Fault { reason, message, details } = fault;
+        Self { reason: reason.as_str().to_owned(), message, details }
+    }
+}

@@ -1,0 +1,338 @@
+//! What happens to a run, as the journal records it.
+//!
+//! Only what must survive a restart stands here. Area maps, keys, cookies, tickets and progress are
+//! the loop's, in memory.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use stillwater_types::{
+    DatasetId, ExportId, NodeId, PointId, RequestId, RunId, TransferId, TreeId, VcenterId, VmId,
+};
+
+use super::cause::Cause;
+use super::lease::Lease;
+
+/// What a run is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Protects a VM.
+    Backup(BackupWork),
+    /// Makes a new VM from a point.
+    RestoreVm(RestoreWork),
+    /// Makes one disk of a point readable for an administrator.
+    ExportDisk(ExportWork),
+}
+
+/// A VM to protect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupWork {
+    /// The VM.
+    pub vm: VmId,
+    /// Its name when the run was asked for.
+    pub vm_name: String,
+    /// Disks to leave out, by device key.
+    pub exclude: Vec<i32>,
+}
+
+/// A VM to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreWork {
+    /// The point to make it from.
+    pub point: PointId,
+    /// The repository that keeps the point.
+    pub repository: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where it goes.
+    pub placement: Placement,
+    /// Whether to power it on once it is whole.
+    pub power_on: bool,
+}
+
+/// Where a new VM goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The vCenter.
+    pub vcenter: VcenterId,
+    /// Name of the datastore that gets the disks.
+    pub datastore: String,
+    /// Inventory path or name; the datacenter's VM folder when none.
+    pub folder: Option<String>,
+    /// Inventory path or name; the host's root pool when none.
+    pub resource_pool: Option<String>,
+    /// Name of the host; any that sees the datastore when none.
+    pub host: Option<String>,
+}
+
+/// A disk to make readable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportWork {
+    /// The point.
+    pub point: PointId,
+    /// The repository that keeps the point.
+    pub repository: NodeId,
+    /// The disk's device key.
+    pub disk: i32,
+}
+
+/// A disk that a run is to move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedDisk {
+    /// The device key.
+    pub key: i32,
+    /// The device label.
+    pub label: String,
+    /// Size of the disk.
+    pub length_bytes: u64,
+}
+
+/// Where chunks go to or come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The repository's node.
+    pub repository: NodeId,
+    /// The dataset that is written or read.
+    pub dataset: DatasetId,
+}
+
+/// The tree that is one disk at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// Size of the disk.
+    pub length_bytes: u64,
+    /// The cutter's name and parameters as the format writes them.
+    pub cutter: String,
+    /// Id of the top node.
+    #[serde(with = "tree_id")]
+    pub top: TreeId,
+    /// How many levels of nodes lie below the top node.
+    pub level: u32,
+}
+
+mod tree_id {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use stillwater_types::TreeId;
+
+    pub fn serialize<S: Serializer>(id: &TreeId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TreeId, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// How much a transfer moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Bytes of the disk that are dealt with, holes included.
+    pub done_bytes: u64,
+    /// Bytes read from the source.
+    pub read_bytes: u64,
+    /// Plain bytes that were not stored yet.
+    pub new_bytes: u64,
+    /// Bytes that went to the target.
+    pub sent_bytes: u64,
+    /// Bytes that are zeros.
+    pub hole_bytes: u64,
+    /// Chunks of the disk.
+    pub chunk_count: u64,
+    /// Chunks that were not stored yet.
+    pub new_chunk_count: u64,
+}
+
+/// A point that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedPoint {
+    /// The point.
+    pub point: PointId,
+    /// The commit log's sequence number.
+    pub sequence: u64,
+    /// The repository's trusted time at commit.
+    pub committed_at: Timestamp,
+}
+
+/// What a run holds in the world and must give back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// Transfers on proxies.
+    Transfers,
+    /// An export on a proxy.
+    Export,
+    /// The data session at the vCenter, or whatever else reaches the disks.
+    Access,
+    /// The vSphere snapshot.
+    Snapshot,
+    /// The VM that a restore created.
+    Vm,
+    /// The repository session.
+    Session,
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Hold::Transfers => "transfers",
+            Hold::Export => "export",
+            Hold::Access => "data access",
+            Hold::Snapshot => "snapshot",
+            Hold::Vm => "created vm",
+            Hold::Session => "repository session",
+        })
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done, with everything in it.
+    Succeeded,
+    /// A point exists, but something of the VM is not in it.
+    Incomplete,
+    /// Stopped by a fault.
+    Failed(Cause),
+    /// Stopped because somebody asked.
+    Cancelled,
+}
+
+/// One thing that happened to a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEvent {
+    /// The run was asked for.
+    Started {
+        /// The request that a repeated call is recognised by.
+        request: RequestId,
+        /// What it is for.
+        work: Work,
+    },
+    /// It is known what to move and where to, and what cannot be. A session is about to be opened.
+    Planned {
+        /// The repository and the dataset.
+        target: Target,
+        /// The disks to move.
+        disks: Vec<PlannedDisk>,
+        /// Disks that should be moved and cannot, each with its reason.
+        missing: Vec<Cause>,
+        /// What a person should know all the same.
+        warnings: Vec<Cause>,
+    },
+    /// The repository made room and a proxy slot is held: the storage is ready.
+    Reserved {
+        /// The session's fencing token.
+        fence: u64,
+    },
+    /// A snapshot is about to be asked for.
+    SnapshotIntended {
+        /// The lease it will carry.
+        lease: Lease,
+    },
+    /// The snapshot exists.
+    SnapshotCreated {
+        /// Its managed object reference.
+        snapshot: String,
+        /// What a person should know of it.
+        warnings: Vec<Cause>,
+    },
+    /// The frozen disks and what to read of them are known.
+    Mapped {
+        /// What a person should know, such as a map that could not be had.
+        warnings: Vec<Cause>,
+    },
+    /// A VM is about to be created.
+    VmIntended,
+    /// The VM exists, empty.
+    VmCreated {
+        /// The VM.
+        vm: VmId,
+        /// What a person should know, such as a device that could not be made.
+        warnings: Vec<Cause>,
+    },
+    /// The disks can be reached.
+    AccessOpened,
+    /// A disk is about to be given to a proxy.
+    Assigned {
+        /// The disk.
+        disk: i32,
+        /// The proxy.
+        proxy: NodeId,
+        /// The transfer.
+        transfer: TransferId,
+    },
+    /// A disk was moved.
+    Transferred {
+        /// The disk.
+        disk: i32,
+        /// The transfer.
+        transfer: TransferId,
+        /// What was stored, or what was written.
+        root: Root,
+        /// How much was moved.
+        counts: Counts,
+    },
+    /// A transfer ended without its disk.
+    TransferFailed {
+        /// The disk.
+        disk: i32,
+        /// The transfer.
+        transfer: TransferId,
+        /// Why.
+        cause: Cause,
+    },
+    /// The repository has the manifest and everything that it reaches.
+    Proposed {
+        /// The point that it will be.
+        point: PointId,
+    },
+    /// The snapshot is about to be removed.
+    ReleaseIntended,
+    /// The point is about to be committed.
+    CommitIntended,
+    /// The point exists.
+    Committed(CommittedPoint),
+    /// The new VM was powered on, or could not be.
+    PoweredOn {
+        /// Why it could not be.
+        warning: Option<Cause>,
+    },
+    /// An export is about to be opened.
+    ExportIntended {
+        /// The export.
+        export: ExportId,
+        /// The proxy that will serve it.
+        proxy: NodeId,
+    },
+    /// The export can be read.
+    ExportOpened,
+    /// A reader got the disk to its end.
+    ExportRead,
+    /// Something that the run held was given back, or was never there.
+    LetGo {
+        /// What.
+        hold: Hold,
+    },
+    /// Something could not be given back within the bounds; the reaper or its own expiry will.
+    Stuck {
+        /// What.
+        hold: Hold,
+        /// Why.
+        cause: Cause,
+    },
+    /// Something came up that a person should know.
+    Warned(Cause),
+    /// Somebody asked to stop.
+    CancelRequested,
+    /// A step failed for good.
+    Failed(Cause),
+    /// Nothing of the run is in flight any more.
+    Halted,
+    /// The controller was restarted: whatever was in flight is lost or unknown.
+    Restarted,
+    /// The run is over and holds nothing.
+    Ended(Outcome),
+}

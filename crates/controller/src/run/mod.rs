@@ -1,0 +1,44 @@
+//! Runs: attempts to protect a VM or to restore one.
+//!
+//! [`step`] decides, the engine journals what happened and performs what was decided, against the
+//! three traits of `outside`. The engine keeps nothing that matters in memory only: whatever must be
+//! given back to the world is in the journal before it is taken.
+
+mod act;
+mod cause;
+mod effect;
+mod engine;
+mod event;
+mod lease;
+mod marker;
+mod outside;
+mod peers;
+mod reaper;
+mod runner;
+mod runs;
+mod scratch;
+mod service;
+mod slots;
+mod state;
+mod step;
+mod timing;
+mod vcenters;
+mod view;
+
+pub use cause::Cause;
+pub use effect::Effect;
+pub use engine::Engine;
+pub use event::{
+    BackupWork, CommittedPoint, Counts, ExportWork, Hold, Outcome, Placement, PlannedDisk,
+    RestoreWork, Root, RunEvent, Target, Work,
+};
+pub use lease::{Lease, NoLease};
+pub use marker::Marker;
+pub use outside::{
+    LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Removal, Repositories, VmOrder, Vsphere,
+};
+pub use runs::Runs;
+pub use service::Service;
+pub use state::{ATTEMPTS_MAX, Assignment, Disk, HeldExport, HeldSnapshot, Moved, NewVm, Run, Stage};
+pub use step::step;
+pub use timing::Timing;

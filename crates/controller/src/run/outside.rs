@@ -1,0 +1,212 @@
+//! What runs need of the world: vSphere, proxies and repositories.
+//!
+//! Each call is one attempt, bounded in time; the performer repeats what may be repeated. A call
+//! that failed may have happened all the same, and every one of them can be made again.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use stillwater_proxy_api as proxy_api;
+use stillwater_repository_api as repository_api;
+use stillwater_types::{
+    ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId,
+};
+use stillwater_vsphere::{DataAccess, SnapshotConfig, Vm};
+
+use super::event::Placement;
+use super::lease::Lease;
+use super::marker::Marker;
+
+/// A snapshot that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeSnapshot {
+    /// Its managed object reference.
+    pub snapshot: String,
+    /// Whether the guest was quiesced, as vSphere says.
+    pub is_quiesced: bool,
+}
+
+/// What is left after a snapshot was removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// How many snapshots with the lease were there.
+    pub removed_count: u32,
+    /// Whether deltas remain that no snapshot explains, even after a consolidation.
+    pub consolidation_needed: bool,
+}
+
+/// A snapshot that carries a lease, of whichever cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeasedSnapshot {
+    /// The VM.
+    pub vm: VmId,
+    /// The lease.
+    pub lease: Lease,
+}
+
+/// A VM that was made for a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeVm {
+    /// The VM.
+    pub vm: VmId,
+    /// The files of its disks, by the key that each disk has in the point.
+    pub files: std::collections::BTreeMap<i32, String>,
+}
+
+/// The VM to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmOrder {
+    /// Its name.
+    pub name: String,
+    /// Where it goes.
+    pub placement: Placement,
+    /// What makes it recognisable as this run's.
+    pub marker: Marker,
+    /// The configuration that was saved with the point.
+    pub config_xml: String,
+    /// The disks to give it, by the key that each has in the point.
+    pub disks: BTreeSet<i32>,
+}
+
+/// The control plane of every registered vCenter.
+#[async_trait]
+pub trait Vsphere: Send + Sync + 'static {
+    /// A VM, read afresh.
+    async fn vm(&self, vm: &VmId) -> Result<Vm, Fault>;
+
+    /// The instance UUID of a vCenter; empty for a host that stands alone.
+    async fn instance(&self, vcenter: VcenterId) -> Result<String, Fault>;
+
+    /// Turns change tracking on; it takes effect at the next snapshot.
+    async fn enable_tracking(&self, vm: &VmId) -> Result<(), Fault>;
+
+    /// Makes a snapshot with the lease in its description, or finds the one that has it.
+    async fn create_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<MadeSnapshot, Fault>;
+
+    /// The VM as the snapshot froze it.
+    async fn snapshot_config(&self, vm: &VmId, snapshot: &str) -> Result<SnapshotConfig, Fault>;
+
+    /// The areas of a frozen disk that were ever written.
+    async fn allocated_areas(
+        &self,
+        vm: &VmId,
+        snapshot: &str,
+        key: i32,
+        capacity_bytes: u64,
+    ) -> Result<ExtentSet, Fault>;
+
+    /// Removes every snapshot of the VM that carries just this lease's cluster and run, and no
+    /// other; waits for snapshot tasks that may still be making one.
+    async fn remove_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<Removal, Fault>;
+
+    /// Every snapshot with a lease on one vCenter.
+    async fn leased_snapshots(&self, vcenter: VcenterId) -> Result<Vec<LeasedSnapshot>, Fault>;
+
+    /// Opens a session of its own for a run's data plane on this VM.
+    async fn open_access(&self, vm: &VmId) -> Result<DataAccess, Fault>;
+
+    /// Ends such a session; one that has ended is no error.
+    async fn close_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<(), Fault>;
+
+    /// Makes a VM with empty disks, powered off.
+    async fn create_vm(&self, order: &VmOrder) -> Result<MadeVm, Fault>;
+
+    /// Removes the VM that carries the marker, if it is there; never another.
+    async fn destroy_vm(&self, vcenter: VcenterId, name: &str, marker: &Marker)
+    -> Result<(), Fault>;
+
+    /// Powers a VM on; one that runs is no error.
+    async fn power_on(&self, vm: &VmId) -> Result<(), Fault>;
+}
+
+/// Every proxy of the cluster.
+#[async_trait]
+pub trait Proxies: Send + Sync + 'static {
+    /// Starts a transfer. Idempotent by its id.
+    async fn start_transfer(
+        &self,
+        proxy: NodeId,
+        request: proxy_api::StartTransferRequest,
+    ) -> Result<proxy_api::Transfer, Fault>;
+
+    /// Follows a transfer to its final state.
+    async fn watch_transfer(
+        &self,
+        proxy: NodeId,
+        transfer: TransferId,
+    ) -> Result<BoxStream<'static, Result<proxy_api::Transfer, Fault>>, Fault>;
+
+    /// Stops a transfer; answers when it has stopped.
+    async fn cancel_transfer(&self, proxy: NodeId, transfer: TransferId) -> Result<(), Fault>;
+
+    /// Makes an export ready, and tells whether it was read to its end. Idempotent by its id.
+    async fn open_export(
+        &self,
+        proxy: NodeId,
+        request: proxy_api::OpenExportRequest,
+    ) -> Result<bool, Fault>;
+
+    /// Ends an export, and tells whether it was read to its end.
+    async fn close_export(&self, proxy: NodeId, export: ExportId) -> Result<bool, Fault>;
+}
+
+/// Every repository of the cluster.
+#[async_trait]
+pub trait Repositories: Send + Sync + 'static {
+    /// Creates a dataset. Idempotent by its id.
+    async fn create_dataset(
+        &self,
+        repository: NodeId,
+        dataset: repository_api::Dataset,
+    ) -> Result<(), Fault>;
+
+    /// Opens a session; the same run gets a new, higher fence.
+    async fn open_session(
+        &self,
+        repository: NodeId,
+        request: repository_api::OpenSessionRequest,
+    ) -> Result<repository_api::Session, Fault>;
+
+    /// Moves the end of a session.
+    async fn renew_session(
+        &self,
+        repository: NodeId,
+        request: repository_api::RenewSessionRequest,
+    ) -> Result<repository_api::Session, Fault>;
+
+    /// Ends a session and drops its proposal.
+    async fn close_session(
+        &self,
+        repository: NodeId,
+        request: repository_api::CloseSessionRequest,
+    ) -> Result<(), Fault>;
+
+    /// Has a manifest and its closure checked.
+    async fn propose_point(
+        &self,
+        repository: NodeId,
+        request: repository_api::ProposePointRequest,
+    ) -> Result<(), Fault>;
+
+    /// Makes a proposal a point. Idempotent by the point's id.
+    async fn commit_point(
+        &self,
+        repository: NodeId,
+        request: repository_api::CommitPointRequest,
+    ) -> Result<repository_api::Point, Fault>;
+
+    /// Lists points, oldest first.
+    async fn list_points(
+        &self,
+        repository: NodeId,
+        page_token: Option<String>,
+    ) -> Result<repository_api::ListPointsResponse, Fault>;
+
+    /// A point with its manifest.
+    async fn get_point(
+        &self,
+        repository: NodeId,
+        point: PointId,
+    ) -> Result<repository_api::GetPointResponse, Fault>;
+}

@@ -1,0 +1,242 @@
+//! The loop of one run: journal what happened, then do what was decided.
+//!
+//! One task owns each run, so that its events are journalled in one order. Acts run beside it and
+//! end in events. Nothing is done before the event that led to it is durable.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use stillwater_repository_api::RenewSessionRequest;
+use stillwater_types::{Fault, NodeId, Reason, RunId};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::act::{Act, World};
+use super::cause::Cause;
+use super::effect::Effect;
+use super::event::RunEvent;
+use super::scratch::Scratch;
+use super::state::{Run, Stage};
+use super::step::step;
+use crate::event::{Actor, Event};
+
+/// An event that comes from outside the run's own acts, and who caused it.
+pub type Message = (Actor, RunEvent);
+
+/// One run at work.
+pub struct Runner {
+    world: Arc<World>,
+    run: Arc<Run>,
+    scratch: Arc<Scratch>,
+    inbox: mpsc::Receiver<Message>,
+    queue: VecDeque<Message>,
+    acts: JoinSet<Vec<RunEvent>>,
+    halt: CancellationToken,
+    is_halting: bool,
+    /// Apart from the acts: a halting run does not wait for it.
+    keeper: JoinSet<Cause>,
+    deadline: Option<Instant>,
+}
+
+impl Runner {
+    /// A run that is journalled already.
+    pub fn new(
+        world: Arc<World>,
+        run: Arc<Run>,
+        scratch: Arc<Scratch>,
+        inbox: mpsc::Receiver<Message>,
+    ) -> Self {
+        Self {
+            world,
+            run,
+            scratch,
+            inbox,
+            queue: VecDeque::new(),
+            acts: JoinSet::new(),
+            halt: CancellationToken::new(),
+            is_halting: false,
+            keeper: JoinSet::new(),
+            deadline: None,
+        }
+    }
+
+    /// Begins a run that was just asked for, and stays with it to its end.
+    pub async fn start(mut self) {
+        self.begin(Effect::Plan);
+        self.work().await;
+    }
+
+    /// Takes a run up again after a restart, and stays with it to its end.
+    pub async fn recover(mut self) {
+        self.queue.push_back((Actor::Controller, RunEvent::Restarted));
+        self.work().await;
+    }
+
+    async fn work(&mut self) {
+        let run_id = self.run.id;
+        while !self.run.is_over() {
+            let (by, event) = self.next().await;
+            match self.take(by, event).await {
+                Ok(effects) => effects.into_iter().for_each(|effect| self.begin(effect)),
+                Err(fault) => {
+                    // Going on without a journal could leave things behind that nobody knows of.
+                    tracing::error!(run.id = %run_id, %fault, "run is parked until the next start");
+                    return;
+                }
+            }
+            self.keep_session();
+            self.watch_lease();
+        }
+        tracing::info!(run.id = %run_id, outcome = ?self.run.ending, "run ended");
+    }
+
+    /// The next event: what is queued, what somebody asks, what an act came to.
+    async fn next(&mut self) -> Message {
+        loop {
+            if let Some(message) = self.queue.pop_front() {
+                return message;
+            }
+            if self.is_halting && self.acts.is_empty() {
+                self.is_halting = false;
+                return (Actor::Controller, RunEvent::Halted);
+            }
+            let late = tokio::time::sleep_until(self.deadline.unwrap_or_else(far_future));
+            tokio::select! {
+                Some(message) = self.inbox.recv() => return message,
+                Some(ended) = self.acts.join_next() => {
+                    let events = ended.unwrap_or_default();
+                    self.queue.extend(events.into_iter().map(|event| (Actor::Controller, event)));
+                }
+                Some(ended) = self.keeper.join_next() => {
+                    let lost = ended.unwrap_or_else(|_| Cause::new(Reason::Bug, "the session keeper panicked"));
+                    return (Actor::Controller, RunEvent::Failed(lost));
+                }
+                () = late, if self.deadline.is_some() => {
+                    self.deadline = None;
+                    return (Actor::Controller, RunEvent::Failed(lease_over()));
+                }
+            }
+        }
+    }
+
+    /// Journals an event and decides.
+    async fn take(&mut self, by: Actor, event: RunEvent) -> Result<Vec<Effect>, Fault> {
+        tracing::debug!(run.id = %self.run.id, %by, ?event, "run event");
+        let entry = Event::Run { run: self.run.id, event: Box::new(event.clone()) };
+        self.world.memory.append(by, entry).await?;
+        let (next, effects) = step(&self.run, self.world.clock.now(), &event);
+        self.run = Arc::new(next);
+        Ok(effects)
+    }
+
+    /// Begins an act.
+    fn begin(&mut self, effect: Effect) {
+        match effect {
+            Effect::Record(event) => self.queue.push_back((Actor::Controller, event)),
+            Effect::Halt => {
+                self.halt.cancel();
+                self.is_halting = true;
+            }
+            effect => {
+                let act = Act {
+                    world: Arc::clone(&self.world),
+                    run: Arc::clone(&self.run),
+                    scratch: Arc::clone(&self.scratch),
+                    halt: self.halt.clone(),
+                };
+                let when_broken = broken(&effect);
+                self.acts.spawn(async move {
+                    let done = AssertUnwindSafe(act.perform(effect)).catch_unwind().await;
+                    done.unwrap_or_else(|_| vec![when_broken])
+                });
+            }
+        }
+    }
+
+    /// Renews the repository session while the run has one.
+    fn keep_session(&mut self) {
+        let (Some(target), Some(fence)) = (self.run.target, self.run.fence) else { return };
+        let is_needed = self.run.session_held && self.run.stage < Stage::Halting;
+        if !is_needed {
+            self.keeper = JoinSet::new();
+        } else if self.keeper.is_empty() {
+            let keeper = SessionKeeper {
+                world: Arc::clone(&self.world),
+                repository: target.repository,
+                run: self.run.id,
+                fence,
+            };
+            self.keeper.spawn(keeper.keep());
+        }
+    }
+
+    /// No snapshot of ours outlives its lease: a run that takes too long is stopped in time.
+    fn watch_lease(&mut self) {
+        match (&self.run.snapshot, self.deadline) {
+            (Some(held), None) if self.run.stage < Stage::Releasing => {
+                let left = held.lease.expires_at.duration_since(self.world.clock.now());
+                let left = Duration::try_from(left).unwrap_or_default();
+                self.deadline =
+                    Some(Instant::now() + left.saturating_sub(self.world.timing.lease_margin));
+            }
+            (None, Some(_)) => self.deadline = None,
+            _ => {}
+        }
+    }
+}
+
+struct SessionKeeper {
+    world: Arc<World>,
+    repository: NodeId,
+    run: RunId,
+    fence: u64,
+}
+
+impl SessionKeeper {
+    /// Renews until that is no use any more, and tells why. A repository that does not answer is
+    /// asked again: the session lasts until its end, and the run's own calls say more.
+    async fn keep(self) -> Cause {
+        let mut wait = self.world.timing.renew_first;
+        loop {
+            tokio::time::sleep(wait).await;
+            let request = RenewSessionRequest { run_id: self.run, fence: self.fence };
+            match self.world.repositories.renew_session(self.repository, request).await {
+                Ok(session) => {
+                    let left = session.expires_at.duration_since(self.world.clock.now());
+                    let third = Duration::try_from(left).unwrap_or_default() / 3;
+                    wait = third.max(self.world.timing.renew_first.min(Duration::from_secs(1)));
+                }
+                Err(fault) if fault.reason == Reason::FenceStale => return fault.into(),
+                Err(fault) => {
+                    tracing::warn!(run.id = %self.run, %fault, "session could not be renewed");
+                    wait = self.world.timing.renew_first;
+                }
+            }
+        }
+    }
+}
+
+/// What an act that panicked comes to.
+fn broken(effect: &Effect) -> RunEvent {
+    let cause = Cause::new(Reason::Bug, "an act of the run panicked; see the log");
+    match effect {
+        Effect::LetGo(hold) => RunEvent::Stuck { hold: *hold, cause },
+        Effect::Transfer { disk, transfer, .. } => {
+            RunEvent::TransferFailed { disk: *disk, transfer: *transfer, cause }
+        }
+        _ => RunEvent::Failed(cause),
+    }
+}
+
+fn lease_over() -> Cause {
+    Cause::new(Reason::Deadline, "the run took longer than its snapshot may live; make the vm smaller or add proxies")
+}
+
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(365 * 24 * 3600)
+}

@@ -1,0 +1,82 @@
+//! What a run knows in memory only: secrets, maps and whatever else is worthless after a restart.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use stillwater_controller_api::ExportAccess;
+use stillwater_proxy_api::TransferProgress;
+use stillwater_types::ExtentSet;
+use stillwater_vsphere::{DataAccess, SnapshotConfig, Vm};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::slots::Permit;
+use crate::point::{EvidenceNote, OpenedPoint};
+
+/// A run's memory. Locked for moments only, never across a wait.
+#[derive(Default)]
+pub struct Scratch(Mutex<Notes>);
+
+/// What a run notes down.
+#[derive(Default)]
+pub struct Notes {
+    /// The run's turn among all runs; none while it waits for one.
+    pub turn: Option<OwnedSemaphorePermit>,
+    /// The VM as it was when the run was planned.
+    pub vm: Option<Vm>,
+    /// When the snapshot was there.
+    pub taken_at: Option<Timestamp>,
+    /// The VM as the snapshot froze it.
+    pub frozen: Option<SnapshotConfig>,
+    /// What to read of each disk; all of it when none.
+    pub areas: BTreeMap<i32, ExtentSet>,
+    /// The point that is restored or exported.
+    pub point: Option<OpenedPoint>,
+    /// The files of the new VM's disks, by the key that each has in the point.
+    pub files: BTreeMap<i32, String>,
+    /// Data sessions, the newest last. An older one may still serve a transfer.
+    pub accesses: Vec<DataAccess>,
+    /// Slots that no disk has.
+    pub free_permits: Vec<Permit>,
+    /// Slots that disks have.
+    pub permits: BTreeMap<i32, Permit>,
+    /// How far each disk is.
+    pub progress: BTreeMap<i32, Progress>,
+    /// What an administrator needs to read the export.
+    pub export: Option<ExportAccess>,
+    /// Whether the proxy has the export open.
+    pub is_export_open: bool,
+    /// Why the point will be called what it will be called.
+    pub evidence: Vec<EvidenceNote>,
+}
+
+/// How far a disk is, and by whom.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// The counts that the proxy told last.
+    pub counts: TransferProgress,
+    /// How the disk is read or written.
+    pub transport: &'static str,
+    /// The proxy's name.
+    pub proxy_name: String,
+}
+
+impl Scratch {
+    /// The notes.
+    pub fn notes(&self) -> MutexGuard<'_, Notes> {
+        // Notes are hints and handles; a panic while one is set leaves the others usable.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notes {
+    /// Where to read the export, once it can be read.
+    pub fn opened_export(&self) -> Option<ExportAccess> {
+        self.export.clone().filter(|_| self.is_export_open)
+    }
+
+    /// Adds a line of evidence.
+    pub fn note(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.evidence.push(EvidenceNote { name: name.into(), value: value.into() });
+    }
+}

@@ -1,0 +1,207 @@
+//! Runs as the controller's protocol tells them: convert, call, convert.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt};
+use stillwater_controller_api as api;
+use stillwater_rpc::Peer;
+use stillwater_types::{Fault, Reason, Role, RunId, VcenterId};
+use tokio::time::Instant;
+
+use super::engine::Runs;
+use super::event::{BackupWork, ExportWork, Placement, RestoreWork, Work};
+use crate::inventory::Inventory;
+use crate::node::actor;
+use crate::point;
+
+/// How often a watched run is told although nothing was journalled.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Answers for runs.
+pub struct Service {
+    runs: Runs,
+    points: point::Service,
+    inventory: Inventory,
+}
+
+impl Service {
+    /// Answers for `runs`; names are looked up in `points` and `inventory`.
+    pub fn new(runs: Runs, points: point::Service, inventory: Inventory) -> Self {
+        Self { runs, points, inventory }
+    }
+
+    async fn work(&self, kind: api::StartKind) -> Result<Work, Fault> {
+        self.ensure_roles()?;
+        match kind {
+            api::StartKind::Backup(start) => self.backup(start).await,
+            api::StartKind::RestoreVm(start) => self.restore(start).await,
+            api::StartKind::ExportDisk(start) => self.export(start).await,
+        }
+    }
+
+    /// A run without a repository or a proxy would only wait to fail.
+    fn ensure_roles(&self) -> Result<(), Fault> {
+        let state = self.runs.memory().state();
+        let has = |role| state.nodes.iter().any(|n| n.role == role && n.removed_at.is_none());
+        for (role, reason) in
+            [(Role::Repository, Reason::NoRepository), (Role::Proxy, Reason::NoProxy)]
+        {
+            if !has(role) {
+                let message = format!(
+                    "no {role} has joined; make a token with `stillwater token create --role {role}`"
+                );
+                return Err(Fault::new(reason, message));
+            }
+        }
+        Ok(())
+    }
+
+    async fn backup(&self, start: api::StartBackup) -> Result<Work, Fault> {
+        let located = self.inventory.resolve(&start.vm).await?;
+        Ok(Work::Backup(BackupWork {
+            vm: located.vm,
+            vm_name: located.name,
+            exclude: start.exclude_disk_keys,
+        }))
+    }
+
+    async fn restore(&self, start: api::StartRestoreVm) -> Result<Work, Fault> {
+        let point = self.points.find(start.point_id).await?;
+        let vcenter = self.vcenter(start.vcenter.as_deref(), point.vm.vcenter)?;
+        Ok(Work::RestoreVm(RestoreWork {
+            point: start.point_id,
+            repository: point.repository,
+            name: start.name,
+            placement: Placement {
+                vcenter,
+                datastore: start.datastore,
+                folder: start.folder,
+                resource_pool: start.resource_pool,
+                host: start.host,
+            },
+            power_on: start.power_on,
+        }))
+    }
+
+    fn vcenter(&self, named: Option<&str>, own: VcenterId) -> Result<VcenterId, Fault> {
+        let state = self.runs.memory().state();
+        match named {
+            Some(text) => state.vcenters.resolve(text).map(|vcenter| vcenter.vcenter),
+            None => state.vcenters.find(own).map(|vcenter| vcenter.vcenter),
+        }
+    }
+
+    async fn export(&self, start: api::StartExportDisk) -> Result<Work, Fault> {
+        let point = self.points.find(start.point_id).await?;
+        if !point.has_disk(start.disk_key) {
+            return Err(Fault::new(
+                Reason::DiskNotFound,
+                "the point has no such disk; `stillwater point show` names its disks",
+            )
+            .with("point", start.point_id)
+            .with("disk", start.disk_key));
+        }
+        Ok(Work::ExportDisk(ExportWork {
+            point: start.point_id,
+            repository: point.repository,
+            disk: start.disk_key,
+        }))
+    }
+}
+
+#[async_trait]
+impl api::RunService for Service {
+    async fn start_run(
+        &self,
+        peer: &Peer,
+        request: api::StartRunRequest,
+    ) -> Result<api::Run, Fault> {
+        // Before names are looked up: a repeated request is answered even if its VM is gone now.
+        if let Some(run) = self.runs.of_request(request.request_id) {
+            return self.runs.tell(run).await;
+        }
+        let work = self.work(request.kind).await?;
+        self.runs.start(actor(peer), request.request_id, work).await
+    }
+
+    async fn get_run(&self, _peer: &Peer, run_id: RunId) -> Result<api::Run, Fault> {
+        self.runs.tell(run_id).await
+    }
+
+    async fn list_runs(
+        &self,
+        _peer: &Peer,
+        request: api::ListRunsRequest,
+    ) -> Result<api::ListRunsResponse, Fault> {
+        let before = request.page_token.as_deref().map(parse_token).transpose()?;
+        let limit = usize::try_from(request.page_size).unwrap_or(usize::MAX).max(1);
+        // One more than asked, to know whether there is another page.
+        let mut runs = self.runs.list(before, limit.saturating_add(1)).await?;
+        let has_more = runs.len() > limit;
+        runs.truncate(limit);
+        let last = runs.last().map(|run| run.run_id.to_string());
+        Ok(api::ListRunsResponse { runs, next_page_token: last.filter(|_| has_more) })
+    }
+
+    async fn watch_run(
+        &self,
+        _peer: &Peer,
+        run_id: RunId,
+    ) -> Result<BoxStream<'static, Result<api::Run, Fault>>, Fault> {
+        let first = self.runs.tell(run_id).await?;
+        let watch = Watch { runs: self.runs.clone(), last: None, next: Some(first) };
+        Ok(stream::unfold(watch, Watch::tell).boxed())
+    }
+
+    async fn cancel_run(&self, peer: &Peer, run_id: RunId) -> Result<api::Run, Fault> {
+        self.runs.cancel(actor(peer), run_id).await
+    }
+}
+
+/// A stream of one run's states.
+struct Watch {
+    runs: Runs,
+    last: Option<api::Run>,
+    next: Option<api::Run>,
+}
+
+impl Watch {
+    async fn tell(mut self) -> Option<(Result<api::Run, Fault>, Self)> {
+        let run = match self.next.take() {
+            Some(run) => run,
+            None => {
+                let last = self.last.take().filter(|last| !last.state.is_final())?;
+                match self.changed(&last).await {
+                    Ok(run) => run,
+                    Err(fault) => return Some((Err(fault), self)),
+                }
+            }
+        };
+        self.last = Some(run.clone());
+        Some((Ok(run), self))
+    }
+
+    /// Waits until the run is another than `last`, or it is time to tell it again.
+    async fn changed(&self, last: &api::Run) -> Result<api::Run, Fault> {
+        let mut changes = self.runs.memory().watch();
+        changes.mark_changed();
+        let until = Instant::now() + TELL_EVERY;
+        loop {
+            let has_changed = tokio::select! {
+                changed = changes.changed() => changed.is_ok(),
+                () = tokio::time::sleep_until(until) => false,
+            };
+            let run = self.runs.tell(last.run_id).await?;
+            if run != *last || !has_changed {
+                return Ok(run);
+            }
+        }
+    }
+}
+
+fn parse_token(token: &str) -> Result<RunId, Fault> {
+    token
+        .parse()
+        .map_err(|_| Fault::new(Reason::BadField, "page_token is not one that a list answered with"))
+}

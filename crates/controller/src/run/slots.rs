@@ -1,0 +1,102 @@
+//! Proxy slots: how many transfers each proxy takes, and who has them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use stillwater_types::{Fault, NodeId, Reason, Role};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::node::{Directory, NodeInfo};
+
+/// How often a waiting run looks again: a proxy that comes online tells nobody here.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Gives out slots; clones share the count. Only this controller gives work to its proxies, so what
+/// was given out is what is taken, and the heartbeats' own counts, which lag, are not asked.
+#[derive(Clone)]
+pub struct Slots {
+    nodes: Directory,
+    taken: Arc<Mutex<HashMap<NodeId, u32>>>,
+    freed: Arc<Notify>,
+}
+
+/// One slot of a proxy; given back when dropped.
+pub struct Permit {
+    /// The proxy.
+    pub proxy: NodeInfo,
+    taken: Arc<Mutex<HashMap<NodeId, u32>>>,
+    freed: Arc<Notify>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(count) = locked(&self.taken).get_mut(&self.proxy.node) {
+            *count = count.saturating_sub(1);
+        }
+        self.freed.notify_waiters();
+    }
+}
+
+impl Slots {
+    /// No slot is taken.
+    pub fn new(nodes: Directory) -> Self {
+        Self { nodes, taken: Arc::default(), freed: Arc::default() }
+    }
+
+    /// A slot of the proxy that has most free, if any has one; not of `avoid` while another is
+    /// online.
+    pub fn take(&self, avoid: &BTreeSet<NodeId>) -> Option<Permit> {
+        let online = self.nodes.online(Role::Proxy);
+        let others = || online.iter().filter(|proxy| !avoid.contains(&proxy.node));
+        let candidates: Vec<&NodeInfo> = match others().next() {
+            Some(_) => others().collect(),
+            None => online.iter().collect(),
+        };
+        let mut taken = locked(&self.taken);
+        let free = |proxy: &NodeInfo| {
+            let used = taken.get(&proxy.node).copied().unwrap_or_default();
+            proxy.load.transfer_slots.saturating_sub(used)
+        };
+        let best = candidates.into_iter().max_by_key(|proxy| free(proxy))?.clone();
+        if free(&best) == 0 {
+            return None;
+        }
+        *taken.entry(best.node).or_default() += 1;
+        Some(Permit {
+            proxy: best,
+            taken: Arc::clone(&self.taken),
+            freed: Arc::clone(&self.freed),
+        })
+    }
+
+    /// Waits for a slot.
+    ///
+    /// # Errors
+    /// `NO_PROXY_SLOT` when none was free in time.
+    pub async fn wait(&self, avoid: &BTreeSet<NodeId>, limit: Duration) -> Result<Permit, Fault> {
+        let until = Instant::now() + limit;
+        loop {
+            let freed = self.freed.notified();
+            if let Some(permit) = self.take(avoid) {
+                return Ok(permit);
+            }
+            if Instant::now() >= until {
+                return Err(Fault::new(
+                    Reason::NoProxySlot,
+                    "no proxy with a free slot is online; start or add a proxy, or wait",
+                ));
+            }
+            tokio::select! {
+                () = freed => {}
+                () = tokio::time::sleep(LOOK_EVERY.min(limit)) => {}
+            }
+        }
+    }
+}
+
+fn locked(taken: &Mutex<HashMap<NodeId, u32>>) -> MutexGuard<'_, HashMap<NodeId, u32>> {
+    // Every change is one count, so a panic elsewhere leaves nothing half done.
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,223 @@
+//! What is known of one run: what the journal says happened, folded together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use stillwater_types::{ExportId, NodeId, PointId, RequestId, RunId, TransferId, VmId};
+
+use super::cause::Cause;
+use super::event::{CommittedPoint, Counts, Hold, Outcome, PlannedDisk, Root, Target, Work};
+use super::lease::Lease;
+
+/// How often a disk is given to a proxy before the run fails.
+pub const ATTEMPTS_MAX: u32 = 4;
+
+/// The step that a run is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Reads the VM afresh, or the point.
+    Planning,
+    /// Opens the repository session and takes a proxy slot.
+    Reserving,
+    /// Makes the vSphere snapshot.
+    Freezing,
+    /// Asks which areas to read.
+    Mapping,
+    /// Creates the VM to restore into.
+    CreatingVm,
+    /// Opens access to the disks.
+    Opening,
+    /// Moves the disks.
+    Transferring,
+    /// Closes access to the disks.
+    Detaching,
+    /// Has the repository check the manifest and its closure.
+    Proposing,
+    /// Removes the snapshot.
+    Releasing,
+    /// Commits the point. From here on a run is not cancelled: the point may exist already.
+    Committing,
+    /// Powers the new VM on.
+    PoweringOn,
+    /// Serves an export.
+    Exporting,
+    /// Waits until nothing is in flight, because the run is to stop.
+    Halting,
+    /// Gives back what it holds.
+    Cleaning,
+    /// Over.
+    Ended,
+}
+
+/// The vSphere snapshot of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldSnapshot {
+    /// What its description says.
+    pub lease: Lease,
+    /// Its managed object reference, once the answer came.
+    pub snapshot: Option<String>,
+}
+
+/// One disk of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// What was planned.
+    pub planned: PlannedDisk,
+    /// How often it was given to a proxy.
+    pub attempts: u32,
+    /// Proxies that failed it.
+    pub failed_on: BTreeSet<NodeId>,
+    /// The transfer that is under way.
+    pub transfer: Option<Assignment>,
+    /// What came of it.
+    pub moved: Option<Moved>,
+}
+
+/// A disk given to a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The transfer.
+    pub transfer: TransferId,
+    /// The proxy.
+    pub proxy: NodeId,
+}
+
+/// A disk that was moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// Its tree.
+    pub root: Root,
+    /// How much was moved.
+    pub counts: Counts,
+    /// The proxy that moved it.
+    pub proxy: NodeId,
+}
+
+/// An export of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldExport {
+    /// The export.
+    pub export: ExportId,
+    /// The proxy that serves it.
+    pub proxy: NodeId,
+}
+
+/// The VM that a restore creates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NewVm {
+    /// Asked for; it may or may not exist, and is found by the run's marker.
+    Intended,
+    /// It exists and goes when the run fails.
+    Created(VmId),
+    /// It is whole and stays.
+    Kept(VmId),
+}
+
+/// One run, folded from its events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Names it.
+    pub id: RunId,
+    /// The request that asked for it.
+    pub request: RequestId,
+    /// What it is for.
+    pub work: Work,
+    /// When it was asked for.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// The step it is at.
+    pub stage: Stage,
+    /// The last step that it reached on its way; what a person is told after it ended.
+    pub reached: Stage,
+    /// Why it is to stop, once that is decided.
+    pub ending: Option<Outcome>,
+    /// Where chunks go to or come from.
+    pub target: Option<Target>,
+    /// The session's fencing token, once known.
+    pub fence: Option<u64>,
+    /// Whether a session may be open.
+    pub session_held: bool,
+    /// The snapshot that exists or may exist.
+    pub snapshot: Option<HeldSnapshot>,
+    /// The VM that exists or may exist.
+    pub vm: Option<NewVm>,
+    /// Whether access to the disks may be open.
+    pub access_held: bool,
+    /// The disks to move.
+    pub disks: BTreeMap<i32, Disk>,
+    /// Disks that should be moved and cannot be.
+    pub missing: Vec<Cause>,
+    /// What a person should know.
+    pub warnings: Vec<Cause>,
+    /// The point that was proposed.
+    pub proposed: Option<PointId>,
+    /// The point that exists.
+    pub committed: Option<CommittedPoint>,
+    /// The export that is or may be open.
+    pub export: Option<HeldExport>,
+    /// Whether a reader got the export to its end.
+    pub export_read: bool,
+}
+
+impl Run {
+    /// A run that was just asked for.
+    pub fn new(id: RunId, started_at: Timestamp, request: RequestId, work: Work) -> Self {
+        Self {
+            id,
+            request,
+            work,
+            started_at,
+            ended_at: None,
+            stage: Stage::Planning,
+            reached: Stage::Planning,
+            ending: None,
+            target: None,
+            fence: None,
+            session_held: false,
+            snapshot: None,
+            vm: None,
+            access_held: false,
+            disks: BTreeMap::new(),
+            missing: Vec::new(),
+            warnings: Vec::new(),
+            proposed: None,
+            committed: None,
+            export: None,
+            export_read: false,
+        }
+    }
+
+    /// Whether nothing will change any more.
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
+    /// The VM that nobody else may work on meanwhile.
+    pub fn vm_in_use(&self) -> Option<&VmId> {
+        match (&self.work, &self.vm) {
+            (Work::Backup(work), _) => Some(&work.vm),
+            (Work::RestoreVm(_), Some(NewVm::Created(vm) | NewVm::Kept(vm))) => Some(vm),
+            _ => None,
+        }
+    }
+
+    /// What the run holds in the world, in the order in which it is to be given back.
+    ///
+    /// Readers go before what they read: a disk that a proxy still holds blocks the removal of its
+    /// snapshot. The session goes last, because its end drops what was stored for the run.
+    pub fn holds(&self) -> Vec<Hold> {
+        let held = [
+            (Hold::Transfers, self.disks.values().any(|disk| disk.transfer.is_some())),
+            (Hold::Export, self.export.is_some()),
+            (Hold::Access, self.access_held),
+            (Hold::Snapshot, self.snapshot.is_some()),
+            (Hold::Vm, matches!(self.vm, Some(NewVm::Intended | NewVm::Created(_)))),
+            (Hold::Session, self.session_held),
+        ];
+        held.into_iter().filter_map(|(hold, is_held)| is_held.then_some(hold)).collect()
+    }
+}

@@ -1,0 +1,317 @@
+//! The run engine's decisions: from a state and an event to the next state and what to do.
+//!
+//! Pure: no clock, no I/O, no randomness. It runs twice on each event: when the journal is
+//! replayed, for the state alone, and in the loop, for the effects. It is total, so that any prefix
+//! of a journal, and any late answer, leads to a state.
+
+use jiff::Timestamp;
+use stillwater_types::{NodeId, Reason, TransferId};
+
+use super::cause::Cause;
+use super::effect::Effect;
+use super::event::{Hold, Outcome, PlannedDisk, RestoreWork, RunEvent, Work};
+use super::state::{ATTEMPTS_MAX, Assignment, Disk, HeldExport, HeldSnapshot, Moved, NewVm, Run, Stage};
+
+/// Takes `event` into `run` and says what to do next.
+pub fn step(run: &Run, at: Timestamp, event: &RunEvent) -> (Run, Vec<Effect>) {
+    let mut next = run.clone();
+    if run.is_over() {
+        return (next, Vec::new());
+    }
+    let effects = match event {
+        RunEvent::Started { .. } => vec![Effect::Plan],
+        RunEvent::CancelRequested => next.stop(Outcome::Cancelled),
+        RunEvent::Failed(cause) => next.stop(Outcome::Failed(cause.clone())),
+        RunEvent::Halted => next.halted(),
+        RunEvent::Restarted => next.restarted(),
+        RunEvent::LetGo { hold } => next.let_go(*hold),
+        RunEvent::Stuck { hold, cause } => next.stuck(*hold, cause),
+        RunEvent::Ended(outcome) => next.ended(at, outcome),
+        forward => {
+            next.remember(forward);
+            next.go_on(forward)
+        }
+    };
+    if next.stage < Stage::Halting {
+        next.reached = next.stage;
+    }
+    (next, effects)
+}
+
+impl Run {
+    /// Takes in what an event says about the world, whatever the run makes of it: an answer that
+    /// comes after the run was told to stop still names something that must be given back.
+    fn remember(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Planned { target, disks, missing, warnings } => {
+                self.target = Some(*target);
+                self.session_held = true;
+                self.disks = disks.iter().map(|disk| (disk.key, Disk::new(disk))).collect();
+                self.missing.clone_from(missing);
+                self.warnings.extend_from_slice(warnings);
+            }
+            RunEvent::Reserved { fence } => self.fence = Some(*fence),
+            RunEvent::SnapshotIntended { lease } => {
+                self.snapshot = Some(HeldSnapshot { lease: *lease, snapshot: None });
+            }
+            RunEvent::SnapshotCreated { snapshot, warnings } => {
+                if let Some(held) = &mut self.snapshot {
+                    held.snapshot = Some(snapshot.clone());
+                }
+                self.warnings.extend_from_slice(warnings);
+            }
+            RunEvent::Mapped { warnings } => self.warnings.extend_from_slice(warnings),
+            RunEvent::VmIntended => self.vm = Some(NewVm::Intended),
+            RunEvent::VmCreated { vm, warnings } => {
+                self.vm = Some(NewVm::Created(vm.clone()));
+                self.warnings.extend_from_slice(warnings);
+            }
+            RunEvent::Assigned { disk, proxy, transfer } => {
+                if let Some(disk) = self.disks.get_mut(disk) {
+                    disk.attempts += 1;
+                    disk.transfer = Some(Assignment { transfer: *transfer, proxy: *proxy });
+                }
+            }
+            RunEvent::Transferred { disk, transfer, root, counts } => {
+                if let Some((disk, proxy)) = self.finish_transfer(*disk, *transfer) {
+                    disk.moved = Some(Moved { root: root.clone(), counts: *counts, proxy });
+                }
+            }
+            RunEvent::TransferFailed { disk, transfer, .. } => {
+                if let Some((disk, proxy)) = self.finish_transfer(*disk, *transfer) {
+                    disk.failed_on.insert(proxy);
+                }
+            }
+            RunEvent::Proposed { point } => self.proposed = Some(*point),
+            RunEvent::Committed(committed) => self.committed = Some(*committed),
+            RunEvent::PoweredOn { warning } => self.warnings.extend(warning.clone()),
+            RunEvent::ExportIntended { export, proxy } => {
+                self.export = Some(HeldExport { export: *export, proxy: *proxy });
+            }
+            RunEvent::ExportRead => self.export_read = true,
+            RunEvent::Warned(cause) => self.warnings.push(cause.clone()),
+            _ => {}
+        }
+    }
+
+    /// The disk and its proxy, if `transfer` is the one under way; a late answer of an earlier
+    /// attempt must not end the present one.
+    fn finish_transfer(&mut self, disk: i32, transfer: TransferId) -> Option<(&mut Disk, NodeId)> {
+        let disk = self.disks.get_mut(&disk)?;
+        let proxy = disk.transfer.filter(|under_way| under_way.transfer == transfer)?.proxy;
+        disk.transfer = None;
+        Some((disk, proxy))
+    }
+
+    /// The next act on the way forward. An event that does not belong to the stage moves nothing.
+    fn go_on(&mut self, event: &RunEvent) -> Vec<Effect> {
+        match (self.stage, event) {
+            (Stage::Planning, RunEvent::Planned { .. }) => self.enter(Stage::Reserving),
+            (Stage::Reserving, RunEvent::Reserved { .. }) => match self.work {
+                Work::Backup(_) => self.enter(Stage::Freezing),
+                Work::RestoreVm(_) => self.enter(Stage::CreatingVm),
+                Work::ExportDisk(_) => self.enter(Stage::Exporting),
+            },
+            (Stage::Freezing, RunEvent::SnapshotIntended { .. }) => vec![Effect::CreateSnapshot],
+            (Stage::Freezing, RunEvent::SnapshotCreated { .. }) => self.enter(Stage::Mapping),
+            (Stage::CreatingVm, RunEvent::VmIntended) => vec![Effect::CreateVm],
+            (Stage::Mapping, RunEvent::Mapped { .. })
+            | (Stage::CreatingVm, RunEvent::VmCreated { .. }) => self.enter(Stage::Opening),
+            (Stage::Opening, RunEvent::AccessOpened) => self.enter(Stage::Transferring),
+            (Stage::Transferring, RunEvent::Assigned { disk, proxy, transfer }) => {
+                vec![Effect::Transfer { disk: *disk, proxy: *proxy, transfer: *transfer }]
+            }
+            (Stage::Transferring, RunEvent::Transferred { .. }) => self.detach_when_all_moved(),
+            (Stage::Transferring, RunEvent::TransferFailed { disk, cause, .. }) => {
+                self.try_again(*disk, cause)
+            }
+            (Stage::Proposing, RunEvent::Proposed { .. }) => self.enter(Stage::Releasing),
+            (Stage::Releasing, RunEvent::ReleaseIntended) => vec![Effect::LetGo(Hold::Snapshot)],
+            (Stage::Committing, RunEvent::CommitIntended) => vec![Effect::Commit],
+            (Stage::Committing, RunEvent::Committed(_)) => self.finish(),
+            (Stage::PoweringOn, RunEvent::PoweredOn { .. }) => self.finish(),
+            (Stage::Exporting, RunEvent::ExportIntended { .. }) => vec![Effect::OpenExport],
+            (Stage::Exporting, RunEvent::ExportOpened) => vec![Effect::ServeExport],
+            (Stage::Exporting, RunEvent::ExportRead) => self.finish(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Goes to a stage; what it does first.
+    fn enter(&mut self, stage: Stage) -> Vec<Effect> {
+        self.stage = stage;
+        match stage {
+            Stage::Planning => vec![Effect::Plan],
+            Stage::Reserving => vec![Effect::Reserve],
+            Stage::Freezing => vec![Effect::IntendSnapshot],
+            Stage::Mapping => vec![Effect::Map],
+            Stage::CreatingVm => vec![Effect::Record(RunEvent::VmIntended)],
+            Stage::Opening => {
+                self.access_held = true;
+                vec![Effect::OpenAccess]
+            }
+            // A run without disks is refused when it is planned; here it would wait for ever.
+            Stage::Transferring if self.disks.is_empty() => self.enter(Stage::Detaching),
+            Stage::Transferring => {
+                self.disks.keys().map(|&disk| Effect::Assign { disk }).collect()
+            }
+            Stage::Detaching => vec![Effect::LetGo(Hold::Access)],
+            Stage::Proposing => vec![Effect::Propose],
+            Stage::Releasing => vec![Effect::Record(RunEvent::ReleaseIntended)],
+            Stage::Committing => vec![Effect::Record(RunEvent::CommitIntended)],
+            Stage::PoweringOn => vec![Effect::PowerOn],
+            Stage::Exporting => vec![Effect::IntendExport],
+            Stage::Halting => vec![Effect::Halt],
+            Stage::Cleaning => self.clean(),
+            Stage::Ended => Vec::new(),
+        }
+    }
+
+    fn detach_when_all_moved(&mut self) -> Vec<Effect> {
+        match self.disks.values().all(|disk| disk.moved.is_some()) {
+            true => self.enter(Stage::Detaching),
+            false => Vec::new(),
+        }
+    }
+
+    /// Gives a disk to a proxy once more, or gives up.
+    fn try_again(&mut self, disk: i32, cause: &Cause) -> Vec<Effect> {
+        let attempts = self.disks.get(&disk).map_or(ATTEMPTS_MAX, |disk| disk.attempts);
+        match cause.is_worth_another_transfer() && attempts < ATTEMPTS_MAX {
+            true => vec![Effect::Assign { disk }],
+            false => self.stop(Outcome::Failed(cause.clone())),
+        }
+    }
+
+    /// Decides that the run is over, unless that was decided before.
+    ///
+    /// A cancellation comes too late once the commit was asked for: the point may exist, and a run
+    /// that says `cancelled` beside an existing point would lie. A restored VM is whole at that
+    /// moment too.
+    fn stop(&mut self, outcome: Outcome) -> Vec<Effect> {
+        let too_late = matches!(self.stage, Stage::Committing | Stage::PoweringOn)
+            && outcome == Outcome::Cancelled;
+        if self.ending.is_some() || too_late {
+            return Vec::new();
+        }
+        self.ending = Some(outcome);
+        self.enter(Stage::Halting)
+    }
+
+    /// The work is done: what is left is to give back.
+    fn finish(&mut self) -> Vec<Effect> {
+        self.enter(Stage::Cleaning)
+    }
+
+    /// How the run ends. What was achieved counts more than what was decided meanwhile: a commit
+    /// whose answer comes while the run is stopping has made a point all the same.
+    fn outcome(&self) -> Outcome {
+        let is_done =
+            self.committed.is_some() || matches!(self.vm, Some(NewVm::Kept(_))) || self.export_read;
+        match (is_done, self.missing.is_empty(), &self.ending) {
+            (true, true, _) => Outcome::Succeeded,
+            (true, false, _) => Outcome::Incomplete,
+            (false, _, Some(ending)) => ending.clone(),
+            (false, _, None) => {
+                Outcome::Failed(Cause::new(Reason::Bug, "the run stopped without a reason"))
+            }
+        }
+    }
+
+    fn halted(&mut self) -> Vec<Effect> {
+        match self.stage {
+            Stage::Halting => self.enter(Stage::Cleaning),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What was in flight is lost. A run that had proposed its point finishes it: everything is
+    /// durable already. Any other is cleaned up; a retry is a new run.
+    fn restarted(&mut self) -> Vec<Effect> {
+        match self.stage {
+            Stage::Releasing | Stage::Committing | Stage::PoweringOn => self.enter(self.stage),
+            _ => {
+                self.ending.get_or_insert_with(|| {
+                    Outcome::Failed(Cause::new(
+                        Reason::ControllerRestarted,
+                        "the controller was restarted in the middle of the run; start it again",
+                    ))
+                });
+                self.enter(Stage::Cleaning)
+            }
+        }
+    }
+
+    fn let_go(&mut self, hold: Hold) -> Vec<Effect> {
+        self.drop_hold(hold);
+        match (self.stage, hold) {
+            (Stage::Cleaning, _) => self.clean(),
+            (Stage::Detaching, Hold::Access) => self.detached(),
+            (Stage::Releasing, Hold::Snapshot) => self.enter(Stage::Committing),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What cannot be given back is told and left to whoever cleans up later: the reaper a
+    /// snapshot, its own expiry a session. A whole backup is not thrown away for it.
+    fn stuck(&mut self, hold: Hold, cause: &Cause) -> Vec<Effect> {
+        self.warnings.push(cause.clone());
+        self.let_go(hold)
+    }
+
+    fn detached(&mut self) -> Vec<Effect> {
+        match &self.work {
+            Work::Backup(_) => self.enter(Stage::Proposing),
+            Work::RestoreVm(RestoreWork { power_on, .. }) => {
+                let next = if *power_on { Stage::PoweringOn } else { Stage::Cleaning };
+                self.keep_vm();
+                self.enter(next)
+            }
+            Work::ExportDisk(_) => Vec::new(),
+        }
+    }
+
+    fn keep_vm(&mut self) {
+        if let Some(NewVm::Created(vm)) = &self.vm {
+            self.vm = Some(NewVm::Kept(vm.clone()));
+        }
+    }
+
+    fn drop_hold(&mut self, hold: Hold) {
+        match hold {
+            Hold::Transfers => self.disks.values_mut().for_each(|disk| disk.transfer = None),
+            Hold::Export => self.export = None,
+            Hold::Access => self.access_held = false,
+            Hold::Snapshot => self.snapshot = None,
+            Hold::Vm => self.vm = None,
+            Hold::Session => self.session_held = false,
+        }
+    }
+
+    /// Gives back one thing after the other, then ends.
+    fn clean(&self) -> Vec<Effect> {
+        match self.holds().first() {
+            Some(hold) => vec![Effect::LetGo(*hold)],
+            None => vec![Effect::Record(RunEvent::Ended(self.outcome()))],
+        }
+    }
+
+    fn ended(&mut self, at: Timestamp, outcome: &Outcome) -> Vec<Effect> {
+        self.ended_at = Some(at);
+        self.ending = Some(outcome.clone());
+        self.stage = Stage::Ended;
+        Vec::new()
+    }
+}
+
+impl Disk {
+    fn new(planned: &PlannedDisk) -> Self {
+        Self {
+            planned: planned.clone(),
+            attempts: 0,
+            failed_on: std::collections::BTreeSet::new(),
+            transfer: None,
+            moved: None,
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! vSphere over crate `vsphere`.
+//!
+//! The client never sends a changing call twice. What was lost is decided here by reading: a
+//! snapshot is found by its lease, a VM by its marker, and tasks that still run are waited for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use stillwater_types::{ExtentSet, Fault, Reason, VcenterId, VmId};
+use stillwater_vsphere::{
+    Client, DataAccess, Error, NewVm, PlacementSpec, Quiesce, Since, SnapshotConfig, SnapshotInfo,
+    SnapshotRef, SnapshotSpec, Vm, VmRef,
+};
+
+use super::event::Placement;
+use super::lease::Lease;
+use super::marker::Marker;
+use super::outside::{LeasedSnapshot, MadeSnapshot, MadeVm, Removal, VmOrder, Vsphere};
+use crate::vcenter::Sessions;
+
+/// A snapshot without quiescing takes seconds; with many disks on slow storage, minutes.
+const CREATE_SNAPSHOT: Duration = Duration::from_secs(15 * 60);
+/// Removing merges what was written meanwhile, which can take hours on a busy VM.
+const REMOVE_SNAPSHOT: Duration = Duration::from_secs(4 * 3600);
+/// Reconfiguring, creating, destroying and powering on.
+const SHORT_TASK: Duration = Duration::from_secs(10 * 60);
+/// How many VMs are searched for leases at a time on one vCenter.
+const SEARCH_PARALLEL: usize = 4;
+
+/// The registered vCenters.
+pub struct Vcenters {
+    sessions: Sessions,
+}
+
+impl Vcenters {
+    /// Calls through `sessions`.
+    pub fn new(sessions: Sessions) -> Self {
+        Self { sessions }
+    }
+
+    async fn client(&self, vm: &VmId) -> Result<(Client, VmRef), Fault> {
+        let client = self.sessions.client(vm.vcenter).await?;
+        Ok((client, VmRef::new(&vm.moref)))
+    }
+}
+
+/// The VM's snapshots that carry the lease of this cluster and run.
+async fn leased(client: &Client, vm: &VmRef, lease: &Lease) -> Result<Vec<SnapshotInfo>, Error> {
+    let mut snapshots = client.snapshots(vm).await?;
+    snapshots.retain(|snapshot| {
+        Lease::find(&snapshot.description)
+            .is_some_and(|found| found.is_for(lease.cluster, lease.run))
+    });
+    Ok(snapshots)
+}
+
+/// Waits for snapshots that are being made, whoever asked: one of them may be ours.
+async fn settle(client: &Client, vm: &VmRef) -> Result<(), Error> {
+    for task in client.snapshot_tasks(vm).await? {
+        match client.wait_task(&task, CREATE_SNAPSHOT).await {
+            Err(timeout @ Error::TaskTimeout { .. }) => return Err(timeout),
+            // How it ended is read from the tree.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn made(snapshot: &SnapshotInfo) -> MadeSnapshot {
+    MadeSnapshot {
+        snapshot: snapshot.snapshot.to_string(),
+        is_quiesced: snapshot.quiesced,
+    }
+}
+
+#[async_trait]
+impl Vsphere for Vcenters {
+    async fn vm(&self, vm: &VmId) -> Result<Vm, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        Ok(client.vm(&vm).await?)
+    }
+
+    async fn instance(&self, vcenter: VcenterId) -> Result<String, Fault> {
+        let client = self.sessions.client(vcenter).await?;
+        Ok(client.about().instance_uuid.clone().unwrap_or_default())
+    }
+
+    async fn enable_tracking(&self, vm: &VmId) -> Result<(), Fault> {
+        let (client, vm) = self.client(vm).await?;
+        Ok(client.set_change_tracking(&vm, true, SHORT_TASK).await?)
+    }
+
+    async fn create_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<MadeSnapshot, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        let spec = SnapshotSpec {
+            name: format!("stillwater {}", lease.run),
+            description: lease.to_string(),
+            quiesce: Quiesce::None,
+        };
+        let taken = client.take_snapshot(&vm, &spec, CREATE_SNAPSHOT).await;
+        let lost = match taken {
+            Ok(_) => None,
+            Err(lost @ (Error::OutcomeUnknown { .. } | Error::TaskLost { .. })) => Some(lost),
+            Err(error) => return Err(error.into()),
+        };
+        if lost.is_some() {
+            settle(&client, &vm).await?;
+        }
+        // The tree is read either way: it says whether the guest was quiesced.
+        match (leased(&client, &vm, lease).await?.first(), lost) {
+            (Some(snapshot), _) => Ok(made(snapshot)),
+            (None, Some(lost)) => Err(lost.into()),
+            (None, None) => Err(Fault::new(
+                Reason::SnapshotFailed,
+                "vsphere made a snapshot that is not in the vm's tree",
+            )),
+        }
+    }
+
+    async fn snapshot_config(&self, vm: &VmId, snapshot: &str) -> Result<SnapshotConfig, Fault> {
+        let (client, _) = self.client(vm).await?;
+        Ok(client.snapshot_config(&SnapshotRef::new(snapshot)).await?)
+    }
+
+    async fn allocated_areas(
+        &self,
+        vm: &VmId,
+        snapshot: &str,
+        key: i32,
+        capacity_bytes: u64,
+    ) -> Result<ExtentSet, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        let snapshot = SnapshotRef::new(snapshot);
+        Ok(client.changed_areas(&vm, &snapshot, key, Since::Beginning, capacity_bytes).await?)
+    }
+
+    async fn remove_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<Removal, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        settle(&client, &vm).await?;
+        let found = leased(&client, &vm, lease).await?;
+        for snapshot in &found {
+            if let Some(task) = client.remove_snapshot(&snapshot.snapshot, true).await? {
+                client.wait_task(&task, REMOVE_SNAPSHOT).await?;
+            }
+        }
+        if !leased(&client, &vm, lease).await?.is_empty() {
+            return Err(Fault::new(
+                Reason::VcenterTaskFailed,
+                "vsphere said that the snapshot is removed, but it is still there",
+            ));
+        }
+        let consolidation_needed = !found.is_empty() && !consolidated(&client, &vm).await?;
+        let removed_count = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        Ok(Removal { removed_count, consolidation_needed })
+    }
+
+    async fn leased_snapshots(&self, vcenter: VcenterId) -> Result<Vec<LeasedSnapshot>, Fault> {
+        let client = self.sessions.client(vcenter).await?;
+        let vms = client.inventory().await?;
+        let searches = vms.into_iter().map(|summary| {
+            let client = client.clone();
+            async move {
+                let vm = VmId { vcenter, moref: summary.vm.as_str().to_owned() };
+                match client.snapshots(&summary.vm).await {
+                    Ok(snapshots) => Ok(leases(&vm, &snapshots)),
+                    // It went away between the list and the question.
+                    Err(Error::VmNotFound { .. }) => Ok(Vec::new()),
+                    Err(error) => Err(Fault::from(error)),
+                }
+            }
+        });
+        let found: Vec<Vec<LeasedSnapshot>> =
+            stream::iter(searches).buffer_unordered(SEARCH_PARALLEL).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn open_access(&self, vm: &VmId) -> Result<DataAccess, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        Ok(client.open_data_access(&vm).await?)
+    }
+
+    async fn close_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<(), Fault> {
+        let client = self.sessions.client(vcenter).await?;
+        Ok(client.close_data_access(access).await?)
+    }
+
+    async fn create_vm(&self, order: &VmOrder) -> Result<MadeVm, Fault> {
+        let vcenter = order.placement.vcenter;
+        let client = self.sessions.client(vcenter).await?;
+        let placement = client.find_placement(&placement_spec(&order.placement)).await?;
+        let mut new = NewVm::from_config(&order.config_xml, &order.name)?;
+        new.disks.retain(|disk| order.disks.contains(&disk.source_key));
+        new.annotation = Some(annotation(new.annotation.take(), &order.marker));
+        let created = client.create_vm(&new, &placement, SHORT_TASK).await?;
+        let files: BTreeMap<i32, String> =
+            created.disks.into_iter().map(|disk| (disk.source_key, disk.file_name)).collect();
+        let vm = VmId { vcenter, moref: created.vm.as_str().to_owned() };
+        Ok(MadeVm { vm, files })
+    }
+
+    async fn destroy_vm(
+        &self,
+        vcenter: VcenterId,
+        name: &str,
+        marker: &Marker,
+    ) -> Result<(), Fault> {
+        let client = self.sessions.client(vcenter).await?;
+        for summary in client.inventory().await?.into_iter().filter(|vm| vm.name == name) {
+            let vm = match client.vm(&summary.vm).await {
+                Err(Error::VmNotFound { .. }) => continue,
+                vm => vm?,
+            };
+            if marker.is_in(&vm.config_xml) {
+                client.destroy_vm(&summary.vm, SHORT_TASK).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn power_on(&self, vm: &VmId) -> Result<(), Fault> {
+        let (client, vm) = self.client(vm).await?;
+        if client.vm(&vm).await?.power == stillwater_vsphere::Power::On {
+            return Ok(());
+        }
+        Ok(client.power_on(&vm, SHORT_TASK).await?)
+    }
+}
+
+/// Merges deltas that a removal left, once; whether none are left.
+async fn consolidated(client: &Client, vm: &VmRef) -> Result<bool, Fault> {
+    if !client.vm(vm).await?.consolidation_needed {
+        return Ok(true);
+    }
+    let merged = match client.consolidate(vm).await {
+        Ok(task) => client.wait_task(&task, REMOVE_SNAPSHOT).await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = merged {
+        tracing::warn!(vm.moref = %vm, fault = %Fault::from(error), "cannot consolidate");
+    }
+    Ok(!client.vm(vm).await?.consolidation_needed)
+}
+
+fn leases(vm: &VmId, snapshots: &[SnapshotInfo]) -> Vec<LeasedSnapshot> {
+    let leases = snapshots.iter().filter_map(|snapshot| Lease::find(&snapshot.description));
+    leases.map(|lease| LeasedSnapshot { vm: vm.clone(), lease }).collect()
+}
+
+fn placement_spec(placement: &Placement) -> PlacementSpec {
+    let Placement { vcenter: _, datastore, folder, resource_pool, host } = placement;
+    PlacementSpec {
+        datastore: datastore.clone(),
+        datacenter: None,
+        folder: folder.clone(),
+        pool: resource_pool.clone(),
+        host: host.clone(),
+    }
+}
+
+fn annotation(notes: Option<String>, marker: &Marker) -> String {
+    match notes {
+        Some(notes) if !notes.is_empty() => format!("{notes}\n{marker}"),
+        _ => marker.to_string(),
+    }
+}

@@ -1,0 +1,129 @@
+//! A run as the controller's protocol tells it.
+
+use stillwater_controller_api as api;
+use stillwater_types::Fault;
+
+use super::cause::Cause;
+use super::event::{Counts, Outcome, Work};
+use super::scratch::{Notes, Progress};
+use super::state::{Disk, NewVm, Run, Stage};
+
+/// What a person sees of `run`; `notes` are those of a run at work.
+pub fn view(run: &Run, notes: Option<&Notes>) -> api::Run {
+    let disks = run.disks.values();
+    api::Run {
+        run_id: run.id,
+        kind: kind(run, notes),
+        state: state(run, notes),
+        phase: Some(phase(run)),
+        disks: disks.map(|disk| self::disk(disk, progress(disk, notes))).collect(),
+        started_at: run.started_at,
+        ended_at: run.ended_at,
+        fault: fault(run),
+        warnings: run.missing.iter().chain(&run.warnings).map(|cause| cause.0.clone()).collect(),
+    }
+}
+
+fn kind(run: &Run, notes: Option<&Notes>) -> api::RunKind {
+    match &run.work {
+        Work::Backup(work) => api::RunKind::Backup(api::BackupRun {
+            vm_id: work.vm.clone(),
+            vm_name: work.vm_name.clone(),
+            point_id: run.committed.map(|committed| committed.point),
+        }),
+        Work::RestoreVm(work) => api::RunKind::RestoreVm(api::RestoreVmRun {
+            point_id: work.point,
+            vm_name: work.name.clone(),
+            vm_id: match &run.vm {
+                Some(NewVm::Created(vm) | NewVm::Kept(vm)) => Some(vm.clone()),
+                Some(NewVm::Intended) | None => None,
+            },
+        }),
+        Work::ExportDisk(work) => api::RunKind::ExportDisk(api::ExportDiskRun {
+            point_id: work.point,
+            disk_key: work.disk,
+            access: match run.stage {
+                Stage::Exporting => notes.and_then(|notes| notes.opened_export()),
+                _ => None,
+            },
+        }),
+    }
+}
+
+fn state(run: &Run, notes: Option<&Notes>) -> api::RunState {
+    match (run.stage, &run.ending) {
+        (Stage::Ended, Some(Outcome::Succeeded)) => api::RunState::Succeeded,
+        (Stage::Ended, Some(Outcome::Incomplete)) => api::RunState::Incomplete,
+        (Stage::Ended, Some(Outcome::Cancelled)) => api::RunState::Cancelled,
+        (Stage::Ended, Some(Outcome::Failed(_)) | None) => api::RunState::Failed,
+        (Stage::Planning, None) if notes.is_some_and(|notes| notes.turn.is_none()) => {
+            api::RunState::Pending
+        }
+        _ => api::RunState::Running,
+    }
+}
+
+fn phase(run: &Run) -> api::RunPhase {
+    let stage = if run.is_over() { run.reached } else { run.stage };
+    match stage {
+        Stage::Planning => api::RunPhase::Planning,
+        Stage::Reserving => api::RunPhase::Reserving,
+        Stage::Freezing => api::RunPhase::Freezing,
+        Stage::Mapping => api::RunPhase::Mapping,
+        Stage::CreatingVm | Stage::PoweringOn => api::RunPhase::CreatingVm,
+        Stage::Opening | Stage::Transferring | Stage::Detaching | Stage::Exporting => {
+            api::RunPhase::Transferring
+        }
+        Stage::Proposing => api::RunPhase::Proposing,
+        Stage::Releasing => api::RunPhase::Releasing,
+        Stage::Committing => api::RunPhase::Committing,
+        Stage::Halting | Stage::Cleaning | Stage::Ended => api::RunPhase::CleaningUp,
+    }
+}
+
+fn fault(run: &Run) -> Option<Fault> {
+    match &run.ending {
+        Some(Outcome::Failed(cause)) => Some(cause.0.clone()),
+        Some(Outcome::Cancelled) if run.is_over() => Some(cancelled().0),
+        _ => None,
+    }
+}
+
+fn cancelled() -> Cause {
+    Cause::new(stillwater_types::Reason::RunCancelled, "the run was cancelled")
+}
+
+fn progress<'a>(disk: &Disk, notes: Option<&'a Notes>) -> Option<&'a Progress> {
+    notes?.progress.get(&disk.planned.key)
+}
+
+fn disk(disk: &Disk, progress: Option<&Progress>) -> api::RunDisk {
+    let told = progress.map(|progress| progress.counts).unwrap_or_default();
+    // What was journalled at a disk's end counts; before that, what its proxy told last.
+    let counts = disk.moved.as_ref().map_or(
+        Counts {
+            done_bytes: told.done_bytes,
+            read_bytes: told.read_bytes,
+            new_bytes: told.new_bytes,
+            sent_bytes: told.sent_bytes,
+            hole_bytes: told.hole_bytes,
+            chunk_count: told.chunk_count,
+            new_chunk_count: told.new_chunk_count,
+        },
+        |moved| moved.counts,
+    );
+    api::RunDisk {
+        key: disk.planned.key,
+        label: disk.planned.label.clone(),
+        length_bytes: disk.planned.length_bytes,
+        done_bytes: counts.done_bytes,
+        read_bytes: counts.read_bytes,
+        new_bytes: counts.new_bytes,
+        sent_bytes: counts.sent_bytes,
+        hole_bytes: counts.hole_bytes,
+        chunk_count: counts.chunk_count,
+        new_chunk_count: counts.new_chunk_count,
+        transport: progress.map(|progress| progress.transport.to_owned()).unwrap_or_default(),
+        proxy_name: progress.map(|progress| progress.proxy_name.clone()).unwrap_or_default(),
+    }
+}
