@@ -174,12 +174,12 @@ mod tests {
         let one = added(1, "lab", "vc.example");
         check(&[], &one, None);
         check(
-            &[one.clone()],
+            std::slice::from_ref(&one),
             &added(2, "lab", "other.example"),
             Some(Reason::VcenterExists),
         );
         check(
-            &[one.clone()],
+            std::slice::from_ref(&one),
             &added(2, "other", "VC.example"),
             Some(Reason::VcenterExists),
         );
