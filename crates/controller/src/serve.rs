@@ -24,6 +24,7 @@ use crate::memory::Memory;
 use crate::metrics::{Gauges, Metrics};
 use crate::node::{Directory, Myself, Registry, RegistryParts};
 use crate::resources::Resources;
+use crate::run::Engine;
 use crate::secret::Secrets;
 use crate::vcenter::{self, Sessions};
 
