@@ -1,0 +1,314 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::exit::EXIT_CODES;
+
+/// Protects VMware vSphere virtual machines, and restores them.
+#[derive(Debug, Parser)]
+#[command(name = "stillwater", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Arguments {
+    /// The context to use instead of the current one
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "STILLWATER_CONTEXT",
+        hide_env_values = true
+    )]
+    pub(crate) context: Option<String>,
+
+    /// How to print what was asked for
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How to print what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people: tables, sizes in KiB, MiB, GiB
+    Table,
+    /// For programs: one JSON value, sizes in bytes
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Join a cluster as an administrator, with a token of role admin
+    Login(Login),
+    /// Clusters that you are logged in to
+    #[command(subcommand)]
+    Context(Context),
+    /// Join tokens: single use, fifteen minutes, for one role
+    #[command(subcommand)]
+    Token(Token),
+    /// Holders of a certificate of the cluster
+    #[command(subcommand)]
+    Node(Node),
+    /// vCenters, or hosts that stand alone
+    #[command(subcommand)]
+    Vcenter(Vcenter),
+    /// VMs as their vCenters know them now
+    #[command(subcommand)]
+    Vm(Vm),
+    /// Protect VMs now
+    Backup(Backup),
+    /// Attempts to protect or to restore
+    #[command(subcommand)]
+    Run(Run),
+    /// Restore points
+    #[command(subcommand)]
+    Point(Point),
+    /// Bring back a VM or a disk
+    #[command(subcommand)]
+    Restore(Restore),
+    /// Print the completion script of a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages into a directory
+    Man {
+        /// An existing directory
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// What `stillwater token create --role admin` or `stillwater-controller init` printed
+    pub token: String,
+    /// The name to remember the cluster by
+    #[arg(long, value_name = "CONTEXT", default_value = "default")]
+    pub name: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Context {
+    /// List the contexts
+    List,
+    /// Make a context the current one
+    Use {
+        /// The context's name
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token; it is shown once
+    Create {
+        /// What the node that joins with it may do
+        #[arg(long, value_enum)]
+        role: TokenRole,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenRole {
+    /// Reads and writes disks
+    Proxy,
+    /// Keeps chunks
+    Repository,
+    /// A person at the command line
+    Admin,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// List the nodes
+    List,
+    /// Shut a node out: its certificate is refused from now on
+    Remove {
+        /// The node's id, or the beginning of it
+        node: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Vcenter {
+    /// Register a vCenter, or a host that stands alone
+    Add(AddVcenter),
+    /// List the vCenters
+    List,
+    /// Log in anew and tell what is there
+    Test {
+        /// The vCenter's name or id
+        vcenter: String,
+    },
+    /// Forget a vCenter and its password; its points stay
+    Remove {
+        /// The vCenter's name or id
+        vcenter: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddVcenter {
+    /// The name to register it under
+    pub name: String,
+    /// host or host:port
+    pub address: String,
+    /// The account to use
+    #[arg(long)]
+    pub username: String,
+    /// Read the password from this file; otherwise it is taken from STILLWATER_VCENTER_PASSWORD or
+    /// asked for
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub trust: Trust,
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Trust {
+    /// Trust certificates of the authority in this PEM file
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Trust the one certificate with this SHA-256
+    #[arg(long, value_name = "HEX")]
+    pub fingerprint: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Vm {
+    /// List the VMs
+    List {
+        /// Only of the vCenter with this name or id
+        #[arg(long)]
+        vcenter: Option<String>,
+    },
+    /// Show a VM, read afresh
+    Show {
+        /// The VM's name, inventory path or id
+        vm: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Names, inventory paths or ids
+    #[arg(value_name = "VM", required = true)]
+    pub vms: Vec<String>,
+    /// Leave out the disk with this device key; a disk that cannot be protected makes the run
+    /// incomplete unless it is left out
+    #[arg(long, value_name = "KEY")]
+    pub exclude_disk: Vec<i32>,
+    /// Show progress and wait for the end
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Run {
+    /// List the runs, newest first
+    List {
+        /// At most this many
+        #[arg(long, default_value_t = 100, value_name = "COUNT")]
+        limit: usize,
+    },
+    /// Show a run
+    Show {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+    /// Show the progress of a run and wait for its end
+    Watch {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+    /// Stop a run; it leaves nothing behind
+    Cancel {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Point {
+    /// List the restore points, newest first
+    List {
+        /// Only of the VM with this name, inventory path or id
+        #[arg(long)]
+        vm: Option<String>,
+        /// At most this many
+        #[arg(long, default_value_t = 100, value_name = "COUNT")]
+        limit: usize,
+    },
+    /// Show a restore point with its disks and evidence
+    Show {
+        /// The point's id, or the beginning of it
+        point: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Restore {
+    /// Make a new VM from a restore point
+    Vm(RestoreVm),
+    /// Write a disk of a restore point to a file on this machine
+    Disk(RestoreDisk),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreVm {
+    /// The point's id, or the beginning of it
+    pub point: String,
+    /// The name of the new VM
+    #[arg(long)]
+    pub name: String,
+    /// The datastore that gets the disks
+    #[arg(long)]
+    pub datastore: String,
+    /// The folder, by name or inventory path; otherwise the datacenter's VM folder
+    #[arg(long)]
+    pub folder: Option<String>,
+    /// The resource pool, by name or inventory path; otherwise the host's root pool
+    #[arg(long)]
+    pub pool: Option<String>,
+    /// The host; otherwise any that sees the datastore
+    #[arg(long)]
+    pub host: Option<String>,
+    /// The vCenter, by name or id; otherwise the one that the VM was in
+    #[arg(long)]
+    pub vcenter: Option<String>,
+    /// Power the VM on once it is whole
+    #[arg(long)]
+    pub power_on: bool,
+    /// Show progress and wait for the end
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreDisk {
+    /// The point's id, or the beginning of it
+    pub point: String,
+    /// The disk's device key or label, as `stillwater point show` tells them
+    #[arg(long, value_name = "KEY|LABEL")]
+    pub disk: String,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = DiskFormat::Raw)]
+    pub format: DiskFormat,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiskFormat {
+    /// The disk's bytes, zeros as holes
+    Raw,
+    /// A sparse VMDK in one file
+    Vmdk,
+}

@@ -1,0 +1,55 @@
+//! The commands: ask the cluster, print the answer.
+
+mod backup;
+mod login;
+mod node;
+mod point;
+mod restore;
+mod run;
+mod shell;
+mod token;
+mod vcenter;
+mod vm;
+
+use stillwater_types::Fault;
+
+use crate::arguments::{Arguments, Command, Format};
+use crate::context::Contexts;
+use crate::exit::Outcome;
+use crate::session::Session;
+
+/// What a command needs to ask and to answer.
+pub(crate) struct Desk {
+    session: Session,
+    format: Format,
+}
+
+/// Runs the command of a command line.
+pub(crate) async fn run(arguments: Arguments) -> Result<Outcome, Fault> {
+    let Arguments {
+        context,
+        output: format,
+        command,
+    } = arguments;
+    let desk = async || -> Result<Desk, Fault> {
+        let context = Contexts::of_user()?.open(context.as_deref())?;
+        Ok(Desk {
+            session: Session::open(context).await?,
+            format,
+        })
+    };
+    match command {
+        Command::Login(login) => login::run(login).await,
+        Command::Context(context) => login::contexts(context, format),
+        Command::Token(token) => token::run(&desk().await?, token).await,
+        Command::Node(node) => node::run(&desk().await?, node).await,
+        Command::Vcenter(vcenter) => vcenter::run(&desk().await?, vcenter).await,
+        Command::Vm(vm) => vm::run(&desk().await?, vm).await,
+        Command::Backup(backup) => backup::run(&desk().await?, backup).await,
+        Command::Run(run) => run::run(&desk().await?, run).await,
+        Command::Point(point) => point::run(&desk().await?, point).await,
+        Command::Restore(restore) => restore::run(&desk().await?, restore).await,
+        Command::Completion { shell } => shell::completion(shell),
+        Command::Man { dir } => shell::man(&dir),
+    }
+}

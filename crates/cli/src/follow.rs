@@ -1,0 +1,126 @@
+//! Watching runs to their end.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use futures::stream::StreamExt;
+use stillwater_controller_api::{Client, Run, RunState};
+use stillwater_rpc::retry::worth_repeating;
+use stillwater_types::{Fault, Reason, RunId};
+
+use crate::exit::Outcome;
+use crate::progress::Progress;
+use crate::view;
+
+/// A controller that is restarted comes back within this time; the run goes on meanwhile.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Shows the progress of runs until all have ended; answers them as they ended.
+pub(crate) async fn follow(controller: &Client, runs: &[RunId]) -> Result<Vec<Run>, Fault> {
+    let progress = Mutex::new(Progress::new());
+    let shown = |act: &dyn Fn(&mut Progress)| {
+        act(&mut progress.lock().unwrap_or_else(PoisonError::into_inner));
+    };
+    let watches = runs.iter().map(|run| watch(controller, *run, &shown));
+    let ended = tokio::select! {
+        ended = join_all(watches) => ended.into_iter().collect(),
+        fault = interrupted() => Err(fault.with("hint", "the run goes on; `stillwater run cancel` stops it")),
+    };
+    progress
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .end();
+    ended
+}
+
+/// Watches one run to its end, over restarts of the controller.
+async fn watch(
+    controller: &Client,
+    run_id: RunId,
+    shown: &impl Fn(&dyn Fn(&mut Progress)),
+) -> Result<Run, Fault> {
+    let mut heard = Instant::now();
+    loop {
+        let fault = match once(controller, run_id, &mut heard, shown).await {
+            Ok(Some(run)) => return Ok(run),
+            Ok(None) => Fault::new(
+                Reason::ControllerUnreachable,
+                "the controller stopped telling",
+            ),
+            Err(fault) => fault,
+        };
+        if !worth_repeating(fault.kind()) || heard.elapsed() > PATIENCE {
+            return Err(fault);
+        }
+        shown(&|progress| progress.say(&format!("{fault}; trying again")));
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Watches until the run ends or the stream breaks off.
+async fn once(
+    controller: &Client,
+    run_id: RunId,
+    heard: &mut Instant,
+    shown: &impl Fn(&dyn Fn(&mut Progress)),
+) -> Result<Option<Run>, Fault> {
+    let mut updates = controller.watch_run(run_id).await?;
+    while let Some(run) = updates.next().await {
+        let run = run?;
+        *heard = Instant::now();
+        shown(&|progress| progress.show(&run));
+        if run.state.is_final() {
+            return Ok(Some(run));
+        }
+    }
+    Ok(None)
+}
+
+/// Ends when the user presses Ctrl-C.
+pub(crate) async fn interrupted() -> Fault {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => Fault::new(Reason::RunCancelled, "interrupted"),
+        Err(err) => Fault::new(Reason::Bug, format!("listen for signals: {err}")),
+    }
+}
+
+/// How the tool ends for a run that ended so.
+pub(crate) fn outcome(run: &Run) -> Result<Outcome, Fault> {
+    match run.state {
+        RunState::Succeeded if run.warnings.is_empty() => Ok(Outcome::Done),
+        RunState::Succeeded | RunState::Incomplete => Ok(Outcome::Warned),
+        RunState::Failed => Err(run.fault.clone().unwrap_or_else(|| {
+            Fault::new(
+                Reason::Bug,
+                format!("run {} failed without a reason", run.run_id),
+            )
+        })),
+        RunState::Cancelled => Err(run.fault.clone().unwrap_or_else(|| {
+            Fault::new(
+                Reason::RunCancelled,
+                format!("run {} was cancelled", run.run_id),
+            )
+        })),
+        RunState::Pending | RunState::Running => Err(Fault::new(
+            Reason::Bug,
+            format!(
+                "run {} is {} and was taken for ended",
+                run.run_id,
+                view::run::state(run.state)
+            ),
+        )),
+    }
+}
+
+/// How the tool ends for several: a failure outweighs a warning, the first of each kind is told.
+pub(crate) fn outcomes(runs: &[Run]) -> Result<Outcome, Fault> {
+    let mut worst = Outcome::Done;
+    for run in runs {
+        if outcome(run)? == Outcome::Warned {
+            worst = Outcome::Warned;
+        }
+    }
+    Ok(worst)
+}

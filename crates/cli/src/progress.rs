@@ -1,0 +1,269 @@
+//! How far a run is, shown on stderr: bars on a terminal, plain lines elsewhere.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use stillwater_controller_api::{Run, RunDisk, RunPhase, RunState};
+use stillwater_types::RunId;
+
+use crate::output::{plain, say, size};
+use crate::view;
+
+/// Without a terminal a line is due when the step changes, and otherwise after this long: logs of
+/// scheduled backups should be short.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long the rate looks back.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// Shows the progress of runs.
+pub(crate) enum Progress {
+    /// Bars that move.
+    Bars {
+        all: MultiProgress,
+        bars: BTreeMap<(RunId, i32), (ProgressBar, Rate)>,
+    },
+    /// Lines that stay.
+    Lines(BTreeMap<RunId, Line>),
+}
+
+/// The line that was written last for a run.
+pub(crate) struct Line {
+    at: Instant,
+    step: (RunState, Option<RunPhase>),
+    rate: Rate,
+}
+
+impl Progress {
+    /// Bars when a person watches, lines otherwise.
+    pub fn new() -> Self {
+        match std::io::stderr().is_terminal() {
+            true => Progress::Bars {
+                all: MultiProgress::new(),
+                bars: BTreeMap::new(),
+            },
+            false => Progress::Lines(BTreeMap::new()),
+        }
+    }
+
+    /// Shows a run as it is now.
+    pub fn show(&mut self, run: &Run) {
+        let now = Instant::now();
+        match self {
+            Progress::Bars { all, bars } => {
+                for disk in &run.disks {
+                    let (bar, rate) = bars
+                        .entry((run.run_id, disk.key))
+                        .or_insert_with(|| (all.add(bar(run, disk)), Rate::default()));
+                    rate.observe(now, disk.done_bytes);
+                    bar.set_length(disk.length_bytes);
+                    bar.set_position(disk.done_bytes);
+                    bar.set_message(moved(disk, rate));
+                }
+            }
+            Progress::Lines(lines) => show_line(lines, run, now),
+        }
+    }
+
+    /// Says something without tearing the bars.
+    pub fn say(&self, text: &str) {
+        match self {
+            Progress::Bars { all, .. } => all.suspend(|| say(text)),
+            Progress::Lines(_) => say(text),
+        }
+    }
+
+    /// Leaves the bars as they are and ends.
+    pub fn end(self) {
+        if let Progress::Bars { bars, .. } = self {
+            bars.values().for_each(|(bar, _)| bar.abandon());
+        }
+    }
+}
+
+fn bar(run: &Run, disk: &RunDisk) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix}  {wide_bar} {percent:>3}%  {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("█▉▊▋▌▍▎▏ ");
+    let label = format!("{} {}", view::run::subject(&run.kind), disk.label);
+    ProgressBar::new(disk.length_bytes)
+        .with_style(style)
+        .with_prefix(plain(&label))
+}
+
+fn show_line(lines: &mut BTreeMap<RunId, Line>, run: &Run, now: Instant) {
+    let step = (run.state, run.phase);
+    let done = run.disks.iter().map(|disk| disk.done_bytes).sum();
+    let line = lines.get_mut(&run.run_id);
+    let due = line
+        .as_ref()
+        .is_none_or(|line| line.step != step || now - line.at >= LINE_INTERVAL);
+    let mut rate = line
+        .map(|line| std::mem::take(&mut line.rate))
+        .unwrap_or_default();
+    rate.observe(now, done);
+    if due {
+        say(&self::line(run, &rate));
+        lines.insert(
+            run.run_id,
+            Line {
+                at: now,
+                step,
+                rate,
+            },
+        );
+    } else if let Some(line) = lines.get_mut(&run.run_id) {
+        line.rate = rate;
+    }
+}
+
+/// A run in one line.
+fn line(run: &Run, rate: &Rate) -> String {
+    let step = match (run.state, run.phase) {
+        (RunState::Running, Some(phase)) => view::run::phase(phase),
+        (state, _) => view::run::state(state),
+    };
+    let head = format!("{} {} {step}", run.run_id, view::run::subject(&run.kind));
+    if run.disks.is_empty() {
+        return head;
+    }
+    let sum = |of: fn(&RunDisk) -> u64| run.disks.iter().map(of).sum::<u64>();
+    let all = RunDisk {
+        length_bytes: sum(|disk| disk.length_bytes),
+        done_bytes: sum(|disk| disk.done_bytes),
+        read_bytes: sum(|disk| disk.read_bytes),
+        new_bytes: sum(|disk| disk.new_bytes),
+        sent_bytes: sum(|disk| disk.sent_bytes),
+        ..RunDisk::default()
+    };
+    format!(
+        "{head}: {} of {}, {}",
+        size(all.done_bytes),
+        size(all.length_bytes),
+        moved(&all, rate)
+    )
+}
+
+/// What moved, how fast, and how long it will take.
+fn moved(disk: &RunDisk, rate: &Rate) -> String {
+    let mut text = format!(
+        "read {}, new {}, sent {}",
+        size(disk.read_bytes),
+        size(disk.new_bytes),
+        size(disk.sent_bytes)
+    );
+    let left = disk.length_bytes.saturating_sub(disk.done_bytes);
+    if left > 0
+        && let Some(per_second) = rate.per_second()
+    {
+        text.push_str(&format!(
+            ", {}/s, {} left",
+            size(per_second),
+            span(left / per_second)
+        ));
+    }
+    text
+}
+
+/// A duration for people.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Bytes per second over the last [`RATE_WINDOW`].
+#[derive(Debug, Default)]
+pub(crate) struct Rate(Vec<(Instant, u64)>);
+
+impl Rate {
+    fn observe(&mut self, now: Instant, bytes: u64) {
+        // One older observation stays, so that the window is always full.
+        let old = self
+            .0
+            .iter()
+            .filter(|(at, _)| now - *at > RATE_WINDOW)
+            .count();
+        self.0.drain(..old.saturating_sub(1));
+        self.0.push((now, bytes));
+    }
+
+    /// `None` while there is too little to tell, and when nothing moves.
+    fn per_second(&self) -> Option<u64> {
+        let (first, last) = (self.0.first()?, self.0.last()?);
+        let millis = u64::try_from((last.0 - first.0).as_millis()).ok()?;
+        let bytes = last.1.checked_sub(first.1)?;
+        (millis >= 1000)
+            .then(|| bytes.saturating_mul(1000) / millis)
+            .filter(|rate| *rate > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(observations: &[(u64, u64)]) -> Option<u64> {
+        let start = Instant::now();
+        let mut rate = Rate::default();
+        for (second, bytes) in observations {
+            rate.observe(start + Duration::from_secs(*second), *bytes);
+        }
+        rate.per_second()
+    }
+
+    #[test]
+    fn a_rate_needs_two_moments_and_forgets_the_old_ones() {
+        assert_eq!(rate(&[]), None);
+        assert_eq!(rate(&[(0, 5)]), None);
+        assert_eq!(rate(&[(0, 0), (2, 100)]), Some(50));
+        let slow_then_fast = [(0, 0), (100, 10), (105, 510), (110, 1010)];
+        assert_eq!(rate(&slow_then_fast), Some(100));
+    }
+
+    #[test]
+    fn nothing_that_moves_has_no_rate() {
+        assert_eq!(rate(&[(0, 7), (5, 7)]), None);
+        // A transfer that was started again on another proxy counts from zero.
+        assert_eq!(rate(&[(0, 7), (5, 0)]), None);
+    }
+
+    #[test]
+    fn what_is_left_is_told_in_two_units_at_most() {
+        assert_eq!(
+            [0, 59, 60, 3599, 3600, 90_061].map(span),
+            [
+                "0 s",
+                "59 s",
+                "1 min 00 s",
+                "59 min 59 s",
+                "1 h 00 min",
+                "25 h 01 min"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_disk_tells_what_moved_and_how_long_it_takes() {
+        let start = Instant::now();
+        let mut rate = Rate::default();
+        rate.observe(start, 0);
+        rate.observe(start + Duration::from_secs(4), 400 << 20);
+        let disk = RunDisk {
+            length_bytes: 1 << 30,
+            done_bytes: 400 << 20,
+            read_bytes: 300 << 20,
+            new_bytes: 20 << 20,
+            sent_bytes: 8 << 20,
+            ..RunDisk::default()
+        };
+        assert_eq!(
+            moved(&disk, &rate),
+            "read 300.0 MiB, new 20.0 MiB, sent 8.0 MiB, 100.0 MiB/s, 6 s left"
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! Resources as a person and as a program see them. Pure: no printing, no clock.
+//!
+//! JSON has the field names of the protocol, states as lowercase words, sizes in bytes and moments
+//! in RFC 3339. Secrets are never shown.
+
+pub(crate) mod node;
+pub(crate) mod point;
+pub(crate) mod run;
+pub(crate) mod vcenter;
+pub(crate) mod vm;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! Nodes.
+
+use serde_json::{Value, json};
+use stillwater_controller_api::{Node, NodeState};
+use stillwater_types::Role;
+
+use crate::output::{Field, moment, size, table};
+
+pub(crate) fn list(nodes: &[Node]) -> String {
+    let header = [
+        "ID",
+        "ROLE",
+        "NAME",
+        "ADDRESS",
+        "STATE",
+        "SEEN",
+        "CERTIFICATE ENDS",
+        "LOAD",
+    ];
+    table(header, nodes.iter().map(row))
+}
+
+fn row(node: &Node) -> [Field; 8] {
+    [
+        Field::text(node.node_id),
+        Field::text(node.role),
+        Field::text(&node.name),
+        Field::maybe(node.address.as_ref()),
+        Field::text(state(node.state)),
+        Field::maybe(node.seen_at.map(moment)),
+        Field::text(moment(node.certificate_expires_at)),
+        Field::maybe(load(node)),
+    ]
+}
+
+fn load(node: &Node) -> Option<String> {
+    let load = node.load.as_ref()?;
+    match node.role {
+        Role::Proxy => Some(format!(
+            "{} of {} slots",
+            load.transfer_count, load.transfer_slots
+        )),
+        Role::Repository => Some(format!(
+            "{} stored, {} free",
+            size(load.stored_bytes),
+            size(load.writable_bytes)
+        )),
+        Role::Controller | Role::Admin => None,
+    }
+}
+
+pub(crate) fn json(node: &Node) -> Value {
+    json!({
+        "node_id": node.node_id.to_string(),
+        "role": node.role.as_str(),
+        "name": node.name,
+        "address": node.address,
+        "state": state(node.state),
+        "joined_at": node.joined_at.to_string(),
+        "seen_at": node.seen_at.map(|time| time.to_string()),
+        "certificate_expires_at": node.certificate_expires_at.to_string(),
+        "version": node.version,
+        "load": node.load.map(|load| json!({
+            "transfer_slots": load.transfer_slots,
+            "transfer_count": load.transfer_count,
+            "writable_bytes": load.writable_bytes,
+            "capacity_bytes": load.capacity_bytes,
+            "stored_bytes": load.stored_bytes,
+        })),
+    })
+}
+
+const fn state(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Online => "online",
+        NodeState::Offline => "offline",
+        NodeState::Removed => "removed",
+    }
+}
