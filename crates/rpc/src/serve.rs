@@ -117,10 +117,10 @@ impl Server {
             );
         let mut serving = pin!(serving);
         tokio::select! {
-            // Only a failure ends it early: the acceptor feeds it until `stop`.
             ended = &mut serving => {
                 stop.cancel();
-                return ended.map_err(failed);
+                ended.map_err(failed)?;
+                return Err(failed("the port stopped accepting connections"));
             }
             () = shutdown => {}
         }

@@ -284,6 +284,25 @@ mod tests {
     }
 
     #[test]
+    fn what_tls_says_about_trust_is_told_apart_from_silence() {
+        use std::io::{Error, ErrorKind};
+        let bad = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
+        for (error, reason) in [
+            (Error::other(alert.to_string()), Some(Reason::NoCertificate)),
+            (Error::other(alert), Some(Reason::NoCertificate)),
+            (Error::other(bad), Some(Reason::CertificateUntrusted)),
+            (Error::other(rustls::Error::DecryptError), None),
+            (Error::other("connection reset"), None),
+            (ErrorKind::ConnectionRefused.into(), None),
+        ] {
+            assert_eq!(by_io(&error), reason, "{error}");
+            let found = fault(&Status::from_error(error.into()), FALLBACK);
+            assert_eq!(found.reason, reason.unwrap_or(FALLBACK));
+        }
+    }
+
+    #[test]
     fn an_answer_that_timed_out_is_a_deadline() {
         let status = Status::cancelled(TIMEOUT_MESSAGE);
         assert_eq!(fault(&status, FALLBACK).reason, Reason::Deadline);

@@ -98,3 +98,49 @@ where
         Box::pin(self.inner.call(request).instrument(span))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use stillwater_types::{ClusterId, NodeId, Role};
+
+    use super::*;
+
+    #[test]
+    fn a_peer_is_judged_by_removal_then_time_then_role() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let peer = Peer {
+            cluster: ClusterId::mint(),
+            role: Role::Proxy,
+            node: NodeId::mint(),
+            expires_at: now + Duration::from_secs(1),
+        };
+        let table = vec![
+            Access::roles("/a.B/C", &[Role::Proxy]),
+            Access::anyone("/a.B/Join"),
+        ];
+        let gate = Gate::new(table, RemovedNodes::default());
+        let check = |path, peer: Option<&Peer>, now| {
+            gate.check(path, peer, now).map_err(|fault| fault.reason)
+        };
+        assert_eq!(check("/a.B/C", Some(&peer), now), Ok(()));
+        assert_eq!(
+            check("/a.B/D", Some(&peer), now),
+            Err(Reason::RoleNotAllowed)
+        );
+        assert_eq!(check("/a.B/Join", None, now), Ok(()));
+        assert_eq!(check("/a.B/C", None, now), Err(Reason::NoCertificate));
+        let late = peer.expires_at;
+        assert_eq!(
+            check("/a.B/C", Some(&peer), late),
+            Err(Reason::NoCertificate)
+        );
+        assert_eq!(
+            check("/a.B/Join", Some(&peer), late),
+            Err(Reason::NoCertificate)
+        );
+        gate.removed.insert(peer.node);
+        assert_eq!(check("/a.B/C", Some(&peer), late), Err(Reason::NodeRemoved));
+    }
+}
