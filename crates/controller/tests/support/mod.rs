@@ -95,24 +95,10 @@ impl Cluster {
     }
 
     /// Reads the state directory of a controller that is stopped, without serving.
-    ///
-    /// A process takes its locks with it when it ends. Here the old controller's connections end
-    /// a moment after it, and hold the journal until then.
     pub async fn open(&self) -> Controller {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        loop {
-            let (config, clock) = (self.config.clone(), self.clock.clone());
-            match blocking(move || Controller::open(config, clock)).await {
-                Ok(controller) => return controller,
-                Err(Error::Fault(fault))
-                    if fault.reason == Reason::StorageFailed
-                        && tokio::time::Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Err(error) => panic!("a good state directory: {error}"),
-            }
-        }
+        let (config, clock) = (self.config.clone(), self.clock.clone());
+        let open = move || Controller::open(config.clone(), clock.clone());
+        when_free(open).await.expect("a good state directory")
     }
 
     async fn serve(&mut self, listener: TcpListener) {
@@ -155,7 +141,7 @@ impl Cluster {
     /// What `admin-token` does.
     pub async fn admin_token(&self) -> Result<String, Error> {
         let config = self.config.clone();
-        blocking(move || init::admin_token(&config).map(|(token, _)| token.to_string())).await
+        when_free(move || init::admin_token(&config).map(|(token, _)| token.to_string())).await
     }
 
     /// Joins with a token, as a node that is called at `address`.
@@ -216,4 +202,27 @@ pub struct Joined {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("no panic")
+}
+
+/// Does `work` once nobody holds the journal.
+///
+/// A process takes its locks with it when it ends. Here the old controller's connections end a
+/// moment after it, and hold the journal until then.
+async fn when_free<T: Send + 'static>(
+    work: impl Fn() -> Result<T, Error> + Send + Sync + 'static,
+) -> Result<T, Error> {
+    let work = Arc::new(work);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let attempt = work.clone();
+        match blocking(move || attempt()).await {
+            Err(Error::Fault(fault))
+                if fault.reason == Reason::StorageFailed
+                    && tokio::time::Instant::now() < deadline =>
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
