@@ -128,6 +128,40 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_a_good_configuration_with_and_without_its_comments() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../deploy/examples/controller.toml"
+        );
+        let example = std::fs::read_to_string(path).expect("the example");
+        assert_eq!(faults(&example), Vec::<String>::new());
+        let setting = |line: &str| {
+            line.split_once(" = ")
+                .is_some_and(|(key, _)| !key.contains(' '))
+        };
+        let shown: Vec<_> = example
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|rest| setting(rest))
+                    .unwrap_or(line)
+            })
+            .collect();
+        assert_eq!(faults(&shown.join("\n")), Vec::<String>::new());
+        let shown: Config = toml::from_str(&shown.join("\n")).expect("well formed");
+        let defaults = Config::default();
+        assert_eq!(
+            (shown.listen, shown.drain),
+            (defaults.listen, defaults.drain)
+        );
+        assert_eq!(
+            (shown.state_dir, shown.limits),
+            (defaults.state_dir, defaults.limits)
+        );
+        assert!(shown.advertise.is_some() && shown.kek.is_some() && shown.name.is_some());
+    }
+
+    #[test]
     fn every_fault_is_found_at_once() {
         let text = r#"
             advertise = "controller"
