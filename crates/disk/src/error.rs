@@ -1,6 +1,6 @@
 //! What can go wrong with a disk, as decisions a caller can make.
 
-use stillwater_types::{Extent, Fault};
+use stillwater_types::{Extent, Fault, Reason};
 
 /// The outcome of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -63,9 +63,9 @@ pub enum Error {
         /// HTTP status.
         status: u16,
     },
-    /// The server's certificate is not trusted.
-    #[error("the server's certificate is not trusted")]
-    Untrusted(#[source] stillwater_vsphere::Error),
+    /// The server's certificate is not trusted, or its address cannot be used.
+    #[error("connect to the server of the datastore")]
+    Endpoint(#[source] stillwater_vsphere::Error),
     /// The server did not answer a range as asked: no 206, another range, too few bytes.
     #[error("the range {}+{} of {path} was answered wrongly: {problem}", extent.start, extent.length)]
     BadRange {
@@ -75,6 +75,14 @@ pub enum Error {
         extent: Extent,
         /// What came instead.
         problem: String,
+    },
+    /// A reader returned another number of bytes than it was asked for.
+    #[error("the range {}+{} was answered with {found} bytes", extent.start, extent.length)]
+    WrongSize {
+        /// The range.
+        extent: Extent,
+        /// How many bytes came.
+        found: u64,
     },
     /// The server answered with another status.
     #[error("{path} was answered with status {status}")]
@@ -112,7 +120,35 @@ pub enum Error {
 impl Error {
     /// The same in words that cross roles.
     pub fn fault(&self) -> Fault {
-        todo!()
+        let reason = match self {
+            Error::Endpoint(source) => return source.fault(),
+            Error::BeyondDisk { .. } => Reason::RangeBeyondDisk,
+            Error::NotAscending { .. } | Error::WrongSize { .. } => Reason::Bug,
+            Error::BadPath { .. } => Reason::BadField,
+            Error::NotFlat { .. } => Reason::NotSupported,
+            Error::Refused { status: 403, .. } => Reason::VcenterPrivilegeMissing,
+            Error::WrongLength { .. }
+            | Error::NotFound { .. }
+            | Error::Refused { .. }
+            | Error::BadRange { .. }
+            | Error::Status { .. }
+            | Error::Transport { .. } => Reason::DiskReadFailed,
+            Error::DatastoreFull { .. } => Reason::DatastoreFull,
+            Error::WriteFailed { .. } => Reason::DiskWriteFailed,
+        };
+        Fault::new(reason, self.chain())
+    }
+
+    /// The error and its sources in one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(source) = next {
+            text.push_str(": ");
+            text.push_str(&source.to_string());
+            next = source.source();
+        }
+        text
     }
 }
 

@@ -5,8 +5,10 @@
 
 mod error;
 pub mod folder;
+mod path;
 mod read_ahead;
 mod reader;
+mod task;
 mod writer;
 
 pub use error::{Error, Result};

@@ -70,20 +70,19 @@ pub(crate) fn with_verifier<V: ServerCertVerifier + 'static>(
 pub(crate) fn refusal(error: &(dyn StdError + 'static)) -> Option<Untrusted> {
     let mut next = Some(error);
     while let Some(error) = next {
-        // An io error's source skips what it wraps.
-        let inner = match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
-            Some(inner) => inner as &(dyn StdError + 'static),
-            None => error,
-        };
         if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) =
-            inner.downcast_ref::<rustls::Error>()
+            error.downcast_ref::<rustls::Error>()
         {
             return other.0.downcast_ref::<Untrusted>().cloned();
         }
-        next = inner.source();
+        // An io error's source skips what it wraps, and they come wrapped in each other.
+        next = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => error.source(),
+        };
     }
     None
 }
