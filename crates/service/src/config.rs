@@ -34,7 +34,7 @@ pub trait Settings: DeserializeOwned {
 /// The flags that every role takes; flatten it into the role's command line.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Arguments {
-    /// Configuration file [default: /etc/stillwater/<role>.toml, if it is there]
+    /// Configuration file [default: /etc/stillwater/ROLE.toml, if it is there]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Override one key, such as server.listen=127.0.0.1:7443; may be repeated
