@@ -94,7 +94,7 @@ fn looks_like_noise(plain: &[u8]) -> bool {
 /// Decompresses chunks, with one context for all and a bound on each.
 pub struct Decompressor {
     context: bulk::Decompressor<'static>,
-    check: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 impl Decompressor {
@@ -103,7 +103,7 @@ impl Decompressor {
         let context = bulk::Decompressor::new().map_err(|_| CodecError::Damaged)?;
         Ok(Self {
             context,
-            check: Vec::new(),
+            buffer: Vec::new(),
         })
     }
 
@@ -132,18 +132,41 @@ impl Decompressor {
         Ok(plain)
     }
 
-    /// Proves that `encoded` decodes to `plain`. The buffer is reused, so a check allocates nothing.
-    pub fn verify(&mut self, codec: Codec, encoded: &[u8], plain: &[u8]) -> Result<(), CodecError> {
-        let same = match codec {
-            Codec::Raw => encoded == plain,
+    /// Decodes into a buffer that the next call overwrites, so that checks allocate nothing.
+    pub fn decode<'a>(
+        &'a mut self,
+        codec: Codec,
+        encoded: &'a [u8],
+        plain_len: u32,
+    ) -> Result<&'a [u8], CodecError> {
+        let plain = match codec {
+            Codec::Raw => encoded,
             Codec::Zstd => {
-                self.check.clear();
-                self.check.reserve(plain.len());
-                let decoded = self.context.decompress_to_buffer(encoded, &mut self.check);
-                decoded.is_ok() && self.check == plain
+                let capacity = plain_len.min(CHUNK_BYTES_MAX) as usize;
+                self.buffer.resize(capacity, 0);
+                let decoded = self
+                    .context
+                    .decompress_to_buffer(encoded, self.buffer.as_mut_slice());
+                let length = decoded.map_err(|_| CodecError::Damaged)?;
+                self.buffer.get(..length).ok_or(CodecError::Damaged)?
             }
         };
-        same.then_some(()).ok_or(CodecError::Differs)
+        if plain.len() != plain_len as usize {
+            return Err(CodecError::Length {
+                recorded: plain_len,
+                found: plain.len(),
+            });
+        }
+        Ok(plain)
+    }
+
+    /// Proves that `encoded` decodes to `plain`.
+    pub fn verify(&mut self, codec: Codec, encoded: &[u8], plain: &[u8]) -> Result<(), CodecError> {
+        let length = u32::try_from(plain.len()).map_err(|_| CodecError::Differs)?;
+        match self.decode(codec, encoded, length) {
+            Ok(decoded) if decoded == plain => Ok(()),
+            Ok(_) | Err(_) => Err(CodecError::Differs),
+        }
     }
 }
 

@@ -1,0 +1,24 @@
+//! Transfers: one disk moved once. Knows traits of disks and repositories, no wire and no vSphere.
+
+mod backup;
+mod cut;
+#[cfg(test)]
+mod fake;
+mod fetch;
+mod find;
+mod limits;
+mod pack;
+mod progress;
+mod read;
+mod restore;
+mod seal;
+mod store;
+
+pub use backup::Backup;
+pub use fetch::{Sink, Stored};
+pub use limits::Limits;
+pub use progress::Progress;
+pub use read::Source;
+pub use restore::{Target, restore};
+pub use seal::{Compress, NewCompress, zstd};
+pub use store::{PackStream, RecordStore, Repository};

@@ -1,0 +1,260 @@
+//! From a root back to bytes: walk the tree, fetch chunks ahead, prove each one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use stillwater_chunking::{Codec, Decompressor, Step, TreeReader, identify};
+use stillwater_format::node::{DiskRoot, Leaf};
+use stillwater_repository_api::{Codec as WireCodec, RecordType, SaltedRecord};
+use stillwater_rpc::retry;
+use stillwater_seal::{ChunkContext, DatasetKey, Opener, TAG_LEN};
+use stillwater_types::{ChunkId, DatasetId, Fault, Reason};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::limits::Limits;
+use super::progress::{Progress, add};
+use super::store::RecordStore;
+use crate::error::{Error, Result};
+
+/// Takes a disk's bytes in ascending order; what is left out is zeros.
+#[async_trait]
+pub trait Sink: Send {
+    /// Takes bytes at an offset.
+    async fn write(&mut self, offset: u64, bytes: Bytes) -> Result<()>;
+}
+
+/// A stored disk and how to read it.
+pub struct Stored {
+    /// The disk.
+    pub root: DiskRoot,
+    /// Where its records are.
+    pub store: Arc<dyn RecordStore>,
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// Its key.
+    pub key: DatasetKey,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+/// Chunks that are fetched together.
+#[derive(Default)]
+struct Batch {
+    chunks: Vec<Placed>,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Placed {
+    offset: u64,
+    length: u32,
+    id: ChunkId,
+}
+
+impl Stored {
+    /// Gives every byte of the disk to `sink`, each proved against its chunk's id.
+    ///
+    /// # Errors
+    /// The first thing that is missing or not what it should be. Nothing is skipped.
+    pub async fn run(&self, sink: &mut dyn Sink, progress: &Progress) -> Result<()> {
+        let (batch, batches) = mpsc::channel(1);
+        tokio::try_join!(
+            self.plan(batch, progress),
+            self.move_bytes(batches, sink, progress)
+        )?;
+        Ok(())
+    }
+
+    /// Walks the tree and says what to fetch, ahead of the fetching.
+    async fn plan(&self, out: mpsc::Sender<Batch>, progress: &Progress) -> Result<()> {
+        let mut reader = TreeReader::whole(&self.root)?;
+        let mut batch = Batch::default();
+        loop {
+            match reader.step()? {
+                Step::Nodes(ids) => {
+                    let ids = ids.iter().map(|id| *id.as_bytes()).collect();
+                    for record in self.read(RecordType::Node, ids).await? {
+                        reader.supply(&record.record.stored)?;
+                    }
+                }
+                Step::Leaf {
+                    leaf: Leaf::Hole { length },
+                    ..
+                } => progress.hole(length),
+                Step::Leaf {
+                    offset,
+                    leaf: Leaf::Chunk { length, id },
+                } => {
+                    batch.push(Placed { offset, length, id });
+                    if batch.is_full(&self.limits) {
+                        let full = std::mem::take(&mut batch);
+                        out.send(full).await.map_err(|_| Error::Stopped)?;
+                    }
+                }
+                Step::Done => return out.send(batch).await.map_err(|_| Error::Stopped),
+            }
+        }
+    }
+
+    /// Fetches several batches at a time and hands them on in order.
+    async fn move_bytes(
+        &self,
+        batches: mpsc::Receiver<Batch>,
+        sink: &mut dyn Sink,
+        progress: &Progress,
+    ) -> Result<()> {
+        let batches = stream::unfold(batches, |mut batches| async {
+            batches.recv().await.map(|batch| (batch, batches))
+        });
+        let fetches = batches.map(|batch| self.fetch(batch, progress));
+        let mut plain = std::pin::pin!(fetches.buffered(self.limits.fetches_in_flight));
+        while let Some(chunks) = plain.try_next().await? {
+            for (offset, bytes) in chunks {
+                let length = bytes.len() as u64;
+                sink.write(offset, bytes).await?;
+                add(&progress.sent, length);
+                add(&progress.done, length);
+                add(&progress.chunks, 1);
+            }
+        }
+        Ok(())
+    }
+
+    async fn fetch(&self, batch: Batch, progress: &Progress) -> Result<Vec<(u64, Bytes)>> {
+        let mut seen = HashSet::new();
+        let ids: Vec<[u8; 32]> = batch
+            .chunks
+            .iter()
+            .map(|c| *c.id.as_bytes())
+            .filter(|id| seen.insert(*id))
+            .collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let records = self.read(RecordType::Chunk, ids).await?;
+        let stored = records
+            .iter()
+            .map(|record| record.record.stored.len() as u64)
+            .sum();
+        add(&progress.read, stored);
+        let (key, dataset) = (self.key.clone(), self.dataset);
+        let opening =
+            tokio::task::spawn_blocking(move || open_batch(&key, dataset, &batch, records));
+        opening.await.map_err(|_| Error::Panicked)?
+    }
+
+    /// Reads records, again when that can help; checks that they are those asked for.
+    async fn read(&self, kind: RecordType, ids: Vec<[u8; 32]>) -> Result<Vec<SaltedRecord>> {
+        let never = CancellationToken::new();
+        let read = async || self.read_once(kind, &ids).await;
+        let records = retry::repeat(&self.limits.call_backoff, &never, read).await;
+        let records = records.map_err(Error::Repository)?;
+        let same = records.iter().map(|record| record.record.id).eq(ids);
+        let kinds = records
+            .iter()
+            .all(|record| record.record.record_type == kind);
+        if !(same && kinds) {
+            return Err(Error::WrongAnswer(
+                "the repository answered others than asked for",
+            ));
+        }
+        Ok(records)
+    }
+
+    async fn read_once(
+        &self,
+        kind: RecordType,
+        ids: &[[u8; 32]],
+    ) -> Result<Vec<SaltedRecord>, Fault> {
+        let mut answers = self.store.read(kind, ids.to_vec()).await?;
+        let mut records = Vec::with_capacity(ids.len());
+        while let Some(answer) = answers.try_next().await? {
+            records.extend(answer);
+            if records.len() > ids.len() {
+                let text = "the repository answered more records than asked for";
+                return Err(Fault::new(Reason::NotSupported, text));
+            }
+        }
+        Ok(records)
+    }
+}
+
+impl Batch {
+    fn push(&mut self, chunk: Placed) {
+        self.bytes += chunk.length as usize;
+        self.chunks.push(chunk);
+    }
+
+    fn is_full(&self, limits: &Limits) -> bool {
+        self.bytes >= limits.fetch_bytes || self.chunks.len() >= limits.queue_items
+    }
+}
+
+/// Opens, decompresses and identifies; gives the batch's chunks with their offsets, in order.
+fn open_batch(
+    key: &DatasetKey,
+    dataset: DatasetId,
+    batch: &Batch,
+    records: Vec<SaltedRecord>,
+) -> Result<Vec<(u64, Bytes)>> {
+    let id_key = key.id_key()?;
+    let mut decompressor = Decompressor::new()?;
+    let mut openers: HashMap<[u8; 32], Opener> = HashMap::new();
+    let mut plain: HashMap<ChunkId, Bytes> = HashMap::with_capacity(records.len());
+    for SaltedRecord { record, salt } in records {
+        let id = ChunkId::from_bytes(record.id);
+        let wrong = |problem: &str| Error::WrongChunk {
+            id,
+            problem: problem.to_owned(),
+        };
+        let salt = salt.ok_or_else(|| wrong("it came without its salt"))?;
+        let opener = match openers.entry(salt) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(Opener::new(key, dataset, salt)?)
+            }
+        };
+        if record.stored.len() > record.plain_bytes as usize + TAG_LEN {
+            return Err(wrong("it has more bytes than it can"));
+        }
+        let codec = codec(record.codec);
+        let context = ChunkContext {
+            codec: codec.number(),
+            id,
+            plain_len: record.plain_bytes,
+        };
+        let encoded = opener
+            .open(&context, record.counter, record.stored.to_vec())
+            .map_err(|_| wrong("it was changed, or sealed with another key"))?;
+        let bytes = decompressor
+            .decompress(codec, encoded, record.plain_bytes)
+            .map_err(|error| wrong(&error.to_string()))?;
+        if identify(id_key.expose(), &bytes) != id {
+            return Err(wrong("its bytes have another id"));
+        }
+        plain.insert(id, bytes.into());
+    }
+    let place = |chunk: &Placed| {
+        let bytes = plain
+            .get(&chunk.id)
+            .filter(|bytes| bytes.len() == chunk.length as usize);
+        let problem = "its length is not the one in the tree".to_owned();
+        let bytes = bytes.ok_or(Error::WrongChunk {
+            id: chunk.id,
+            problem,
+        })?;
+        Ok((chunk.offset, bytes.clone()))
+    };
+    batch.chunks.iter().map(place).collect()
+}
+
+const fn codec(codec: WireCodec) -> Codec {
+    match codec {
+        WireCodec::Raw => Codec::Raw,
+        WireCodec::Zstd => Codec::Zstd,
+    }
+}

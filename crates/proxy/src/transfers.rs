@@ -1,0 +1,321 @@
+//! The transfers of this proxy: started, watched, cancelled, forgotten.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use stillwater_format::node::{DiskRoot, NODE_LEVEL_MAX};
+use stillwater_proxy_api::{
+    self as api, StartTransferRequest, Store, Transfer, TransferState, Work,
+};
+use stillwater_seal::DatasetKey;
+use stillwater_types::{Fault, Reason, TransferId};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::reach::Reach;
+use crate::slots::{Slot, Slots};
+use crate::transfer::{Backup, Limits, Progress, Stored, restore, zstd};
+
+/// How often a watched transfer tells its progress.
+const TICK: Duration = Duration::from_secs(1);
+/// Ended transfers that can still be asked about; the controller asks within seconds.
+const ENDED_MAX: usize = 256;
+
+/// Runs transfers; clones share them.
+#[derive(Clone)]
+pub struct Transfers {
+    reach: Arc<dyn Reach>,
+    slots: Slots,
+    limits: Limits,
+    metrics: Metrics,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    transfers: HashMap<TransferId, Entry>,
+    /// In the order in which they were started.
+    order: VecDeque<TransferId>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    state: watch::Receiver<Transfer>,
+    cancel: CancellationToken,
+}
+
+impl Transfers {
+    /// No transfers yet.
+    pub fn new(reach: Arc<dyn Reach>, slots: Slots, limits: Limits, metrics: Metrics) -> Self {
+        Self {
+            reach,
+            slots,
+            limits,
+            metrics,
+            known: Arc::default(),
+        }
+    }
+
+    /// Starts a transfer, or tells the state of the one that has this id.
+    ///
+    /// # Errors
+    /// `NO_PROXY_SLOT`, `DRAINING`.
+    pub fn start(&self, request: StartTransferRequest) -> Result<Transfer, Fault> {
+        let transfer_id = request.transfer_id;
+        let mut known = self.known();
+        if let Some(entry) = known.transfers.get(&transfer_id) {
+            return Ok(entry.state.borrow().clone());
+        }
+        let slot = self.slots.take()?;
+        let progress = Arc::new(Progress::new(length(&request.work)));
+        let begun = Transfer {
+            transfer_id,
+            state: TransferState::Running,
+            progress: progress.snapshot(),
+            root: None,
+            fault: None,
+        };
+        let (told, state) = watch::channel(begun.clone());
+        let cancel = CancellationToken::new();
+        known.add(
+            transfer_id,
+            Entry {
+                state,
+                cancel: cancel.clone(),
+            },
+        );
+        drop(known);
+        let transfers = self.clone();
+        tokio::spawn(transfers.supervise(request, progress, told, cancel, slot));
+        Ok(begun)
+    }
+
+    /// Tells a transfer's state.
+    ///
+    /// # Errors
+    /// `TRANSFER_NOT_FOUND`.
+    pub fn get(&self, transfer_id: TransferId) -> Result<Transfer, Fault> {
+        Ok(self.entry(transfer_id)?.state.borrow().clone())
+    }
+
+    /// Streams a transfer's states up to its last.
+    ///
+    /// # Errors
+    /// `TRANSFER_NOT_FOUND`.
+    pub fn watch(
+        &self,
+        transfer_id: TransferId,
+    ) -> Result<BoxStream<'static, Result<Transfer, Fault>>, Fault> {
+        let mut state = self.entry(transfer_id)?.state;
+        state.mark_changed();
+        let states = stream::unfold(Some(state), |state| async move {
+            let mut state = state?;
+            state.changed().await.ok()?;
+            let transfer = state.borrow_and_update().clone();
+            let more = (!transfer.state.is_final()).then_some(state);
+            Some((Ok(transfer), more))
+        });
+        Ok(states.boxed())
+    }
+
+    /// Stops a transfer; returns when it has stopped.
+    ///
+    /// # Errors
+    /// `TRANSFER_NOT_FOUND`.
+    pub async fn cancel(&self, transfer_id: TransferId) -> Result<Transfer, Fault> {
+        let Entry { mut state, cancel } = self.entry(transfer_id)?;
+        cancel.cancel();
+        let last = state.wait_for(|transfer| transfer.state.is_final()).await;
+        last.map(|transfer| transfer.clone())
+            .map_err(|_| Fault::new(Reason::Bug, "the transfer ended without saying how"))
+    }
+
+    /// Stops all of them.
+    pub fn cancel_all(&self) {
+        self.known()
+            .transfers
+            .values()
+            .for_each(|entry| entry.cancel.cancel());
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics while it holds the lock.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entry(&self, transfer_id: TransferId) -> Result<Entry, Fault> {
+        let entry = self.known().transfers.get(&transfer_id).cloned();
+        entry.ok_or_else(|| {
+            let text = "this proxy does not know the transfer, start it again";
+            Fault::new(Reason::TransferNotFound, text).with("transfer", transfer_id)
+        })
+    }
+
+    /// Tells the progress while the work lasts, and then how it ended.
+    async fn supervise(
+        self,
+        request: StartTransferRequest,
+        progress: Arc<Progress>,
+        told: watch::Sender<Transfer>,
+        cancel: CancellationToken,
+        slot: Slot,
+    ) {
+        let (transfer_id, run_id) = (request.transfer_id, request.store.run_id);
+        let kind = kind(&request.work);
+        tracing::info!(transfer.id = %transfer_id, run.id = %run_id, kind, "transfer started");
+        let work = {
+            let (this, progress, cancel) = (self.clone(), Arc::clone(&progress), cancel.clone());
+            // A task of its own: a panic must end the transfer, and be told.
+            tokio::spawn(async move {
+                cancel
+                    .run_until_cancelled(this.work(request, &progress))
+                    .await
+            })
+        };
+        let ticking = async {
+            loop {
+                tokio::time::sleep(TICK).await;
+                told.send_modify(|transfer| transfer.progress = progress.snapshot());
+            }
+        };
+        let outcome = tokio::select! {
+            ended = work => ended.unwrap_or(Some(Err(Error::Panicked.fault()))),
+            () = ticking => None,
+        };
+        let (state, root, fault) = match outcome {
+            None => (TransferState::Cancelled, None, None),
+            Some(Ok(root)) => (TransferState::Succeeded, root, None),
+            Some(Err(fault)) => (TransferState::Failed, None, Some(fault)),
+        };
+        let progress = progress.snapshot();
+        let error = fault.as_ref().map(tracing::field::display);
+        tracing::info!(transfer.id = %transfer_id, run.id = %run_id, kind, ?state, error, "transfer ended");
+        self.metrics.ended(kind, state, &progress);
+        // The slot is free before anybody hears of the end and asks for it.
+        drop(slot);
+        told.send_modify(|transfer| {
+            *transfer = Transfer {
+                transfer_id,
+                state,
+                progress,
+                root,
+                fault,
+            };
+        });
+    }
+
+    async fn work(
+        &self,
+        request: StartTransferRequest,
+        progress: &Progress,
+    ) -> Result<Option<api::DiskRoot>, Fault> {
+        let StartTransferRequest { store, work, .. } = request;
+        match work {
+            Work::Backup(backup) => {
+                let key =
+                    DatasetKey::from_slice(store.dataset_key.expose()).map_err(Error::Seal)?;
+                let backup = Backup {
+                    source: self
+                        .reach
+                        .source(&backup.source, backup.length_bytes)
+                        .await?,
+                    length: backup.length_bytes,
+                    areas: backup.areas,
+                    store: self.reach.store(&store)?,
+                    dataset: store.dataset_id,
+                    key,
+                    limits: self.limits,
+                    compress: zstd(),
+                };
+                Ok(Some(told_root(backup.run(progress).await?)))
+            }
+            Work::Restore(work) => {
+                let stored = stored(&*self.reach, &store, &work.root, self.limits)?;
+                let target = self
+                    .reach
+                    .target(&work.target, work.root.length_bytes)
+                    .await?;
+                restore(&stored, target, progress).await?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Known {
+    /// Remembers a transfer, and forgets the oldest ended ones.
+    fn add(&mut self, transfer_id: TransferId, entry: Entry) {
+        self.transfers.insert(transfer_id, entry);
+        self.order.push_back(transfer_id);
+        if self.order.len() <= ENDED_MAX {
+            return;
+        }
+        let ended = |id: &TransferId| {
+            self.transfers
+                .get(id)
+                .is_none_or(|entry| entry.state.borrow().state.is_final())
+        };
+        if let Some(oldest) = self.order.iter().position(ended)
+            && let Some(id) = self.order.remove(oldest)
+        {
+            self.transfers.remove(&id);
+        }
+    }
+}
+
+/// A stored disk as the controller described it.
+pub(crate) fn stored(
+    reach: &dyn Reach,
+    store: &Store,
+    root: &api::DiskRoot,
+    limits: Limits,
+) -> Result<Stored, Fault> {
+    let level = u8::try_from(root.level).unwrap_or(NODE_LEVEL_MAX + 1);
+    let root = DiskRoot {
+        length: root.length_bytes,
+        cutter: root.cutter.clone(),
+        top: root.top,
+        level,
+    };
+    if !root.is_valid() {
+        return Err(Fault::new(Reason::BadField, "the disk's root is not valid"));
+    }
+    Ok(Stored {
+        root,
+        store: reach.store(store)?,
+        dataset: store.dataset_id,
+        key: DatasetKey::from_slice(store.dataset_key.expose()).map_err(Error::Seal)?,
+        limits,
+    })
+}
+
+fn told_root(root: DiskRoot) -> api::DiskRoot {
+    api::DiskRoot {
+        length_bytes: root.length,
+        cutter: root.cutter,
+        top: root.top,
+        level: u32::from(root.level),
+    }
+}
+
+const fn length(work: &Work) -> u64 {
+    match work {
+        Work::Backup(backup) => backup.length_bytes,
+        Work::Restore(restore) => restore.root.length_bytes,
+    }
+}
+
+const fn kind(work: &Work) -> &'static str {
+    match work {
+        Work::Backup(_) => "backup",
+        Work::Restore(_) => "restore",
+    }
+}
+
+#[cfg(test)]
+mod tests;
