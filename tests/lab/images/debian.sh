@@ -24,6 +24,9 @@ configure() {
     install -D -m 755 "$HERE/images/guest-check.sh" root/usr/local/sbin/guest-check
     install -D -m 644 "$HERE/images/guest-check.service" root/etc/systemd/system/guest-check.service
     in_chroot root systemctl enable guest-check.service 2>/dev/null
+    # The mount is nofail, so that the first disk boots alone; then nothing else orders the database behind it.
+    mkdir -p root/etc/systemd/system/postgresql@.service.d
+    printf '[Unit]\nRequiresMountsFor=/srv/data\n' >root/etc/systemd/system/postgresql@.service.d/data.conf
 }
 
 # Puts the database where the second disk will be mounted, and fills it.

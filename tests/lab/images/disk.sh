@@ -8,9 +8,10 @@ disk_from_directory() {
     # The uuid and the hash seed are fixed, so that the same files are laid out the same way.
     mkfs.ext4 -q -F -d "$dir" -U "$uuid" \
         -E "offset=1048576,hash_seed=$uuid,root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0" \
-        "$image" "$(((mib - 1) * 1024))k" 2>&1 | { grep -v "contains a ext4 signature" || true; }
+        "$image" "$(((mib - 1) * 1024))k"
     printf 'label: dos\nlabel-id: 0x%s\nstart=2048, type=83, bootable\n' "${uuid:0:8}" |
-        sfdisk --quiet --no-reread --no-tell-kernel --wipe-partitions never "$image" >/dev/null
+        sfdisk --quiet --no-reread --no-tell-kernel --wipe-partitions never "$image" 2>&1 |
+        { grep -v 'contains a ext4 signature' || true; } # which is what we put there
 }
 
 # noise SEED BYTES: bytes that no compressor shortens, the same for the same seed.

@@ -6,7 +6,7 @@ disk() {
 }
 database() {
     n=0
-    while [ $n -lt 120 ]; do
+    while [ $n -lt 40 ]; do
         rows=$(runuser -u postgres -- psql -At -c 'select count(*) || chr(32) || sum(balance) from account' 2>/dev/null) && break
         n=$((n + 1))
         sleep 1

@@ -109,6 +109,9 @@ func (c *chain) merge(snapshot string) {
 			c.leaf = p.file
 		}
 		c.points = append(c.points[:i:i], c.points[i+1:]...)
+		if len(c.points) == 0 {
+			c.next = 1 // ESXi takes the lowest number that no file has
+		}
 		return
 	}
 }

@@ -113,12 +113,21 @@ func (f *fault) split() (kind, value string) {
 	return f.Kind, ""
 }
 
-func (f *fault) vim(name string) types.BaseMethodFault {
-	v, err := simulator.NewFault(name)
+// vim makes the fault to answer with; what must not be empty in it names the object of the call.
+func (f *fault) vim(name string, this types.ManagedObjectReference) types.BaseMethodFault {
+	made, err := simulator.NewFault(name)
 	if err != nil {
 		return &types.SystemError{Reason: err.Error()} // add has checked the name
 	}
-	return v
+	switch v := made.(type) {
+	case *types.NoPermission:
+		v.Object, v.PrivilegeId = this, "System.Read"
+	case *types.NotAuthenticated:
+		v.Object, v.PrivilegeId = this, "System.View"
+	case *types.ManagedObjectNotFound:
+		v.Obj = this
+	}
+	return made
 }
 
 // interrupt does what is the same for every protocol, and tells whether the call goes on.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -199,8 +198,9 @@ func store(path string, body io.Reader) (err error) {
 		}
 	}()
 	block, zero := make([]byte, 64<<10), make([]byte, 64<<10)
-	for offset := int64(0); ; {
-		n, err := io.ReadFull(body, block)
+	var offset int64
+	for {
+		n, err := fill(body, block)
 		if n > 0 && !bytes.Equal(block[:n], zero[:n]) {
 			if _, err := f.WriteAt(block[:n], offset); err != nil {
 				return err
@@ -210,21 +210,25 @@ func store(path string, body io.Reader) (err error) {
 		if err == nil {
 			continue
 		}
-		if truncated := f.Truncate(offset); truncated != nil {
+		if truncated := f.Truncate(offset); truncated != nil || err == io.EOF {
 			return truncated
-		}
-		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) && n > 0 && isWhole(body) {
-			return nil
 		}
 		return err
 	}
 }
 
-// isWhole tells a body's end from a broken connection: net/http reports both as an unexpected end once
-// io.ReadFull has read part of a block, but only a whole body then ends with io.EOF.
-func isWhole(body io.Reader) bool {
-	n, err := body.Read(make([]byte, 1))
-	return n == 0 && err == io.EOF
+// fill reads a whole block if it can. Unlike io.ReadFull it answers the reader's own error, which tells the
+// end of a body from a broken connection.
+func fill(from io.Reader, block []byte) (int, error) {
+	n := 0
+	for n < len(block) {
+		m, err := from.Read(block[n:])
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // pace slows data reads of the whole lab down to a rate.

@@ -216,10 +216,15 @@ func (inv *inventory) disk(v *vmSpec, index int, home string) (*types.VirtualDis
 
 // take makes the image the live file. A copy shares blocks with the image where the file system can.
 func take(spec diskSpec, live string) error {
-	switch spec.Take {
-	case "link":
+	switch {
+	case spec.MiB > 0:
+		if err := os.WriteFile(live, nil, 0o600); err != nil {
+			return err
+		}
+		return os.Truncate(live, spec.MiB<<20)
+	case spec.Take == "link":
 		return os.Link(spec.File, live)
-	case "move":
+	case spec.Take == "move":
 		return os.Rename(spec.File, live)
 	}
 	return simulator.CopySparse(spec.File, live)

@@ -29,6 +29,7 @@ type vmSpec struct {
 
 type diskSpec struct {
 	File string `json:"file"`
+	MiB  int64  `json:"mib"` // an empty disk of this size, instead of a file
 	Take string `json:"take"`
 	Mode string `json:"mode"`
 	Rdm  string `json:"rdm"`
@@ -79,6 +80,9 @@ func (v *vmSpec) fill(spec *labSpec) error {
 		setDefault(&d.Take, "copy")
 		setDefault(&d.Mode, "persistent")
 		setDefault(&d.Rdm, "absent")
+		if (d.File == "") == (d.MiB <= 0) {
+			return fmt.Errorf("disk %d: give either file or mib", i)
+		}
 		if err := oneOf("rdm", d.Rdm, "absent", "physical", "virtual"); err != nil {
 			return err
 		}

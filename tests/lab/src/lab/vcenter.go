@@ -122,9 +122,9 @@ func (v *vcenter) failSoap(w http.ResponseWriter, r *http.Request, f *fault, met
 	var err error
 	switch kind, value := f.split(); kind {
 	case "fault":
-		err = simulator.WriteFault(w, "injected by the lab", f.vim(value))
+		err = simulator.WriteFault(w, "injected by the lab", f.vim(value, this))
 	case "task-error":
-		err = simulator.WriteFailedTask(w, method, this, f.vim(value))
+		err = simulator.WriteFailedTask(w, method, this, f.vim(value, this))
 	case "drop-after":
 		pass(&discard{header: http.Header{}})
 		panic(http.ErrAbortHandler)

@@ -1,0 +1,71 @@
+// Selftest tries what the lab promises, with VMware's own client library and a running lab.
+//
+//	selftest --lab BINARY --images DIR --dir SCRATCH
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+type check struct {
+	name string
+	run  func(*bench) error
+}
+
+var checks = []check{
+	{"the certificate is trusted by file and by fingerprint", identityIsTrusted},
+	{"the inventory is what the spec says", inventoryIsAsSpecified},
+	{"a snapshot is the disk of one instant under a writer", freezeIsOneInstant},
+	{"quiescing happens only where tools run", quiesceNeedsTools},
+	{"snapshots name files as vsphere does", snapshotsNameFiles},
+	{"changed areas cover what changed and page", changedAreasCover},
+	{"change ids of another life are refused", foreignChangeIdsFail},
+	{"properties come in pages", propertiesPage},
+	{"sessions end by logout, by force and by idling", sessionsEnd},
+	{"a running disk is locked and a stopped one is not", lockFollowsPower},
+	{"a vm can be made, filled, started and destroyed", vmIsMadeAndFilled},
+	{"names are unique within a folder only", namesAreUniquePerFolder},
+	{"faults strike as asked", faultsStrike},
+	{"reads lie as asked", readsLie},
+	{"consolidation clears its flag unless stuck", consolidationClears},
+	{"two snapshot tasks do not overlap", snapshotTasksDoNotOverlap},
+	{"the lab ends with its parent", labEndsWithParent},
+}
+
+func main() {
+	lab := flag.String("lab", "", "the lab's binary")
+	images := flag.String("images", "", "directory with the images small-root.raw and small-data.raw")
+	dir := flag.String("dir", "", "scratch directory")
+	only := flag.String("only", "", "run only checks whose names contain this")
+	flag.Parse()
+
+	b, err := newBench(*lab, *images, *dir)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "selftest: %s\n", err)
+		os.Exit(1)
+	}
+	failed := 0
+	for _, c := range checks {
+		if !strings.Contains(c.name, *only) {
+			continue
+		}
+		start := time.Now()
+		if err := c.run(b); err != nil {
+			failed++
+			fmt.Printf("FAILED %s: %s\n", c.name, err)
+			continue
+		}
+		fmt.Printf("ok     %s (%.1f s)\n", c.name, time.Since(start).Seconds())
+	}
+	if err := b.close(); err != nil {
+		failed++
+		fmt.Printf("FAILED the lab ends cleanly: %s\n", err)
+	}
+	if failed > 0 {
+		os.Exit(1)
+	}
+}
