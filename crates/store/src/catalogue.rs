@@ -62,7 +62,11 @@ impl Catalogue for MemoryCatalogue {
     }
 
     fn get(&self, id: PointId) -> Result<Option<Point>, CatalogueError> {
-        Ok(self.by_id.get(&id).and_then(|sequence| self.by_sequence.get(sequence)).copied())
+        Ok(self
+            .by_id
+            .get(&id)
+            .and_then(|sequence| self.by_sequence.get(sequence))
+            .copied())
     }
 
     fn page(&self, sequence: u64, limit: usize) -> Result<Vec<Point>, CatalogueError> {
@@ -92,7 +96,10 @@ impl Points {
     /// A crash may have lost the newest entries of the catalogue, so missing points are filled in.
     /// A point that the log does not have, or has otherwise, condemns the whole catalogue.
     pub(crate) fn open(inner: Box<dyn Catalogue>, truth: &[Point]) -> Self {
-        let mut points = Self { inner, rebuilt_count: 0 };
+        let mut points = Self {
+            inner,
+            rebuilt_count: 0,
+        };
         let inner = points.inner.as_mut();
         if let Err(error) = guard(|| inner.open().and_then(|()| fill_in(inner, truth))) {
             points.rebuild(&error, truth);
@@ -156,7 +163,11 @@ impl Points {
 
 /// Checks what there is and adds what is missing.
 fn fill_in(inner: &mut dyn Catalogue, truth: &[Point]) -> Result<(), CatalogueError> {
-    let mismatch = |what: &str| Err(CatalogueError(format!("it has {what} the log does not have")));
+    let mismatch = |what: &str| {
+        Err(CatalogueError(format!(
+            "it has {what} the log does not have"
+        )))
+    };
     for point in truth {
         match inner.get(point.commit.point)? {
             Some(found) if found == *point => {}
@@ -176,7 +187,11 @@ fn fill_in(inner: &mut dyn Catalogue, truth: &[Point]) -> Result<(), CatalogueEr
             return mismatch("an order that");
         }
     }
-    if truth.next().is_some() { mismatch("fewer points than") } else { Ok(()) }
+    if truth.next().is_some() {
+        mismatch("fewer points than")
+    } else {
+        Ok(())
+    }
 }
 
 const PAGE: usize = 1000;

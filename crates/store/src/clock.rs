@@ -36,7 +36,10 @@ impl SystemClock {
     pub fn open() -> io::Result<Self> {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let hash = blake3::hash(text.trim().as_bytes());
-        let (boot, _) = hash.as_bytes().split_first_chunk::<16>().expect("a hash has 32 bytes");
+        let (boot, _) = hash
+            .as_bytes()
+            .split_first_chunk::<16>()
+            .expect("a hash has 32 bytes");
         Ok(Self { boot: *boot })
     }
 }

@@ -36,8 +36,12 @@ impl WholeTrees {
             self.known.clear();
         }
         let dataset = walked.dataset;
-        let nodes = walked.nodes.into_iter().take(WHOLE_MAX);
-        self.known.extend(nodes.map(|(id, shape)| ((dataset, id), shape)));
+        self.known.extend(
+            walked
+                .nodes
+                .into_iter()
+                .map(|(id, shape)| ((dataset, id), shape)),
+        );
     }
 
     fn shape(&self, dataset: DatasetId, id: TreeId) -> Option<Shape> {
@@ -69,19 +73,33 @@ pub(crate) fn walk<'a>(
     dataset: DatasetId,
     roots: impl IntoIterator<Item = &'a DiskRoot>,
 ) -> Result<Walked, Error> {
-    let mut walked = Walked { dataset, nodes: HashMap::new(), count: 0 };
+    let mut walked = Walked {
+        dataset,
+        nodes: HashMap::new(),
+        count: 0,
+    };
     for root in roots {
-        let shape = Shape { level: root.level, span: root.length };
+        let shape = Shape {
+            level: root.level,
+            span: root.length,
+        };
         let mut open = vec![(root.top, shape)];
         while let Some((id, shape)) = open.pop() {
-            let known = walked.nodes.get(&id).copied().or_else(|| whole.shape(dataset, id));
+            let known = walked
+                .nodes
+                .get(&id)
+                .copied()
+                .or_else(|| whole.shape(dataset, id));
             match known {
                 Some(found) if found == shape => continue,
                 Some(_) => return Err(misfit(id)),
                 None => {}
             }
             let node = read(source, dataset, id, shape)?;
-            walked.nodes.insert(id, shape);
+            // Beyond the bound a node may be walked again, which costs time and nothing else.
+            if walked.nodes.len() < WHOLE_MAX {
+                walked.nodes.insert(id, shape);
+            }
             walked.count += 1;
             match node.into_entries() {
                 Entries::Leaves(leaves) => {
@@ -97,29 +115,44 @@ pub(crate) fn walk<'a>(
 fn read(source: &dyn Source, dataset: DatasetId, id: TreeId, shape: Shape) -> Result<Node, Error> {
     let bytes = source.node(dataset, id)?;
     let node = Node::decode(&bytes).map_err(|error| Error::refused(error.to_string()))?;
-    let found = Shape { level: node.level(), span: node.span() };
-    if found == shape { Ok(node) } else { Err(misfit(id)) }
+    let found = Shape {
+        level: node.level(),
+        span: node.span(),
+    };
+    if found == shape {
+        Ok(node)
+    } else {
+        Err(misfit(id))
+    }
 }
 
 fn misfit(id: TreeId) -> Error {
-    Error::refused(format!("tree node {id} has another level or span than its parent says"))
+    Error::refused(format!(
+        "tree node {id} has another level or span than its parent says"
+    ))
 }
 
 /// A node above level 0 has entries, so its level has one below.
 fn below(level: u8, branches: Vec<Branch>) -> impl Iterator<Item = (TreeId, Shape)> {
     let level = level.saturating_sub(1);
-    branches.into_iter().map(move |Branch { span, id }| (id, Shape { level, span }))
+    branches
+        .into_iter()
+        .map(move |Branch { span, id }| (id, Shape { level, span }))
 }
 
 fn check_leaves(source: &dyn Source, dataset: DatasetId, leaves: &[Leaf]) -> Result<u64, Error> {
     let mut count = 0;
     for leaf in leaves {
-        let Leaf::Chunk { length, id } = leaf else { continue };
+        let Leaf::Chunk { length, id } = leaf else {
+            continue;
+        };
         let record = RecordId::from(*id);
         match source.chunk(dataset, &record)? {
             Some(stored) if stored == *length => count += 1,
             Some(_) => {
-                return Err(Error::refused(format!("{record} has another length than its leaf")));
+                return Err(Error::refused(format!(
+                    "{record} has another length than its leaf"
+                )));
             }
             None => return Err(Error::RecordNotFound { record }),
         }

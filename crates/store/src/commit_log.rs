@@ -53,7 +53,10 @@ impl CommitLog {
             }
             durable::publish(vfs, rng, path, &frame)?;
         }
-        Ok(LogHead { sequence: chain.sequence(), hash: chain.head() })
+        Ok(LogHead {
+            sequence: chain.sequence(),
+            hash: chain.head(),
+        })
     }
 
     /// Opens the log, healed where one copy can heal the other, and reads all its entries.
@@ -77,7 +80,15 @@ impl CommitLog {
         let (chain, entries) = parse(&bytes, head)?;
         let copies = [open_copy(vfs, first)?, open_copy(vfs, second)?];
         let offset = bytes.len() as u64;
-        Ok((Self { copies, chain, offset, failed: false }, entries))
+        Ok((
+            Self {
+                copies,
+                chain,
+                offset,
+                failed: false,
+            },
+            entries,
+        ))
     }
 
     /// Reads the entries again, for whoever lost a projection of them.
@@ -85,13 +96,18 @@ impl CommitLog {
         let [first, _] = &self.copies;
         let path = Path::new(layout::COMMIT_LOGS[0]);
         let mut bytes = vec![0; usize::try_from(self.offset).unwrap_or(usize::MAX)];
-        first.read_exact_at(&mut bytes, 0).map_err(Error::io("read", path))?;
+        first
+            .read_exact_at(&mut bytes, 0)
+            .map_err(Error::io("read", path))?;
         parse(&bytes, self.head()).map(|(_, entries)| entries)
     }
 
     /// The last frame.
     pub(crate) fn head(&self) -> LogHead {
-        LogHead { sequence: self.chain.sequence(), hash: self.chain.head() }
+        LogHead {
+            sequence: self.chain.sequence(),
+            hash: self.chain.head(),
+        }
     }
 
     /// Appends an entry to both copies; when it returns, the entry is durable. Tells its sequence.
@@ -103,11 +119,15 @@ impl CommitLog {
             return Err(Error::ReadOnly);
         }
         let (kind, payload) = entry.encode().map_err(Error::malformed)?;
-        let frame = self.chain.append(kind, &payload).map_err(Error::malformed)?;
+        let frame = self
+            .chain
+            .append(kind, &payload)
+            .map_err(Error::malformed)?;
         self.failed = true;
         for (copy, name) in self.copies.iter().zip(layout::COMMIT_LOGS) {
             let path = Path::new(name);
-            copy.write_at(&frame, self.offset).map_err(Error::io("append to", path))?;
+            copy.write_at(&frame, self.offset)
+                .map_err(Error::io("append to", path))?;
             copy.sync().map_err(Error::io("sync", path))?;
         }
         self.failed = false;
@@ -131,7 +151,9 @@ enum Damage {
 impl From<Damage> for Error {
     fn from(damage: Damage) -> Self {
         match damage {
-            Damage::Missing => Error::LogForged { why: "it is missing" },
+            Damage::Missing => Error::LogForged {
+                why: "it is missing",
+            },
             Damage::Corrupt(corrupt) => log_error(corrupt),
         }
     }
@@ -157,7 +179,11 @@ fn load(vfs: &dyn Vfs, path: &Path) -> Result<Result<Readable, Damage>, Error> {
     }
     let (whole, chain) = (scanner.offset(), scanner.chain());
     bytes.truncate(whole);
-    Ok(Ok(Readable { bytes, chain, file_len }))
+    Ok(Ok(Readable {
+        bytes,
+        chain,
+        file_len,
+    }))
 }
 
 /// A newer release's log is not damaged, and must not be healed.
@@ -174,11 +200,17 @@ fn log_error(corrupt: Corrupt) -> Error {
 
 /// Of two readable copies, the one that continues the other.
 fn longer(a: &Readable, b: &Readable) -> Result<Vec<u8>, Error> {
-    let (short, long) = if a.chain.sequence() <= b.chain.sequence() { (a, b) } else { (b, a) };
+    let (short, long) = if a.chain.sequence() <= b.chain.sequence() {
+        (a, b)
+    } else {
+        (b, a)
+    };
     if long.bytes.starts_with(&short.bytes) {
         Ok(long.bytes.clone())
     } else {
-        Err(Error::LogForged { why: "its two copies differ" })
+        Err(Error::LogForged {
+            why: "its two copies differ",
+        })
     }
 }
 
@@ -194,7 +226,8 @@ fn mend(vfs: &dyn Vfs, path: &Path, copy: &Readable, truth: &[u8]) -> Result<(),
     file.set_len(start as u64).map_err(Error::io("cut", path))?;
     // What was cut must not come back behind what is appended.
     file.sync().map_err(Error::io("sync", path))?;
-    file.write_at(missing, start as u64).map_err(Error::io("append to", path))?;
+    file.write_at(missing, start as u64)
+        .map_err(Error::io("append to", path))?;
     file.sync().map_err(Error::io("sync", path))
 }
 
@@ -215,7 +248,8 @@ fn rewrite(
 }
 
 fn open_copy(vfs: &dyn Vfs, path: &Path) -> Result<Box<dyn File>, Error> {
-    vfs.open(path, Access::Write).map_err(Error::io("open", path))
+    vfs.open(path, Access::Write)
+        .map_err(Error::io("open", path))
 }
 
 /// Reads every entry and checks what the frames alone cannot tell.
@@ -225,18 +259,27 @@ fn parse(bytes: &[u8], head: LogHead) -> Result<(Chain, Vec<Placed>), Error> {
     while let Some(frame) = scanner.read().map_err(log_error)? {
         let entry = Entry::decode(frame.kind, frame.payload).map_err(|cause| match cause {
             stillwater_format::Error::TooNew { .. } => Error::TooNew(cause),
-            _ => Error::LogForged { why: "an entry is malformed" },
+            _ => Error::LogForged {
+                why: "an entry is malformed",
+            },
         })?;
         if matches!(entry, Entry::Identity { .. }) != entries.is_empty() {
-            return Err(Error::LogForged { why: "it does not begin with the one identity" });
+            return Err(Error::LogForged {
+                why: "it does not begin with the one identity",
+            });
         }
         if frame.sequence == head.sequence {
             head_seen = frame.hash == head.hash;
         }
-        entries.push(Placed { sequence: frame.sequence, entry });
+        entries.push(Placed {
+            sequence: frame.sequence,
+            entry,
+        });
     }
     if !head_seen || entries.is_empty() {
-        return Err(Error::LogForged { why: "it lacks a frame that the superblock has seen" });
+        return Err(Error::LogForged {
+            why: "it lacks a frame that the superblock has seen",
+        });
     }
     Ok((scanner.chain(), entries))
 }

@@ -56,7 +56,8 @@ impl Counters {
         match outcome {
             Ok(record) => {
                 self.records_read.fetch_add(1, Ordering::Relaxed);
-                self.bytes_read.fetch_add(record.stored.len() as u64, Ordering::Relaxed);
+                self.bytes_read
+                    .fetch_add(record.stored.len() as u64, Ordering::Relaxed);
             }
             Err(Error::Damaged { .. }) => {
                 self.records_damaged.fetch_add(1, Ordering::Relaxed);

@@ -11,14 +11,18 @@ use crate::{Clock, Error, Rng, layout};
 pub(crate) fn tmp_path(rng: &dyn Rng) -> Result<PathBuf, Error> {
     let mut name = [0; 16];
     let tmp = Path::new(layout::TMP);
-    rng.fill(&mut name).map_err(Error::io("draw a name for a file in", tmp))?;
+    rng.fill(&mut name)
+        .map_err(Error::io("draw a name for a file in", tmp))?;
     Ok(tmp.join(PackId::from_bytes(name).to_string()))
 }
 
 /// A fresh pack id: a UUID of version 7 made from the time and randomness that were passed in.
 pub(crate) fn mint_pack(clock: &dyn Clock, rng: &dyn Rng) -> Result<PackId, Error> {
     let mut id = [0; 16];
-    rng.fill(&mut id).map_err(Error::io("draw an id for a pack in", Path::new(layout::TMP)))?;
+    rng.fill(&mut id).map_err(Error::io(
+        "draw an id for a pack in",
+        Path::new(layout::TMP),
+    ))?;
     let [.., t0, t1, t2, t3, t4, t5] = clock.wall().millis().to_be_bytes();
     let [a, b, c, d, e, f, version, _, variant, ..] = &mut id;
     (*a, *b, *c, *d, *e, *f) = (t0, t1, t2, t3, t4, t5);
@@ -53,7 +57,8 @@ fn fill(file: &dyn File, path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// Gives a synced file its name.
 pub(crate) fn reveal(vfs: &dyn Vfs, tmp: &Path, path: &Path) -> Result<(), Error> {
-    vfs.rename_noreplace(tmp, path).map_err(Error::io("rename to", path))?;
+    vfs.rename_noreplace(tmp, path)
+        .map_err(Error::io("rename to", path))?;
     let dir = layout::parent(path);
     vfs.sync_dir(dir).map_err(Error::io("sync directory", dir))
 }
@@ -74,18 +79,23 @@ pub(crate) fn quarantine(vfs: &dyn Vfs, rng: &dyn Rng, path: &Path) -> Result<Pa
     let stem = unique.file_name().unwrap_or_default().to_string_lossy();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = Path::new(layout::QUARANTINE).join(format!("{name}.{stem}"));
-    vfs.rename_noreplace(path, &aside).map_err(Error::io("move to quarantine", path))?;
+    vfs.rename_noreplace(path, &aside)
+        .map_err(Error::io("move to quarantine", path))?;
     for dir in [Path::new(layout::QUARANTINE), layout::parent(path)] {
-        vfs.sync_dir(dir).map_err(Error::io("sync directory", dir))?;
+        vfs.sync_dir(dir)
+            .map_err(Error::io("sync directory", dir))?;
     }
     Ok(aside)
 }
 
 /// Reads a whole file of at most `limit` bytes.
 pub(crate) fn read_all(vfs: &dyn Vfs, path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
-    let file = vfs.open(path, crate::vfs::Access::Read).map_err(Error::io("open", path))?;
+    let file = vfs
+        .open(path, crate::vfs::Access::Read)
+        .map_err(Error::io("open", path))?;
     let length = file.len().map_err(Error::io("measure", path))?.min(limit);
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", path))?;
+    file.read_exact_at(&mut bytes, 0)
+        .map_err(Error::io("read", path))?;
     Ok(bytes)
 }

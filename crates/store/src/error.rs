@@ -120,9 +120,10 @@ impl Error {
     pub(crate) fn io(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::Full { wanted_bytes: 0, writable_bytes: 0 }
-            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full {
+                wanted_bytes: 0,
+                writable_bytes: 0,
+            },
             _ => Self::Io { act, path, source },
         }
     }
@@ -132,7 +133,9 @@ impl Error {
     }
 
     pub(crate) fn malformed(what: impl std::fmt::Display) -> Self {
-        Self::Malformed { what: what.to_string() }
+        Self::Malformed {
+            what: what.to_string(),
+        }
     }
 
     /// The cause as it crosses roles.

@@ -31,19 +31,29 @@ pub(crate) fn self_test(vfs: &dyn Vfs, rng: &dyn Rng) -> Result<(), Error> {
 fn try_calls(vfs: &dyn Vfs, first: &Path, second: &Path) -> Result<(), Error> {
     let tmp = Path::new(layout::TMP);
     let file = vfs.create_new(first).map_err(Error::io("create", first))?;
-    must_exist(vfs.create_new(first).map(drop), "creates a file that exists")?;
+    must_exist(
+        vfs.create_new(first).map(drop),
+        "creates a file that exists",
+    )?;
     file.write_at(PROBE, 0).map_err(Error::io("write", first))?;
     file.sync().map_err(Error::io("sync", first))?;
-    let other = vfs.open(first, Access::Write).map_err(Error::io("open", first))?;
+    let other = vfs
+        .open(first, Access::Write)
+        .map_err(Error::io("open", first))?;
     let locks = [file.try_lock(), other.try_lock()];
     let [Ok(true), Ok(false)] = locks else {
         return unfit("does not keep a second process from locking a file");
     };
     drop(other);
-    vfs.rename_noreplace(first, second).map_err(Error::io("rename to", second))?;
+    vfs.rename_noreplace(first, second)
+        .map_err(Error::io("rename to", second))?;
     drop(vfs.create_new(first).map_err(Error::io("create", first))?);
-    must_exist(vfs.rename_noreplace(first, second), "renames over a file that exists")?;
-    vfs.sync_dir(tmp).map_err(Error::io("sync directory", tmp))?;
+    must_exist(
+        vfs.rename_noreplace(first, second),
+        "renames over a file that exists",
+    )?;
+    vfs.sync_dir(tmp)
+        .map_err(Error::io("sync directory", tmp))?;
     if durable::read_all(vfs, second, PROBE.len() as u64)? != PROBE {
         return unfit("does not read back what was written");
     }
@@ -59,5 +69,7 @@ fn must_exist(outcome: io::Result<()>, why: &str) -> Result<(), Error> {
 }
 
 fn unfit(why: &str) -> Result<(), Error> {
-    Err(Error::Unfit { why: format!("it {why}") })
+    Err(Error::Unfit {
+        why: format!("it {why}"),
+    })
 }

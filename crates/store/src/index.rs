@@ -79,27 +79,62 @@ struct Slot {
 impl Index for MemoryIndex {
     fn find(&self, dataset: DatasetId, record: &RecordId) -> Result<Option<Location>, Error> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let slot = tables.datasets.get(&dataset).and_then(|table| table.get(record));
+        let slot = tables
+            .datasets
+            .get(&dataset)
+            .and_then(|table| table.get(record));
         let location = slot.and_then(|slot| {
-            let Slot { pack, offset, stored_len, plain_len } = *slot;
+            let Slot {
+                pack,
+                offset,
+                stored_len,
+                plain_len,
+            } = *slot;
             let pack = *tables.packs.get(pack as usize)?;
-            Some(Location { pack, offset: u64::from(offset), stored_len, plain_len })
+            Some(Location {
+                pack,
+                offset: u64::from(offset),
+                stored_len,
+                plain_len,
+            })
         });
         Ok(location)
     }
 
     fn add(&self, pack: PackId, dataset: DatasetId, entries: &[Entry]) -> Result<(), Error> {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        let Tables { packs, datasets, count } = &mut *tables;
-        let (Ok(number), table) = (u32::try_from(packs.len()), datasets.entry(dataset).or_default())
-        else {
+        let Tables {
+            packs,
+            datasets,
+            count,
+        } = &mut *tables;
+        let (Ok(number), table) = (
+            u32::try_from(packs.len()),
+            datasets.entry(dataset).or_default(),
+        ) else {
             return Err(Error::malformed("more packs than the index can number"));
         };
         packs.push(pack);
-        for entry in entries.iter().filter(|entry| entry.kind != RecordKind::Salt) {
-            let Ok(offset) = u32::try_from(entry.offset) else { continue };
-            let Entry { kind, id, stored_len, plain_len, .. } = *entry;
-            let slot = Slot { pack: number, offset, stored_len, plain_len };
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.kind != RecordKind::Salt)
+        {
+            let Ok(offset) = u32::try_from(entry.offset) else {
+                continue;
+            };
+            let Entry {
+                kind,
+                id,
+                stored_len,
+                plain_len,
+                ..
+            } = *entry;
+            let slot = Slot {
+                pack: number,
+                offset,
+                stored_len,
+                plain_len,
+            };
             if table.insert(RecordId { kind, id }, slot).is_none() {
                 match kind {
                     RecordKind::Chunk => count.chunk_count += 1,
@@ -111,7 +146,10 @@ impl Index for MemoryIndex {
     }
 
     fn count(&self) -> IndexCount {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner).count
+        self.tables
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count
     }
 }
 
@@ -127,7 +165,16 @@ mod tests {
     fn entry(kind: RecordKind, id: u8, offset: u32) -> Entry {
         let (stored_len, plain_len) = (offset / 2, offset / 3);
         let (id, offset) = ([id; 32], u64::from(offset));
-        Entry { kind, id, offset, stored_len, plain_len, counter: 0, slot: 0, codec: Codec::Raw }
+        Entry {
+            kind,
+            id,
+            offset,
+            stored_len,
+            plain_len,
+            counter: 0,
+            slot: 0,
+            codec: Codec::Raw,
+        }
     }
 
     proptest! {

@@ -20,7 +20,9 @@ const MANIFEST_SUFFIX: &str = ".mf";
 /// Every directory that a repository has, parents first.
 pub(crate) fn directories() -> impl Iterator<Item = PathBuf> {
     let fixed = [TMP, QUARANTINE, PACKS, "copy", MANIFESTS[0], MANIFESTS[1]];
-    let fanned = [PACKS, MANIFESTS[0], MANIFESTS[1]].into_iter().flat_map(fan);
+    let fanned = [PACKS, MANIFESTS[0], MANIFESTS[1]]
+        .into_iter()
+        .flat_map(fan);
     fixed.into_iter().map(PathBuf::from).chain(fanned)
 }
 
@@ -77,9 +79,15 @@ mod tests {
     fn a_name_leads_back_to_its_id_and_lies_in_a_directory_that_exists() {
         let (pack_id, point) = (PackId::mint(), PointId::mint());
         let path = pack(pack_id);
-        assert_eq!(parse_pack(path.file_name().unwrap().to_str().unwrap()), Some(pack_id));
+        assert_eq!(
+            parse_pack(path.file_name().unwrap().to_str().unwrap()),
+            Some(pack_id)
+        );
         for path in manifest(point) {
-            assert_eq!(parse_manifest(path.file_name().unwrap().to_str().unwrap()), Some(point));
+            assert_eq!(
+                parse_manifest(path.file_name().unwrap().to_str().unwrap()),
+                Some(point)
+            );
             assert!(directories().any(|dir| dir == parent(&path)));
         }
         assert!(directories().any(|dir| dir == parent(&path)));

@@ -60,9 +60,13 @@ impl Packs {
     pub(crate) fn load(&self, vfs: &dyn Vfs, index: &dyn Index) -> Result<(), Error> {
         for dir in layout::pack_dirs() {
             for name in vfs.list(&dir).map_err(Error::io("list", &dir))? {
-                let Some(id) = layout::parse_pack(&name.name) else { continue };
+                let Some(id) = layout::parse_pack(&name.name) else {
+                    continue;
+                };
                 let path = layout::pack(id);
-                let file = vfs.open(&path, Access::Read).map_err(Error::io("open", &path))?;
+                let file = vfs
+                    .open(&path, Access::Read)
+                    .map_err(Error::io("open", &path))?;
                 let length = file.len().map_err(Error::io("measure", &path))?;
                 let (header, entries, whole) = match read_table(&*file, &path, id, length)? {
                     Ok((header, entries)) => (header, entries, true),
@@ -120,14 +124,19 @@ impl Packs {
         let path = layout::pack(at.pack);
         let file = self.open(vfs, at.pack)?;
         let mut bytes = vec![0; RECORD_HEADER_LEN + at.stored_len as usize];
-        let damaged = || Error::Damaged { record, pack: at.pack };
+        let damaged = || Error::Damaged {
+            record,
+            pack: at.pack,
+        };
         match file.read_exact_at(&mut bytes, at.offset) {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 return Err(damaged());
             }
             outcome => outcome.map_err(Error::io("read", &path))?,
         }
-        let header = bytes.first_chunk().and_then(|header| RecordHeader::decode(header).ok());
+        let header = bytes
+            .first_chunk()
+            .and_then(|header| RecordHeader::decode(header).ok());
         let header = header.ok_or_else(damaged)?;
         bytes.drain(..RECORD_HEADER_LEN);
         let fits = (header.kind, header.id) == (record.kind, record.id)
@@ -137,12 +146,25 @@ impl Packs {
             RecordKind::Chunk => Some(self.salt(at.pack, header.slot).ok_or_else(damaged)?),
             RecordKind::Node | RecordKind::Salt => None,
         };
-        if fits { Ok(StoredRecord { header, stored: bytes, salt }) } else { Err(damaged()) }
+        if fits {
+            Ok(StoredRecord {
+                header,
+                stored: bytes,
+                salt,
+            })
+        } else {
+            Err(damaged())
+        }
     }
 
     fn salt(&self, pack: PackId, slot: u16) -> Option<[u8; SALT_LEN]> {
         let known = self.known();
-        known.salts.get(&pack)?.iter().find(|(at, _)| *at == slot).map(|(_, salt)| *salt)
+        known
+            .salts
+            .get(&pack)?
+            .iter()
+            .find(|(at, _)| *at == slot)
+            .map(|(_, salt)| *salt)
     }
 
     fn open(&self, vfs: &dyn Vfs, id: PackId) -> Result<Arc<dyn File>, Error> {
@@ -154,7 +176,9 @@ impl Packs {
             open.clear();
         }
         let path = layout::pack(id);
-        let file = vfs.open(&path, Access::Read).map_err(Error::io("open", &path))?;
+        let file = vfs
+            .open(&path, Access::Read)
+            .map_err(Error::io("open", &path))?;
         let file: Arc<dyn File> = Arc::from(file);
         open.insert(id, Arc::clone(&file));
         Ok(file)
@@ -179,8 +203,10 @@ fn read_table(
         return Ok(Err(short));
     }
     let (mut header, mut footer) = ([0; HEADER_LEN], [0; FOOTER_LEN]);
-    file.read_exact_at(&mut header, 0).map_err(Error::io("read", path))?;
-    file.read_exact_at(&mut footer, length - FOOTER_LEN as u64).map_err(Error::io("read", path))?;
+    file.read_exact_at(&mut header, 0)
+        .map_err(Error::io("read", path))?;
+    file.read_exact_at(&mut footer, length - FOOTER_LEN as u64)
+        .map_err(Error::io("read", path))?;
     let decoded = read_header(&header, id)
         .and_then(|header| Footer::decode(&footer, length).map(|footer| (header, footer)));
     let (header, footer) = match decoded {
@@ -188,7 +214,8 @@ fn read_table(
         Err(error) => return Ok(Err(error)),
     };
     let mut trailer = vec![0; footer.trailer_len as usize];
-    file.read_exact_at(&mut trailer, footer.trailer_offset).map_err(Error::io("read", path))?;
+    file.read_exact_at(&mut trailer, footer.trailer_offset)
+        .map_err(Error::io("read", path))?;
     Ok(Trailer::decode(&trailer, &footer).map(|trailer| (header, trailer.entries)))
 }
 
@@ -197,21 +224,23 @@ fn read_header(bytes: &[u8; HEADER_LEN], id: PackId) -> Result<Header, stillwate
     if header.pack == id {
         Ok(header)
     } else {
-        Err(stillwater_format::Error::Field { what: "pack header", field: "pack id" })
+        Err(stillwater_format::Error::Field {
+            what: "pack header",
+            field: "pack id",
+        })
     }
 }
 
 /// Finds what is left of a damaged pack. Without a header nobody knows whose records they are.
-fn salvage(
-    file: &dyn File,
-    path: &Path,
-    id: PackId,
-    length: u64,
-) -> Result<Option<Table>, Error> {
+fn salvage(file: &dyn File, path: &Path, id: PackId, length: u64) -> Result<Option<Table>, Error> {
     let length = length.min(PACK_BYTES_MAX);
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", path))?;
-    let Some(header) = bytes.first_chunk().and_then(|header| read_header(header, id).ok()) else {
+    file.read_exact_at(&mut bytes, 0)
+        .map_err(Error::io("read", path))?;
+    let Some(header) = bytes
+        .first_chunk()
+        .and_then(|header| read_header(header, id).ok())
+    else {
         return Ok(None);
     };
     let entries = scan(&bytes).map(|(entry, _)| entry).collect();

@@ -50,12 +50,20 @@ impl Store {
         if let Some(known) = find(&mut ledger, point)?
             && known.commit.manifest_hash != hash
         {
-            return Err(Error::refused("a committed point of that id has another manifest"));
+            return Err(Error::refused(
+                "a committed point of that id has another manifest",
+            ));
         }
         debug_assert_eq!(dataset, manifest.dataset);
         self.inner.keep_manifest(point, bytes)?;
-        ledger.proposals.insert(point, Proposal { key, hash, walked });
-        Ok(Proposed { point, manifest_hash: hash, walked_count })
+        ledger
+            .proposals
+            .insert(point, Proposal { key, hash, walked });
+        Ok(Proposed {
+            point,
+            manifest_hash: hash,
+            walked_count,
+        })
     }
 
     /// Appends the commit record: when it returns, the point exists and outlives any crash.
@@ -70,9 +78,11 @@ impl Store {
             return Ok(known);
         }
         self.inner.check_session(key)?;
-        let recalled = match self.inner.ledger().proposals.get(&point) {
-            Some(_) => None,
-            None => Some(self.inner.recall(key, point)?),
+        let is_proposed = self.inner.ledger().proposals.contains_key(&point);
+        let recalled = if is_proposed {
+            None
+        } else {
+            Some(self.inner.recall(key, point)?)
         };
         let mut ledger = self.inner.writable_ledger()?;
         if let Some(proposal) = recalled {
@@ -83,9 +93,12 @@ impl Store {
         if let Some(known) = find(&mut ledger, point)? {
             return Ok(known);
         }
-        let proposed = ledger.proposals.get(&point).filter(|proposed| proposed.key.run == key.run);
+        let proposed = ledger
+            .proposals
+            .get(&point)
+            .filter(|proposed| proposed.key.run == key.run);
         let hash = proposed.ok_or(Error::PointNotFound(point))?.hash;
-        let (committed_at, wall_at) = self.inner.times(&ledger);
+        let (committed_at, wall_at) = self.inner.times(&mut ledger);
         let commit = Commit {
             point,
             dataset,
@@ -114,7 +127,10 @@ impl Store {
     pub fn points(&self, sequence: u64, limit: usize) -> Result<Vec<Point>, Error> {
         let mut ledger = self.inner.ledger();
         let Ledger { points, log, .. } = &mut *ledger;
-        points.ask(|catalogue| catalogue.page(sequence, limit), || all_points(log))
+        points.ask(
+            |catalogue| catalogue.page(sequence, limit),
+            || all_points(log),
+        )
     }
 
     /// The manifest of a point, from whichever copy fits its commit record.
@@ -147,7 +163,12 @@ impl Inner {
             return Err(Error::refused("the manifest is of another run or dataset"));
         }
         let whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
-        closure::walk(self, &whole, dataset, manifest.disks.iter().map(|disk| &disk.root))
+        closure::walk(
+            self,
+            &whole,
+            dataset,
+            manifest.disks.iter().map(|disk| &disk.root),
+        )
     }
 
     /// Makes both copies of a manifest durable, unless they are.
@@ -157,14 +178,16 @@ impl Inner {
                 Ok(found) if found == bytes => {
                     // Its writer may have died before it synced the directory.
                     let dir = layout::parent(&path);
-                    self.vfs.sync_dir(dir).map_err(Error::io("sync directory", dir))?;
+                    self.vfs
+                        .sync_dir(dir)
+                        .map_err(Error::io("sync directory", dir))?;
                 }
                 Ok(_) => {
-                    return Err(Error::refused("another manifest was proposed for that point"));
+                    return Err(Error::refused(
+                        "another manifest was proposed for that point",
+                    ));
                 }
-                Err(Error::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::NotFound =>
-                {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                     durable::publish(&*self.vfs, &*self.rng, &path, bytes)?;
                 }
                 Err(error) => return Err(error),
@@ -181,20 +204,34 @@ impl Inner {
     fn recall(&self, key: SessionKey, point: PointId) -> Result<Proposal, Error> {
         let found = layout::manifest(point).iter().find_map(|path| {
             let bytes = self.load_manifest(path).ok()?;
-            Manifest::decode(&bytes).ok().map(|manifest| (manifest, bytes))
+            Manifest::decode(&bytes)
+                .ok()
+                .map(|manifest| (manifest, bytes))
         });
         let (manifest, bytes) = found.ok_or(Error::PointNotFound(point))?;
         let walked = self.examine(key, &manifest)?;
         self.keep_manifest(point, &bytes)?;
-        Ok(Proposal { key, hash: manifest_hash(&bytes), walked })
+        Ok(Proposal {
+            key,
+            hash: manifest_hash(&bytes),
+            walked,
+        })
     }
 
     fn commit(&self, ledger: &mut Ledger, commit: Commit) -> Result<Point, Error> {
         let sequence = self.append(ledger, &Entry::PointCommitted(commit))?;
         let point = Point { sequence, commit };
-        let Ledger { points, log, proposals, .. } = ledger;
+        let Ledger {
+            points,
+            log,
+            proposals,
+            ..
+        } = ledger;
         if let Some(proposal) = proposals.remove(&commit.point) {
-            self.whole.write().unwrap_or_else(PoisonError::into_inner).learn(proposal.walked);
+            self.whole
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .learn(proposal.walked);
         }
         points.insert(&point, || all_points(log))?;
         self.counters.note_commit();

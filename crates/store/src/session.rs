@@ -44,19 +44,37 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     pub(crate) fn new(term: Duration) -> Self {
-        Self { claims: HashMap::new(), term }
+        Self {
+            claims: HashMap::new(),
+            term,
+        }
     }
 
     /// Takes in a session that the log has; an older one of the run is over.
     pub(crate) fn open(&mut self, key: SessionKey, dataset: DatasetId, now: Duration) -> Session {
         let expires = now.saturating_add(self.term);
-        self.claims.insert(key.run, Claim { fence: key.fence, dataset, expires });
-        Session { key, dataset, lasts: self.term }
+        self.claims.insert(
+            key.run,
+            Claim {
+                fence: key.fence,
+                dataset,
+                expires,
+            },
+        );
+        Session {
+            key,
+            dataset,
+            lasts: self.term,
+        }
     }
 
     /// Forgets a session that the log has as closed.
     pub(crate) fn close(&mut self, key: SessionKey) {
-        if self.claims.get(&key.run).is_some_and(|claim| claim.fence == key.fence) {
+        if self
+            .claims
+            .get(&key.run)
+            .is_some_and(|claim| claim.fence == key.fence)
+        {
             self.claims.remove(&key.run);
         }
     }
@@ -83,7 +101,11 @@ impl Sessions {
     /// Sessions whose time is over.
     pub(crate) fn expired(&self, now: Duration) -> Vec<SessionKey> {
         let over = self.claims.iter().filter(|(_, claim)| claim.expires <= now);
-        over.map(|(run, claim)| SessionKey { run: *run, fence: claim.fence }).collect()
+        over.map(|(run, claim)| SessionKey {
+            run: *run,
+            fence: claim.fence,
+        })
+        .collect()
     }
 
     pub(crate) fn count(&self) -> usize {

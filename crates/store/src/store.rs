@@ -143,7 +143,9 @@ impl Store {
     /// # Errors
     /// When there is one already, or the storage is unfit.
     pub fn init(env: &Environment, options: &Options, identity: Identity) -> Result<(), Error> {
-        let Environment { vfs, rng, clock, .. } = env;
+        let Environment {
+            vfs, rng, clock, ..
+        } = env;
         let (vfs, rng) = (&**vfs, &**rng);
         fitness::check_medium(vfs, options.allow_volatile)?;
         if superblock::read(vfs)?.is_some() {
@@ -158,7 +160,15 @@ impl Store {
         let mark = TimeKeeper::begin(&**clock).advance(&**clock);
         let (version, floor, generation) = (FORMAT_VERSION, FORMAT_VERSION, 1);
         // Last, since a repository exists from here on.
-        let first = Superblock { version, floor, generation, cluster, node, mark, head };
+        let first = Superblock {
+            version,
+            floor,
+            generation,
+            cluster,
+            node,
+            mark,
+            head,
+        };
         superblock::write(vfs, rng, &first)
     }
 
@@ -168,7 +178,13 @@ impl Store {
     /// When there is none, another process has it, the storage is unfit, or its truth is damaged
     /// beyond what its copies can heal.
     pub fn open(env: Environment, options: Options) -> Result<Self, Error> {
-        let Environment { vfs, clock, rng, catalogue, index } = env;
+        let Environment {
+            vfs,
+            clock,
+            rng,
+            catalogue,
+            index,
+        } = env;
         fitness::check_medium(&*vfs, options.allow_volatile)?;
         let Some(recorded) = superblock::read(&*vfs)? else {
             return Err(Error::NotInitialised);
@@ -186,7 +202,14 @@ impl Store {
         let points = Points::open(catalogue, &points);
         tracing::info!(removed, entries = entries.len(), "opened the repository");
         let proposals = HashMap::new();
-        let mut ledger = Ledger { log, points, proposals, datasets, superblock: recorded, keeper };
+        let mut ledger = Ledger {
+            log,
+            points,
+            proposals,
+            datasets,
+            superblock: recorded,
+            keeper,
+        };
         ledger.record(&*vfs, &*rng, &*clock)?;
         let inner = Inner {
             vfs,
@@ -204,7 +227,9 @@ impl Store {
             damaged_point_count,
             _lock: lock,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Whose repository it is.
@@ -231,7 +256,8 @@ impl Store {
     /// When that cannot be made durable.
     pub fn tick(&self) -> Result<(), Error> {
         let mut ledger = self.inner.ledger();
-        for key in self.inner.sessions().expired(self.inner.clock.since_boot()) {
+        let expired = self.inner.sessions().expired(self.inner.clock.since_boot());
+        for key in expired {
             self.inner.end_session(&mut ledger, key)?;
         }
         self.inner.record(&mut ledger)
@@ -251,11 +277,14 @@ impl Store {
         match ledger.datasets.iter().find(|known| known.id == dataset.id) {
             Some(known) if *known == dataset => return Ok(dataset),
             Some(_) => {
-                return Err(Error::malformed("a dataset of that id has another label or key"));
+                return Err(Error::malformed(
+                    "a dataset of that id has another label or key",
+                ));
             }
             None => {}
         }
-        self.inner.append(&mut ledger, &Entry::Dataset(dataset.clone()))?;
+        self.inner
+            .append(&mut ledger, &Entry::Dataset(dataset.clone()))?;
         ledger.datasets.push(dataset.clone());
         Ok(dataset)
     }
@@ -284,7 +313,10 @@ impl Store {
         let opened = Entry::SessionOpened { run, dataset, at };
         let fence = self.inner.append(&mut ledger, &opened)?;
         let now = self.inner.clock.since_boot();
-        Ok(self.inner.sessions_mut().open(SessionKey { run, fence }, dataset, now))
+        Ok(self
+            .inner
+            .sessions_mut()
+            .open(SessionKey { run, fence }, dataset, now))
     }
 
     /// Moves the end of a session.
@@ -324,7 +356,12 @@ impl Store {
     /// When the session is over, or the index cannot be read.
     pub fn find(&self, key: SessionKey, records: &[RecordId]) -> Result<Vec<bool>, Error> {
         let dataset = self.inner.check_session(key)?;
-        let stored = |record| self.inner.index.find(dataset, record).map(|at| at.is_some());
+        let stored = |record| {
+            self.inner
+                .index
+                .find(dataset, record)
+                .map(|at| at.is_some())
+        };
         records.iter().map(stored).collect()
     }
 
@@ -337,11 +374,17 @@ impl Store {
         let dataset = inner.check_session(key)?;
         inner.check_writable()?;
         if inner.packs.is_used(salt) {
-            return Err(Error::malformed("a salt that another pack was sealed under"));
+            return Err(Error::malformed(
+                "a salt that another pack was sealed under",
+            ));
         }
         let pack = durable::mint_pack(&*inner.clock, &*inner.rng)?;
         let tmp = durable::tmp_path(&*inner.rng)?;
-        let header = Header { pack, dataset, fence: key.fence };
+        let header = Header {
+            pack,
+            dataset,
+            fence: key.fence,
+        };
         let host: Arc<dyn PackHost> = Arc::clone(inner) as Arc<dyn PackHost>;
         PackWriter::begin(host, key, header, tmp, salt)
     }
@@ -360,9 +403,19 @@ impl Store {
     /// When the file system does not tell.
     pub fn usage(&self) -> Result<Usage, Error> {
         let inner = &self.inner;
-        let room = inner.vfs.room().map_err(Error::io("measure", Path::new(".")))?;
-        let PackCount { pack_count, stored_bytes, damaged_count } = inner.packs.count();
-        let IndexCount { chunk_count, node_count } = inner.index.count();
+        let room = inner
+            .vfs
+            .room()
+            .map_err(Error::io("measure", Path::new(".")))?;
+        let PackCount {
+            pack_count,
+            stored_bytes,
+            damaged_count,
+        } = inner.packs.count();
+        let IndexCount {
+            chunk_count,
+            node_count,
+        } = inner.index.count();
         let session_count = inner.sessions().count() as u64;
         let mut ledger = inner.ledger();
         let trusted = ledger.keeper.now(&*inner.clock);
@@ -410,7 +463,9 @@ impl Inner {
     }
 
     fn sessions_mut(&self) -> RwLockWriteGuard<'_, Sessions> {
-        self.sessions.write().unwrap_or_else(PoisonError::into_inner)
+        self.sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn check_session(&self, key: SessionKey) -> Result<DatasetId, Error> {
@@ -418,11 +473,15 @@ impl Inner {
     }
 
     fn check_writable(&self) -> Result<(), Error> {
-        if self.read_only.load(Ordering::Relaxed) { Err(Error::ReadOnly) } else { Ok(()) }
+        if self.read_only.load(Ordering::Relaxed) {
+            Err(Error::ReadOnly)
+        } else {
+            Ok(())
+        }
     }
 
     /// Trusted time and the wall clock.
-    pub(crate) fn times(&self, ledger: &Ledger) -> (Time, Time) {
+    pub(crate) fn times(&self, ledger: &mut Ledger) -> (Time, Time) {
         (ledger.keeper.now(&*self.clock), self.clock.wall())
     }
 
@@ -445,16 +504,25 @@ impl Inner {
     }
 
     fn stop(&self, act: &'static str) {
-        tracing::error!(act, "stopped taking data after a failure; restart the repository");
+        tracing::error!(
+            act,
+            "stopped taking data after a failure; restart the repository"
+        );
         self.read_only.store(true, Ordering::Relaxed);
     }
 
     fn end_session(&self, ledger: &mut Ledger, key: SessionKey) -> Result<(), Error> {
         let at = ledger.keeper.now(&*self.clock);
-        let closed = Entry::SessionClosed { run: key.run, fence: key.fence, at };
+        let closed = Entry::SessionClosed {
+            run: key.run,
+            fence: key.fence,
+            at,
+        };
         self.append(ledger, &closed)?;
         self.sessions_mut().close(key);
-        ledger.proposals.retain(|_, proposal| proposal.key.run != key.run);
+        ledger
+            .proposals
+            .retain(|_, proposal| proposal.key.run != key.run);
         Ok(())
     }
 
@@ -468,7 +536,10 @@ impl Inner {
 
     /// Free space less the reserve.
     fn writable_bytes(&self) -> Result<u64, Error> {
-        let room = self.vfs.room().map_err(Error::io("measure", Path::new(".")))?;
+        let room = self
+            .vfs
+            .room()
+            .map_err(Error::io("measure", Path::new(".")))?;
         let reserve = self.options.reserve_bytes.max(room.capacity_bytes / 50);
         Ok(room.free_bytes.saturating_sub(reserve))
     }
@@ -488,7 +559,10 @@ impl PackHost for Inner {
         if bytes < writable_bytes {
             return Ok(());
         }
-        Err(Error::Full { wanted_bytes: bytes, writable_bytes })
+        Err(Error::Full {
+            wanted_bytes: bytes,
+            writable_bytes,
+        })
     }
 
     fn publish(&self, pack: &FinishedPack<'_>) -> Result<(), Error> {
@@ -497,8 +571,10 @@ impl PackHost for Inner {
         sessions.check(pack.key, self.clock.since_boot())?;
         durable::reveal(&*self.vfs, pack.tmp, &layout::pack(pack.header.pack))?;
         drop(sessions);
-        self.packs.note(pack.header.pack, pack.entries, pack.length, true);
-        self.index.add(pack.header.pack, pack.header.dataset, pack.entries)?;
+        self.packs
+            .note(pack.header.pack, pack.entries, pack.length, true);
+        self.index
+            .add(pack.header.pack, pack.header.dataset, pack.entries)?;
         self.write_failures.store(0, Ordering::Relaxed);
         self.counters.note_pack(pack);
         Ok(())
@@ -516,12 +592,15 @@ impl PackHost for Inner {
 
 impl closure::Source for Inner {
     fn node(&self, dataset: DatasetId, id: TreeId) -> Result<Vec<u8>, Error> {
-        self.read(dataset, RecordId::from(id)).map(|record| record.stored)
+        self.read(dataset, RecordId::from(id))
+            .map(|record| record.stored)
     }
 
     fn chunk(&self, dataset: DatasetId, record: &RecordId) -> Result<Option<u32>, Error> {
         debug_assert_eq!(record.kind, RecordKind::Chunk);
-        self.index.find(dataset, record).map(|at| at.map(|at| at.plain_len))
+        self.index
+            .find(dataset, record)
+            .map(|at| at.map(|at| at.plain_len))
     }
 }
 
@@ -548,11 +627,13 @@ fn make_directories(vfs: &dyn Vfs) -> Result<(), Error> {
             made => made.map_err(Error::io("make directory", &dir))?,
         }
     }
-    let mut parents: Vec<_> =
-        layout::directories().map(|dir| layout::parent(&dir).to_owned()).collect();
+    let mut parents: Vec<_> = layout::directories()
+        .map(|dir| layout::parent(&dir).to_owned())
+        .collect();
     parents.dedup();
     for dir in parents {
-        vfs.sync_dir(&dir).map_err(Error::io("sync directory", &dir))?;
+        vfs.sync_dir(&dir)
+            .map_err(Error::io("sync directory", &dir))?;
     }
     Ok(())
 }
@@ -561,12 +642,16 @@ fn make_directories(vfs: &dyn Vfs) -> Result<(), Error> {
 fn lock(vfs: &dyn Vfs) -> Result<Box<dyn File>, Error> {
     let path = Path::new(layout::LOCK);
     let file = match vfs.create_new(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            vfs.open(path, Access::Write).map_err(Error::io("open", path))?
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => vfs
+            .open(path, Access::Write)
+            .map_err(Error::io("open", path))?,
         created => created.map_err(Error::io("create", path))?,
     };
-    if file.try_lock().map_err(Error::io("lock", path))? { Ok(file) } else { Err(Error::InUse) }
+    if file.try_lock().map_err(Error::io("lock", path))? {
+        Ok(file)
+    } else {
+        Err(Error::InUse)
+    }
 }
 
 /// What the log says: datasets, points, and the sessions that were open.
@@ -581,12 +666,18 @@ fn replay(
             Entry::Identity { .. } | Entry::PointCommitted(_) => {}
             Entry::Dataset(dataset) => datasets.push(dataset.clone()),
             Entry::SessionOpened { run, dataset, .. } => {
-                let key = SessionKey { run: *run, fence: placed.sequence };
+                let key = SessionKey {
+                    run: *run,
+                    fence: placed.sequence,
+                };
                 // A session gets its whole term again: its run may have waited for this start.
                 sessions.open(key, *dataset, now);
             }
             Entry::SessionClosed { run, fence, .. } => {
-                sessions.close(SessionKey { run: *run, fence: *fence });
+                sessions.close(SessionKey {
+                    run: *run,
+                    fence: *fence,
+                });
             }
         }
     }
@@ -595,7 +686,10 @@ fn replay(
 
 fn points_of(entries: &[Placed]) -> Vec<Point> {
     let point = |placed: &Placed| match placed.entry {
-        Entry::PointCommitted(commit) => Some(Point { sequence: placed.sequence, commit }),
+        Entry::PointCommitted(commit) => Some(Point {
+            sequence: placed.sequence,
+            commit,
+        }),
         _ => None,
     };
     entries.iter().filter_map(point).collect()
@@ -612,10 +706,17 @@ fn count_damaged(vfs: &dyn Vfs, points: &[Point]) -> Result<u64, Error> {
     for copy in 0..2 {
         for dir in layout::manifest_dirs(copy) {
             let names = vfs.list(&dir).map_err(Error::io("list", &dir))?;
-            found.extend(names.iter().filter_map(|name| layout::parse_manifest(&name.name)));
+            found.extend(
+                names
+                    .iter()
+                    .filter_map(|name| layout::parse_manifest(&name.name)),
+            );
         }
     }
-    let missing = points.iter().filter(|point| !found.contains(&point.commit.point));
-    Ok(missing.inspect(|p| tracing::error!(point = %p.commit.point, "found no manifest")).count()
-        as u64)
+    let missing = points
+        .iter()
+        .filter(|point| !found.contains(&point.commit.point));
+    Ok(missing
+        .inspect(|p| tracing::error!(point = %p.commit.point, "found no manifest"))
+        .count() as u64)
 }

@@ -57,7 +57,9 @@ pub(crate) fn write(vfs: &dyn Vfs, rng: &dyn Rng, superblock: &Superblock) -> Re
         }
         opened => opened.map_err(Error::io("open", path))?,
     };
-    file.write_at(&superblock.encode(), 0).map_err(Error::io("write", path))?;
-    file.set_len(SUPERBLOCK_LEN as u64).map_err(Error::io("cut", path))?;
+    file.write_at(&superblock.encode(), 0)
+        .map_err(Error::io("write", path))?;
+    file.set_len(SUPERBLOCK_LEN as u64)
+        .map_err(Error::io("cut", path))?;
     file.sync().map_err(Error::io("sync", path))
 }

@@ -15,30 +15,40 @@ use crate::Clock;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeKeeper {
     mark: TimeMark,
+    /// The latest time that was told: the wall clock may be set back behind it.
+    told: Time,
 }
 
 impl TimeKeeper {
     /// Starts with the wall clock: there is nothing to protect yet.
     pub(crate) fn begin(clock: &dyn Clock) -> Self {
-        Self { mark: mark(clock, clock.wall()) }
+        Self::from_mark(mark(clock, clock.wall()))
     }
 
     /// Goes on from a mark on record.
     pub(crate) fn resume(recorded: TimeMark, clock: &dyn Clock) -> Self {
         if recorded.boot == clock.boot() {
-            Self { mark: recorded }
+            Self::from_mark(recorded)
         } else {
-            Self { mark: mark(clock, recorded.time) }
+            Self::from_mark(mark(clock, recorded.time))
+        }
+    }
+
+    const fn from_mark(mark: TimeMark) -> Self {
+        Self {
+            mark,
+            told: mark.time,
         }
     }
 
     /// The trusted time.
-    pub(crate) fn now(&self, clock: &dyn Clock) -> Time {
+    pub(crate) fn now(&mut self, clock: &dyn Clock) -> Time {
         let since_boot = millis(clock.since_boot());
         let elapsed = since_boot.saturating_sub(self.mark.boot_millis);
         let allowed = elapsed.saturating_add(elapsed / 1000);
         let latest = self.mark.time.after(Duration::from_millis(allowed));
-        clock.wall().min(latest).max(self.mark.time)
+        self.told = clock.wall().min(latest).max(self.told);
+        self.told
     }
 
     /// Moves the mark to now; the caller puts it on record.
@@ -49,7 +59,11 @@ impl TimeKeeper {
 }
 
 fn mark(clock: &dyn Clock, time: Time) -> TimeMark {
-    TimeMark { time, boot: clock.boot(), boot_millis: millis(clock.since_boot()) }
+    TimeMark {
+        time,
+        boot: clock.boot(),
+        boot_millis: millis(clock.since_boot()),
+    }
 }
 
 fn millis(span: Duration) -> u64 {
@@ -81,23 +95,43 @@ mod tests {
         }
     }
 
-    const START: Set = Set { wall: 1_000_000, since_boot: 5_000, boot: 1 };
+    const START: Set = Set {
+        wall: 1_000_000,
+        since_boot: 5_000,
+        boot: 1,
+    };
     const TEN_YEARS: u64 = 315_360_000_000;
 
     #[test]
     fn a_wall_clock_set_forward_frees_nothing() {
-        let keeper = TimeKeeper::begin(&START);
-        let jumped = Set { wall: START.wall + TEN_YEARS, since_boot: START.since_boot + 10_000, ..START };
+        let mut keeper = TimeKeeper::begin(&START);
+        let jumped = Set {
+            wall: START.wall + TEN_YEARS,
+            since_boot: START.since_boot + 10_000,
+            ..START
+        };
         assert_eq!(keeper.now(&jumped).millis(), START.wall + 10_010);
-        let resumed = TimeKeeper::resume(keeper.mark, &Set { boot: 2, since_boot: 0, ..jumped });
-        assert_eq!(resumed.now(&Set { boot: 2, since_boot: 0, ..jumped }).millis(), START.wall);
+        let rebooted = Set {
+            boot: 2,
+            since_boot: 0,
+            ..jumped
+        };
+        let mut resumed = TimeKeeper::resume(keeper.mark, &rebooted);
+        assert_eq!(resumed.now(&rebooted).millis(), START.wall);
     }
 
     #[test]
     fn a_restarted_process_of_the_same_boot_loses_no_time() {
         let keeper = TimeKeeper::begin(&START);
-        let later = Set { wall: START.wall + 60_000, since_boot: START.since_boot + 60_000, ..START };
-        assert_eq!(TimeKeeper::resume(keeper.mark, &later).now(&later), later.wall());
+        let later = Set {
+            wall: START.wall + 60_000,
+            since_boot: START.since_boot + 60_000,
+            ..START
+        };
+        assert_eq!(
+            TimeKeeper::resume(keeper.mark, &later).now(&later),
+            later.wall()
+        );
     }
 
     proptest! {

@@ -94,7 +94,10 @@ pub trait File: Send + Sync {
         if self.read_at(buffer, offset)? == wanted {
             return Ok(());
         }
-        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends early"))
+        Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the file ends early",
+        ))
     }
 
     /// Whether there is nothing in it.

@@ -35,19 +35,33 @@ impl SledCatalogue {
     /// A catalogue in the repository at `root`, whose own file system is `vfs`. It is opened later,
     /// so that what keeps it from opening is healed like anything else.
     pub fn new(root: &Path, vfs: Arc<dyn Vfs>, rng: Arc<dyn Rng>) -> Self {
-        Self { vfs, rng, path: root.join(layout::CATALOGUE), trees: None }
+        Self {
+            vfs,
+            rng,
+            path: root.join(layout::CATALOGUE),
+            trees: None,
+        }
     }
 
     fn opened(&self) -> Result<&Trees, CatalogueError> {
-        self.trees.as_ref().ok_or_else(|| CatalogueError("it is not open".into()))
+        self.trees
+            .as_ref()
+            .ok_or_else(|| CatalogueError("it is not open".into()))
     }
 }
 
 impl Trees {
     fn open(path: &Path) -> Result<Self, CatalogueError> {
-        let db = ::sled::Config::new().path(path).cache_capacity(CACHE_BYTES).open()?;
+        let db = ::sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .open()?;
         let (by_sequence, by_id) = (db.open_tree(BY_SEQUENCE)?, db.open_tree(BY_ID)?);
-        Ok(Self { db, by_sequence, by_id })
+        Ok(Self {
+            db,
+            by_sequence,
+            by_id,
+        })
     }
 }
 
@@ -62,13 +76,17 @@ impl Catalogue for SledCatalogue {
         let (_, record) = Entry::PointCommitted(point.commit).encode().map_err(fail)?;
         let sequence = point.sequence.to_be_bytes();
         trees.by_sequence.insert(sequence, record)?;
-        trees.by_id.insert(point.commit.point.as_bytes(), &sequence)?;
+        trees
+            .by_id
+            .insert(point.commit.point.as_bytes(), &sequence)?;
         Ok(())
     }
 
     fn get(&self, id: PointId) -> Result<Option<Point>, CatalogueError> {
         let trees = self.opened()?;
-        let Some(sequence) = trees.by_id.get(id.as_bytes())? else { return Ok(None) };
+        let Some(sequence) = trees.by_id.get(id.as_bytes())? else {
+            return Ok(None);
+        };
         let Some(record) = trees.by_sequence.get(&sequence)? else {
             return Err(CatalogueError("an id leads nowhere".into()));
         };
@@ -83,13 +101,22 @@ impl Catalogue for SledCatalogue {
     fn page(&self, sequence: u64, limit: usize) -> Result<Vec<Point>, CatalogueError> {
         let start = sequence.saturating_add(1).to_be_bytes();
         let range = self.opened()?.by_sequence.range(start..).take(limit);
-        range.map(|pair| pair.map_err(CatalogueError::from).and_then(|(k, v)| decode(&k, &v))).collect()
+        range
+            .map(|pair| {
+                pair.map_err(CatalogueError::from)
+                    .and_then(|(k, v)| decode(&k, &v))
+            })
+            .collect()
     }
 
     fn count(&self) -> Result<u64, CatalogueError> {
         let trees = self.opened()?;
         let (points, ids) = (trees.by_sequence.len(), trees.by_id.len());
-        if points == ids { Ok(points as u64) } else { Err(CatalogueError("its trees differ".into())) }
+        if points == ids {
+            Ok(points as u64)
+        } else {
+            Err(CatalogueError("its trees differ".into()))
+        }
     }
 
     fn reset(&mut self) -> Result<(), CatalogueError> {
@@ -117,7 +144,9 @@ fn fail(error: impl std::fmt::Display) -> CatalogueError {
 }
 
 fn decode(sequence: &[u8], record: &[u8]) -> Result<Point, CatalogueError> {
-    let sequence = sequence.try_into().map_err(|_| CatalogueError("a key is malformed".into()))?;
+    let sequence = sequence
+        .try_into()
+        .map_err(|_| CatalogueError("a key is malformed".into()))?;
     let sequence = u64::from_be_bytes(sequence);
     match Entry::decode(POINT_COMMITTED, record).map_err(fail)? {
         Entry::PointCommitted(commit) => Ok(Point { sequence, commit }),

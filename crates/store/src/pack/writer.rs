@@ -70,7 +70,10 @@ impl PackWriter {
         salt: &[u8; SALT_LEN],
     ) -> Result<Self, Error> {
         host.check_room(RESERVE_BYTES)?;
-        let file = host.vfs().create_new(&tmp).map_err(Error::io("create", &tmp))?;
+        let file = host
+            .vfs()
+            .create_new(&tmp)
+            .map_err(Error::io("create", &tmp))?;
         let (builder, first) = Builder::begin(&header);
         let mut writer = Self {
             host,
@@ -119,16 +122,21 @@ impl PackWriter {
     }
 
     fn try_append(&mut self, header: &RecordHeader, stored: &[u8]) -> Result<Appended, Error> {
-        let record = RecordId { kind: header.kind, id: header.id };
+        let record = RecordId {
+            kind: header.kind,
+            id: header.id,
+        };
         check(header, record, stored)?;
         let fresh_counter =
             header.kind != RecordKind::Chunk || self.counters.insert(header.counter);
         if !fresh_counter {
             let counter = header.counter;
-            return Err(Error::malformed(format!("{record} repeats the counter {counter}")));
+            return Err(Error::malformed(format!(
+                "{record} repeats the counter {counter}"
+            )));
         }
-        let known = self.seen.contains(&record)
-            || self.host.is_stored(self.header.dataset, &record)?;
+        let known =
+            self.seen.contains(&record) || self.host.is_stored(self.header.dataset, &record)?;
         if known {
             self.known_count = self.known_count.saturating_add(1);
             return Ok(Appended::Known);
@@ -139,10 +147,17 @@ impl PackWriter {
     }
 
     fn put(&mut self, header: &RecordHeader, stored: &[u8]) -> Result<(), Error> {
-        let bytes = self.builder.append(header, stored).map_err(Error::malformed)?;
+        let bytes = self
+            .builder
+            .append(header, stored)
+            .map_err(Error::malformed)?;
         self.buffer.extend_from_slice(&bytes);
         self.buffer.extend_from_slice(stored);
-        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<(), Error> {
@@ -154,7 +169,8 @@ impl PackWriter {
             outcome.map_err(Error::io("reserve space for", &self.tmp))?;
             self.reserved += RESERVE_BYTES;
         }
-        file.write_at(&self.buffer, self.written).map_err(Error::io("write", &self.tmp))?;
+        file.write_at(&self.buffer, self.written)
+            .map_err(Error::io("write", &self.tmp))?;
         self.written = end;
         self.buffer.clear();
         Ok(())
@@ -165,7 +181,12 @@ impl PackWriter {
         let (pack, known_count) = (self.header.pack, self.known_count);
         if stored_count == 0 {
             self.abandon();
-            return Ok(PackReceipt { pack, stored_bytes: 0, stored_count, known_count });
+            return Ok(PackReceipt {
+                pack,
+                stored_bytes: 0,
+                stored_count,
+                known_count,
+            });
         }
         let (spent, _) = Builder::begin(&self.header);
         let (end, entries) = std::mem::replace(&mut self.builder, spent).finish();
@@ -176,10 +197,21 @@ impl PackWriter {
         file.set_len(length).map_err(Error::io("cut", &self.tmp))?;
         file.sync().map_err(Error::io("sync", &self.tmp))?;
         let (header, key, tmp) = (self.header, self.key, self.tmp.as_path());
-        let finished = FinishedPack { header, key, tmp, entries: &entries, length };
+        let finished = FinishedPack {
+            header,
+            key,
+            tmp,
+            entries: &entries,
+            length,
+        };
         self.host.publish(&finished)?;
         self.file = None;
-        Ok(PackReceipt { pack, stored_bytes: length, stored_count, known_count })
+        Ok(PackReceipt {
+            pack,
+            stored_bytes: length,
+            stored_count,
+            known_count,
+        })
     }
 
     fn die_on_error<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
@@ -209,12 +241,14 @@ fn check(header: &RecordHeader, record: RecordId, stored: &[u8]) -> Result<(), E
         return Err(Error::malformed(format!("{record} is too long")));
     }
     header.validate().map_err(Error::malformed)?;
-    header.check(stored).map_err(|_| Error::HashMismatch { record })?;
+    header
+        .check(stored)
+        .map_err(|_| Error::HashMismatch { record })?;
     match header.kind {
         RecordKind::Salt => Err(Error::malformed("a salt where a chunk or node is expected")),
-        RecordKind::Chunk if header.slot != 0 => {
-            Err(Error::malformed(format!("{record} names a salt that the pack does not have")))
-        }
+        RecordKind::Chunk if header.slot != 0 => Err(Error::malformed(format!(
+            "{record} names a salt that the pack does not have"
+        ))),
         RecordKind::Chunk => Ok(()),
         // A malformed node would make every tree above it unreadable: better refused now.
         RecordKind::Node => Node::decode(stored).map(drop).map_err(Error::malformed),

@@ -30,13 +30,17 @@ impl RealFs {
     /// When it does not exist or may not be read.
     pub fn open(root: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { root: sys::open(root, flags, Mode::empty())? })
+        Ok(Self {
+            root: sys::open(root, flags, Mode::empty())?,
+        })
     }
 
     fn at(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let flags = flags | OFlags::CLOEXEC;
-        Ok(rustix::io::retry_on_intr(|| sys::openat2(&self.root, path, flags, mode, resolve))?)
+        Ok(rustix::io::retry_on_intr(|| {
+            sys::openat2(&self.root, path, flags, mode, resolve)
+        })?)
     }
 
     fn dir(&self, path: &Path) -> io::Result<OwnedFd> {
@@ -51,7 +55,11 @@ fn private() -> Mode {
 
 impl Vfs for RealFs {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        let file = self.at(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, private())?;
+        let file = self.at(
+            path,
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+            private(),
+        )?;
         Ok(Box::new(RealFile(file.into())))
     }
 
@@ -60,11 +68,19 @@ impl Vfs for RealFs {
             Access::Read => OFlags::RDONLY,
             Access::Write => OFlags::RDWR,
         };
-        Ok(Box::new(RealFile(self.at(path, flags, Mode::empty())?.into())))
+        Ok(Box::new(RealFile(
+            self.at(path, flags, Mode::empty())?.into(),
+        )))
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Ok(sys::renameat_with(&self.root, from, &self.root, to, RenameFlags::NOREPLACE)?)
+        Ok(sys::renameat_with(
+            &self.root,
+            from,
+            &self.root,
+            to,
+            RenameFlags::NOREPLACE,
+        )?)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -79,10 +95,15 @@ impl Vfs for RealFs {
         let mut names = Vec::new();
         for entry in Dir::read_from(self.dir(dir)?)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
             if name != "." && name != ".." {
                 let is_dir = entry.file_type() == FileType::Directory;
-                names.push(Name { name: name.to_owned(), is_dir });
+                names.push(Name {
+                    name: name.to_owned(),
+                    is_dir,
+                });
             }
         }
         Ok(names)
