@@ -1,0 +1,833 @@
+//! The control plane against VMware's simulator.
+
+#[path = "support/simulator.rs"]
+mod simulator;
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use simulator::{MIB, PATIENCE, Simulator, find, image, snapshot};
+use stillwater_types::{Extent, ExtentSet, Reason};
+use stillwater_vsphere::{
+    Client, Endpoint, Error, FaultKind, Fingerprint, NewVm, PlacementSpec, Power, Protectability,
+    Quiesce, Since, SnapshotRef, SnapshotSpec, Tools, Trust, VmRef, VssContext, probe_certificate,
+};
+
+/// One VM with a disk of 8 MiB.
+fn one_vm(dir: &Path) -> Value {
+    json!([{"name": "web", "cbt": true, "disks": [{"file": image(dir, "web.img", 8 * MIB, 1)}]}])
+}
+
+fn start() -> Simulator {
+    Simulator::start_with(one_vm, &["--max-areas", "3", "--page-bytes", "1048576"])
+}
+
+const WEB: &str = "/DC0/vm/web";
+
+async fn refused(endpoint: Endpoint) -> Error {
+    Client::connect(endpoint)
+        .await
+        .map(drop)
+        .expect_err("refused")
+}
+
+#[tokio::test]
+async fn a_certificate_is_trusted_by_fingerprint_or_ca_and_not_otherwise() {
+    let lab = Simulator::start(json!([]));
+    let presented: Fingerprint = lab.text("sha256").parse().expect("a fingerprint");
+    let shown = probe_certificate(&lab.endpoint().address)
+        .await
+        .expect("a certificate");
+    assert_eq!(shown.sha256, presented);
+    assert!(shown.subject.contains("lab vcenter"), "{}", shown.subject);
+    assert_eq!(
+        shown.pem,
+        std::fs::read_to_string(lab.text("ca_pem")).expect("a file")
+    );
+
+    let ca = Trust::Ca(shown.pem.into_bytes());
+    Client::connect(Endpoint {
+        trust: ca,
+        ..lab.endpoint()
+    })
+    .await
+    .expect("by ca");
+    let other = Trust::Fingerprint(Fingerprint::of(b"other"));
+    let other_ca = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+    for trust in [other, Trust::Ca(other_ca.cert.pem().into_bytes())] {
+        let error = refused(Endpoint {
+            trust,
+            ..lab.endpoint()
+        })
+        .await;
+        match &error {
+            Error::CertificateUntrusted {
+                presented: found, ..
+            } => assert_eq!(*found, presented),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(error.fault().reason, Reason::CertificateUntrusted);
+    }
+    let error = refused(Endpoint {
+        trust: Trust::Ca(b"no pem".to_vec()),
+        ..lab.endpoint()
+    })
+    .await;
+    assert!(matches!(error, Error::BadEndpoint { .. }), "{error:?}");
+    // One login: no password was sent to a server that is not trusted.
+    assert_eq!(lab.calls("Login"), 1);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_once() {
+    let lab = Simulator::start(json!([]));
+    let password = SecretString::from("wrong".to_owned());
+    let error = refused(Endpoint {
+        password,
+        ..lab.endpoint()
+    })
+    .await;
+    assert!(matches!(error, Error::LoginRefused { .. }), "{error:?}");
+    assert_eq!(error.fault().reason, Reason::VcenterLoginRefused);
+    assert!(!error.fault().message.contains("wrong"));
+    assert_eq!(lab.calls("Login"), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_or_too_old_is_told_apart() {
+    let lab = Simulator::start_with(|_| json!([]), &["--api-version", "6.0"]);
+    let error = refused(lab.endpoint()).await;
+    assert!(
+        matches!(error, Error::UnsupportedVersion { .. }),
+        "{error:?}"
+    );
+    let endpoint = lab.endpoint();
+    drop(lab);
+    let error = refused(endpoint).await;
+    assert_eq!(
+        error.fault().reason,
+        Reason::VcenterUnreachable,
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_says_what_it_is() {
+    let lab = Simulator::start(json!([]));
+    let client = lab.client().await;
+    assert!(client.about().is_vcenter);
+    assert!(client.about().instance_uuid.is_some());
+    client.keep_alive().await.expect("alive");
+    client.logout().await.expect("logs out");
+    client.keep_alive().await.expect("logs in again");
+    assert_eq!(lab.calls("Login"), 2);
+}
+
+#[tokio::test]
+async fn the_inventory_lists_every_vm_with_its_path() {
+    let lab = Simulator::start_with(
+        |dir| {
+            let disk = |name: &str| json!({"file": image(dir, name, MIB, 3)});
+            json!([
+                {"name": "web", "folder": "shop", "disks": [disk("a"), disk("b")], "cbt": true},
+                {"name": "web", "folder": "shop/old", "disks": [disk("c")], "power": "off"},
+                {"name": "bare", "disks": [], "tools": "absent"},
+            ])
+        },
+        &[],
+    );
+    let client = lab.client().await;
+    let vms = client.inventory().await.expect("an inventory");
+    let rows: Vec<_> = vms
+        .iter()
+        .map(|vm| {
+            (
+                vm.path.as_str(),
+                vm.power,
+                vm.tools,
+                vm.cbt,
+                vm.disk_count,
+                vm.capacity_bytes,
+            )
+        })
+        .collect();
+    let expected = [
+        ("/DC0/vm/bare", Power::On, Tools::NotRunning, false, 0, 0),
+        (
+            "/DC0/vm/shop/old/web",
+            Power::Off,
+            Tools::NotRunning,
+            false,
+            1,
+            MIB,
+        ),
+        (
+            "/DC0/vm/shop/web",
+            Power::On,
+            Tools::Running,
+            true,
+            2,
+            2 * MIB,
+        ),
+    ];
+    assert_eq!(rows, expected);
+    for vm in &vms {
+        assert!(
+            vm.host.is_some() && vm.uuid.is_some() && vm.instance_uuid.is_some(),
+            "{vm:?}"
+        );
+        assert_eq!(vm.datastores, ["lab-ds"]);
+    }
+}
+
+#[tokio::test]
+async fn a_long_inventory_comes_in_pages_and_outlives_its_session() {
+    let many = |_: &Path| {
+        let vms =
+            (0..230).map(|n| json!({"name": format!("vm-{n:03}"), "disks": [], "power": "off"}));
+        Value::Array(vms.collect())
+    };
+    let lab = Simulator::start_with(many, &[]);
+    let client = lab.client().await;
+    assert_eq!(client.inventory().await.expect("an inventory").len(), 230);
+    assert!(lab.calls("ContinueRetrievePropertiesEx") >= 2);
+    for kind in ["expire-session", "drop", "drop-after"] {
+        let before = lab.calls("CreateContainerView");
+        lab.fault("ContinueRetrievePropertiesEx", kind, 0, 1);
+        assert_eq!(
+            client.inventory().await.expect("an inventory").len(),
+            230,
+            "{kind}"
+        );
+        // The view was made anew.
+        assert_eq!(lab.calls("CreateContainerView"), before + 2, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_vm_is_read_afresh_and_its_unprotectable_disks_are_named() {
+    let lab = Simulator::start_with(
+        |dir| {
+            let disk = |name: &str| image(dir, name, 2 * MIB, 5);
+            json!([{"name": "db", "folder": "shop", "annotation": "a < b & c", "disks": [
+                {"file": disk("a")},
+                {"file": disk("b"), "mode": "independent_persistent"},
+                {"file": disk("c"), "rdm": "physical"},
+                {"file": disk("d"), "rdm": "virtual"},
+            ]}])
+        },
+        &[],
+    );
+    let client = lab.client().await;
+    let summary = find(&client, "/DC0/vm/shop/db").await;
+    let vm = client.vm(&summary.vm).await.expect("a vm");
+    assert_eq!(
+        (vm.path.as_str(), vm.datacenter.as_str()),
+        ("/DC0/vm/shop/db", "/DC0")
+    );
+    assert_eq!(
+        (vm.name.as_str(), vm.power, vm.tools),
+        ("db", Power::On, Tools::Running)
+    );
+    assert!(vm.cbt_supported && !vm.cbt_enabled && !vm.consolidation_needed && !vm.template);
+    assert_eq!(Some(vm.uuid), summary.uuid);
+    let kinds: Vec<_> = vm
+        .disks
+        .iter()
+        .map(|disk| disk.protectability.clone())
+        .collect();
+    let expected = [
+        Protectability::Protectable,
+        Protectability::Independent,
+        Protectability::PhysicalRdm,
+        Protectability::Protectable,
+    ];
+    assert_eq!(kinds, expected);
+    assert!(
+        vm.disks
+            .iter()
+            .all(|disk| disk.capacity_bytes == 2 * MIB && disk.backing_uuid.is_some())
+    );
+    let new = NewVm::from_config(&vm.config_xml, "copy").expect("usable");
+    assert_eq!(new.annotation.as_deref(), Some("a < b & c"));
+    assert_eq!(new.disks.len(), 4);
+}
+
+#[tokio::test]
+async fn a_vm_that_is_not_there_is_told_as_such() {
+    let lab = start();
+    let client = lab.client().await;
+    let gone = VmRef::new("vm-99999");
+    let spec = SnapshotSpec {
+        name: "n".into(),
+        description: "d".into(),
+        quiesce: Quiesce::None,
+    };
+    let errors = [
+        client.vm(&gone).await.map(drop),
+        client.snapshots(&gone).await.map(drop),
+        client.create_snapshot(&gone, &spec).await.map(drop),
+        client.set_change_tracking(&gone, true, PATIENCE).await,
+        client.open_data_access(&gone).await.map(drop),
+    ];
+    for error in errors {
+        let error = error.expect_err("gone");
+        assert_eq!(error.fault().reason, Reason::VmNotFound, "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_made_read_and_removed() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let spec = SnapshotSpec {
+        name: "stillwater <1>".into(),
+        description: "lease & owner".into(),
+        quiesce: Quiesce::FileSystem { timeout_minutes: 5 },
+    };
+    let made = client
+        .take_snapshot(&vm, &spec, PATIENCE)
+        .await
+        .expect("a snapshot");
+    let listed = client.snapshots(&vm).await.expect("snapshots");
+    assert_eq!(listed.len(), 1);
+    assert_eq!((&listed[0].snapshot, listed[0].quiesced), (&made, true));
+    assert_eq!(
+        (listed[0].name.as_str(), listed[0].description.as_str()),
+        ("stillwater <1>", "lease & owner")
+    );
+    let frozen = client
+        .snapshot_config(&made)
+        .await
+        .expect("its configuration");
+    assert_eq!(frozen.disks.len(), 1);
+    assert!(frozen.disks[0].change_id.is_some());
+    assert!(frozen.config_xml.contains("VirtualDisk"));
+    // The frozen file is not the one that the VM writes now.
+    let now = client.vm(&vm).await.expect("a vm");
+    assert_ne!(now.disks[0].file_name, frozen.disks[0].file_name);
+
+    client
+        .discard_snapshot(&made, PATIENCE)
+        .await
+        .expect("removed");
+    assert_eq!(client.snapshots(&vm).await.expect("snapshots"), []);
+    client
+        .discard_snapshot(&made, PATIENCE)
+        .await
+        .expect("gone is removed");
+    assert_eq!(
+        client.remove_snapshot(&made, true).await.expect("gone"),
+        None
+    );
+    assert!(
+        client
+            .snapshot_config(&made)
+            .await
+            .expect_err("gone")
+            .is(&FaultKind::ManagedObjectNotFound)
+    );
+}
+
+#[tokio::test]
+async fn a_windows_snapshot_and_a_snapshot_below_another_are_made() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    lab.control("POST", "/vm/web/snapshot", json!({"name": "theirs"}));
+    let quiesce = Quiesce::Windows {
+        timeout_minutes: 5,
+        context: VssContext::Auto,
+    };
+    let spec = SnapshotSpec {
+        name: "ours".into(),
+        description: "d".into(),
+        quiesce,
+    };
+    let ours = client
+        .take_snapshot(&vm, &spec, PATIENCE)
+        .await
+        .expect("a snapshot");
+    let listed = client.snapshots(&vm).await.expect("snapshots");
+    let rows: Vec<_> = listed
+        .iter()
+        .map(|s| (s.name.as_str(), s.parent.is_some()))
+        .collect();
+    assert_eq!(rows, [("theirs", false), ("ours", true)]);
+    client
+        .discard_snapshot(&ours, PATIENCE)
+        .await
+        .expect("removed");
+    let left = client.snapshots(&vm).await.expect("snapshots");
+    assert_eq!(
+        left.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+        ["theirs"]
+    );
+}
+
+/// Writes `bytes` of noise into the VM's disk, as its guest would.
+fn write_live(lab: &Simulator, offset: u64, bytes: usize, seed: u64) {
+    let file = OpenOptions::new()
+        .write(true)
+        .open(lab.live_disk("web", 0))
+        .expect("a disk");
+    file.write_all_at(&simulator::noise(bytes, seed), offset)
+        .expect("writes");
+}
+
+#[tokio::test]
+async fn changed_areas_come_in_pages_and_cover_what_was_written() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let first = snapshot(&client, &vm, "first").await;
+    let disk = client
+        .snapshot_config(&first)
+        .await
+        .expect("a configuration")
+        .disks
+        .remove(0);
+    let (key, length) = (disk.key, disk.capacity_bytes);
+    let areas = client
+        .changed_areas(&vm, &first, key, Since::Beginning, length)
+        .await;
+    let allocated = areas.expect("a map");
+    assert!(
+        allocated.len() > 10 && allocated.bytes() < length,
+        "{allocated:?}"
+    );
+    assert!(lab.calls("QueryChangedDiskAreas") >= 8);
+    client
+        .discard_snapshot(&first, PATIENCE)
+        .await
+        .expect("removed");
+
+    let written = [(0, 5000), (3 * MIB + 700, 70_000), (8 * MIB - 100, 100)];
+    for (seed, (offset, bytes)) in (10..).zip(written) {
+        write_live(&lab, offset, bytes, seed);
+    }
+    let second = snapshot(&client, &vm, "second").await;
+    let before = disk.change_id.expect("tracked");
+    let since = Since::Change(&before);
+    let changed = client
+        .changed_areas(&vm, &second, key, since, length)
+        .await
+        .expect("a map");
+    let wanted = written.map(|(offset, bytes)| Extent::new(offset, bytes as u64));
+    let wanted = ExtentSet::collect(wanted, length);
+    assert_eq!(changed.union(&wanted), changed, "{changed:?}");
+    assert!(changed.bytes() < MIB, "{changed:?}");
+    let now = client
+        .snapshot_config(&second)
+        .await
+        .expect("a configuration")
+        .disks
+        .remove(0);
+    assert!(now.change_id.expect("tracked").same_tracking(&before));
+}
+
+#[tokio::test]
+async fn a_change_id_of_a_tracking_that_was_reset_is_a_fault_of_its_own() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let first = snapshot(&client, &vm, "first").await;
+    let disk = client
+        .snapshot_config(&first)
+        .await
+        .expect("a configuration")
+        .disks
+        .remove(0);
+    client
+        .discard_snapshot(&first, PATIENCE)
+        .await
+        .expect("removed");
+    lab.control("POST", "/vm/web/reset-tracking", Value::Null);
+    let second = snapshot(&client, &vm, "second").await;
+    let before = disk.change_id.expect("tracked");
+    let error = client
+        .changed_areas(
+            &vm,
+            &second,
+            disk.key,
+            Since::Change(&before),
+            disk.capacity_bytes,
+        )
+        .await
+        .expect_err("reset");
+    assert!(error.is(&FaultKind::FileFault), "{error:?}");
+    let now = client
+        .snapshot_config(&second)
+        .await
+        .expect("a configuration")
+        .disks
+        .remove(0);
+    assert!(!now.change_id.expect("tracked").same_tracking(&before));
+}
+
+#[tokio::test]
+async fn change_tracking_is_turned_on_and_off() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    for on in [false, true] {
+        client
+            .set_change_tracking(&vm, on, PATIENCE)
+            .await
+            .expect("set");
+        assert_eq!(client.vm(&vm).await.expect("a vm").cbt_enabled, on);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_ended_is_renewed_by_the_call_that_meets_it() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    lab.control("POST", "/sessions/expire", Value::Null);
+    // A call that changes something is sent again: the server said that it did not run.
+    let made = snapshot(&client, &vm, "after").await;
+    lab.control("POST", "/sessions/expire", Value::Null);
+    client.keep_alive().await.expect("alive");
+    lab.control("POST", "/sessions/expire", Value::Null);
+    client.inventory().await.expect("an inventory");
+    lab.control("POST", "/sessions/expire", Value::Null);
+    client
+        .discard_snapshot(&made, PATIENCE)
+        .await
+        .expect("removed");
+    assert_eq!(lab.calls("Login"), 5);
+    assert_eq!(client.snapshots(&vm).await.expect("snapshots"), []);
+}
+
+#[tokio::test]
+async fn reads_are_repeated_when_the_connection_breaks() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    for kind in ["drop", "drop-after", "http-503"] {
+        lab.fault("RetrievePropertiesEx", kind, 0, 2);
+        client.snapshots(&vm).await.expect(kind);
+    }
+    lab.fault("RetrievePropertiesEx", "drop", 0, -1);
+    let error = client.snapshots(&vm).await.expect_err("always");
+    assert_eq!(
+        error.fault().reason,
+        Reason::VcenterUnreachable,
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_a_snapshot_is_told_and_the_snapshot_is_found() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let spec = SnapshotSpec {
+        name: "n".into(),
+        description: "lease-7".into(),
+        quiesce: Quiesce::None,
+    };
+    lab.fault("CreateSnapshotEx_Task", "drop-after", 0, 1);
+    let error = client
+        .take_snapshot(&vm, &spec, PATIENCE)
+        .await
+        .expect_err("lost");
+    assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error:?}");
+    for task in client.snapshot_tasks(&vm).await.expect("tasks") {
+        client.wait_task(&task, PATIENCE).await.expect("ends");
+    }
+    let listed = client.snapshots(&vm).await.expect("snapshots");
+    assert_eq!(
+        listed
+            .iter()
+            .map(|s| s.description.as_str())
+            .collect::<Vec<_>>(),
+        ["lease-7"]
+    );
+    // It was sent once.
+    assert_eq!(lab.calls("CreateSnapshotEx_Task"), 1);
+
+    lab.fault("RemoveSnapshot_Task", "drop-after", 0, 1);
+    client
+        .discard_snapshot(&listed[0].snapshot, PATIENCE)
+        .await
+        .expect("removed");
+    assert_eq!(client.snapshots(&vm).await.expect("snapshots"), []);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_fails_tells_why() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let spec = SnapshotSpec {
+        name: "n".into(),
+        description: "d".into(),
+        quiesce: Quiesce::None,
+    };
+    for (kind, fault, reason) in [
+        (
+            "fault:InvalidPowerState",
+            FaultKind::InvalidPowerState,
+            Reason::SnapshotFailed,
+        ),
+        (
+            "task-error:FilesystemQuiesceFault",
+            FaultKind::FilesystemQuiesce,
+            Reason::SnapshotFailed,
+        ),
+        (
+            "task-error:ApplicationQuiesceFault",
+            FaultKind::ApplicationQuiesce,
+            Reason::SnapshotFailed,
+        ),
+        (
+            "task-error:NoDiskSpace",
+            FaultKind::NoDiskSpace,
+            Reason::DatastoreFull,
+        ),
+        (
+            "fault:NoPermission",
+            FaultKind::NoPermission {
+                privilege: Some("System.Read".into()),
+            },
+            Reason::VcenterPrivilegeMissing,
+        ),
+        (
+            "task-error:TooManySnapshotLevels",
+            FaultKind::Snapshot("TooManySnapshotLevels".into()),
+            Reason::SnapshotFailed,
+        ),
+    ] {
+        lab.fault("CreateSnapshotEx_Task", kind, 0, 1);
+        let error = client
+            .take_snapshot(&vm, &spec, PATIENCE)
+            .await
+            .expect_err(kind);
+        assert!(matches!(error, Error::SnapshotFailed { .. }), "{error:?}");
+        assert!(error.is(&fault), "{error:?}");
+        assert_eq!(error.fault().reason, reason, "{error:?}");
+    }
+    assert_eq!(client.snapshots(&vm).await.expect("snapshots"), []);
+}
+
+#[tokio::test]
+async fn consolidation_is_seen_done_and_refused() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let needed = || async { client.vm(&vm).await.expect("a vm").consolidation_needed };
+    lab.control(
+        "POST",
+        "/vm/web/consolidation-needed",
+        json!({"needed": true, "stuck": true}),
+    );
+    assert!(needed().await);
+    let task = client.consolidate(&vm).await.expect("a task");
+    let error = client.wait_task(&task, PATIENCE).await.expect_err("stuck");
+    assert!(error.is(&FaultKind::FileLocked), "{error:?}");
+    assert_eq!(error.fault().reason, Reason::VcenterTaskFailed);
+    lab.control(
+        "POST",
+        "/vm/web/consolidation-needed",
+        json!({"needed": true, "stuck": false}),
+    );
+    let task = client.consolidate(&vm).await.expect("a task");
+    client.wait_task(&task, PATIENCE).await.expect("done");
+    assert!(!needed().await);
+}
+
+#[tokio::test]
+async fn a_vm_is_made_from_a_saved_configuration() {
+    let lab = Simulator::start_with(
+        |dir| {
+            let disks = [("a", 4), ("b", 6)];
+            let disks = disks.map(|(name, mib)| json!({"file": image(dir, name, mib * MIB, 9)}));
+            json!([{"name": "web", "disks": disks, "cpus": 4, "memory_mb": 3072,
+                "firmware": "efi", "cbt": true}])
+        },
+        &[],
+    );
+    let client = lab.client().await;
+    let old = find(&client, WEB).await.vm;
+    let made = snapshot(&client, &old, "saved").await;
+    let saved = client
+        .snapshot_config(&made)
+        .await
+        .expect("a configuration");
+    let new = NewVm::from_config(&saved.config_xml, "web restored").expect("usable");
+    let spec = PlacementSpec {
+        datastore: "lab-ds".into(),
+        ..PlacementSpec::default()
+    };
+    let placement = client.find_placement(&spec).await.expect("a place");
+    let created = client
+        .create_vm(&new, &placement, PATIENCE)
+        .await
+        .expect("a vm");
+
+    let sizes: Vec<_> = created
+        .disks
+        .iter()
+        .map(|disk| disk.capacity_bytes)
+        .collect();
+    assert_eq!(sizes, [4 * MIB, 6 * MIB]);
+    let keys: Vec<_> = created.disks.iter().map(|disk| disk.source_key).collect();
+    assert_eq!(
+        keys,
+        saved.disks.iter().map(|disk| disk.key).collect::<Vec<_>>()
+    );
+    let vm = client.vm(&created.vm).await.expect("a vm");
+    assert_eq!(vm.path, "/DC0/vm/web restored");
+    assert_eq!(
+        (vm.power, vm.cbt_enabled, vm.snapshots.len()),
+        (Power::Off, false, 0)
+    );
+    let was = client.vm(&old).await.expect("the old one");
+    assert_ne!(vm.uuid, was.uuid);
+    assert_ne!(vm.instance_uuid, was.instance_uuid);
+    let again = NewVm::from_config(&vm.config_xml, "web restored").expect("usable");
+    assert_eq!((again.cpus, again.memory_mib), (4, 3072));
+    assert_eq!(again.firmware.as_deref(), Some("efi"));
+    assert_eq!(again.nics.len(), new.nics.len());
+    for (disk, made) in vm.disks.iter().zip(&created.disks) {
+        assert_eq!(disk.file_name, made.file_name);
+        assert!(
+            disk.file_name.starts_with("[lab-ds] web restored/"),
+            "{}",
+            disk.file_name
+        );
+    }
+
+    let error = client
+        .create_vm(&new, &placement, PATIENCE)
+        .await
+        .expect_err("twice");
+    assert_eq!(error.fault().reason, Reason::VmExists, "{error:?}");
+    client.power_on(&created.vm, PATIENCE).await.expect("on");
+    client.power_off(&created.vm, PATIENCE).await.expect("off");
+    client
+        .destroy_vm(&created.vm, PATIENCE)
+        .await
+        .expect("destroyed");
+    let error = client.vm(&created.vm).await.expect_err("gone");
+    assert_eq!(error.fault().reason, Reason::VmNotFound);
+    // The directory may remain; a name is free again all the same.
+    client
+        .create_vm(&new, &placement, PATIENCE)
+        .await
+        .expect("a vm again");
+}
+
+#[tokio::test]
+async fn a_place_that_is_not_there_is_named() {
+    let lab = Simulator::start(json!([]));
+    let client = lab.client().await;
+    let good = PlacementSpec {
+        datastore: "lab-ds".into(),
+        ..PlacementSpec::default()
+    };
+    for (spec, name) in [
+        (
+            PlacementSpec {
+                datastore: "none".into(),
+                ..good.clone()
+            },
+            "none",
+        ),
+        (
+            PlacementSpec {
+                folder: Some("nowhere".into()),
+                ..good.clone()
+            },
+            "nowhere",
+        ),
+        (
+            PlacementSpec {
+                host: Some("nobody".into()),
+                ..good.clone()
+            },
+            "nobody",
+        ),
+        (
+            PlacementSpec {
+                pool: Some("puddle".into()),
+                ..good.clone()
+            },
+            "puddle",
+        ),
+    ] {
+        let fault = client.find_placement(&spec).await.expect_err(name).fault();
+        assert_eq!(fault.reason, Reason::PlacementNotFound);
+        assert!(fault.message.contains(name), "{}", fault.message);
+    }
+    let placement = client.find_placement(&good).await.expect("a place");
+    assert_eq!(
+        (
+            placement.datacenter.as_str(),
+            placement.folder_path.as_str()
+        ),
+        ("/DC0", "/DC0/vm")
+    );
+    let by_name = PlacementSpec {
+        host: Some(placement.host_name.clone()),
+        ..good
+    };
+    assert_eq!(
+        client
+            .find_placement(&by_name)
+            .await
+            .expect("the same place"),
+        placement
+    );
+}
+
+#[tokio::test]
+async fn a_data_access_is_a_session_of_its_own() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let one = client.open_data_access(&vm).await.expect("access");
+    let two = client.open_data_access(&vm).await.expect("access");
+    assert_eq!(one.datacenter, "/DC0");
+    assert_ne!(one.cookie.expose_secret(), two.cookie.expose_secret());
+    assert!(!format!("{one:?}").contains(one.cookie.expose_secret()));
+    client.close_data_access(&one).await.expect("closed");
+    client.close_data_access(&one).await.expect("closed before");
+    client.close_data_access(&two).await.expect("closed");
+    client.keep_alive().await.expect("ours goes on");
+    assert_eq!(lab.calls("Login"), 3);
+}
+
+#[tokio::test]
+async fn a_task_that_takes_too_long_is_told_and_goes_on() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let spec = SnapshotSpec {
+        name: "n".into(),
+        description: "d".into(),
+        quiesce: Quiesce::None,
+    };
+    // The answer that tells the end is late: the first look finds the time over.
+    let task = client.create_snapshot(&vm, &spec).await.expect("a task");
+    match client.wait_task(&task, std::time::Duration::ZERO).await {
+        Ok(_) => {}
+        Err(error) => assert_eq!(
+            error.fault().reason,
+            Reason::VcenterTaskTimeout,
+            "{error:?}"
+        ),
+    }
+    let outcome = client.wait_task(&task, PATIENCE).await.expect("ends");
+    let made = SnapshotRef::new(outcome.result.expect("a snapshot"));
+    assert_eq!(
+        client.snapshots(&vm).await.expect("snapshots")[0].snapshot,
+        made
+    );
+}
