@@ -186,7 +186,7 @@ impl Rate {
         let old = self
             .0
             .iter()
-            .filter(|(at, _)| now - *at > RATE_WINDOW)
+            .filter(|(at, _)| now - *at >= RATE_WINDOW)
             .count();
         self.0.drain(..old.saturating_sub(1));
         self.0.push((now, bytes));

@@ -5,3 +5,6 @@ mod point;
 mod run;
 mod vcenter;
 mod vm;
+
+#[cfg(test)]
+mod tests;

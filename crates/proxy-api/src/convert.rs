@@ -500,3 +500,6 @@ impl TryFrom<pb::ReadExportResponse> for ExportPart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -806,3 +806,6 @@ fn number(word: impl stillwater_wire::Word) -> i32 {
 fn joined(ids: &[[u8; 32]]) -> Bytes {
     Bytes::from(ids.concat())
 }
+
+#[cfg(test)]
+mod tests;

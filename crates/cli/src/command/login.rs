@@ -34,10 +34,7 @@ fn list(contexts: &Contexts, format: Format) -> Result<(), Fault> {
     let names = contexts.names()?;
     let is_current = |name: &String| current.as_ref() == Some(name);
     let row = |name: &String| {
-        [
-            Field::text(if is_current(name) { "*" } else { "" }),
-            Field::text(name),
-        ]
+        [Field::text(name), Field::text(if is_current(name) { "yes" } else { "no" })]
     };
     let json = || {
         names
@@ -46,7 +43,7 @@ fn list(contexts: &Contexts, format: Format) -> Result<(), Fault> {
     };
     output::print(
         format,
-        || table(["", "NAME"], names.iter().map(row)),
+        || table(["NAME", "CURRENT"], names.iter().map(row)),
         || json().collect(),
     )
 }

@@ -69,7 +69,7 @@ fn nobody_else_can_read_a_context() {
 fn a_context_is_no_path_and_must_exist() {
     let dir = tempfile::tempdir().expect("a directory");
     let contexts = Contexts::at(dir.path().into());
-    let reason = |name| contexts.open(name).expect_err("refused").reason;
+    let reason = |name: Option<&str>| contexts.open(name).expect_err("refused").reason;
     for bad in ["", "..", "../x", "a/b", ".hidden", &"x".repeat(65)] {
         assert_eq!(reason(Some(bad)), Reason::BadField, "{bad:?}");
     }

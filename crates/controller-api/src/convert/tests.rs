@@ -1,0 +1,585 @@
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use proptest::prelude::*;
+use prost::Message;
+use stillwater_types::{
+    ClusterId, ExportId, Fault, NodeId, PointId, Reason, RequestId, Role, RunId, TreeId, VcenterId,
+    VmId,
+};
+use stillwater_wire::FieldError;
+
+use crate::model::*;
+use crate::{Ticket, pb};
+
+/// Fills messages from a seed: every field, every variant and every absence comes up.
+struct Gen(u64);
+
+impl Gen {
+    fn u64(&mut self) -> u64 {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn u32(&mut self) -> u32 {
+        (self.u64() >> 32) as u32
+    }
+
+    fn hash<const N: usize>(&mut self) -> [u8; N] {
+        std::array::from_fn(|_| self.u64() as u8)
+    }
+
+    fn pick<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.u64() as usize % all.len()]
+    }
+
+    fn bytes(&mut self) -> Bytes {
+        let length = 1 + self.u64() as usize % 200;
+        (0..length).map(|_| self.u64() as u8).collect()
+    }
+
+    fn flag(&mut self) -> bool {
+        self.u64().is_multiple_of(2)
+    }
+
+    fn text(&mut self) -> String {
+        self.pick(&["web", "Größe", "a b", "x"]).to_owned()
+    }
+
+    fn maybe<T>(&mut self, fill: impl Fn(&mut Self) -> T) -> Option<T> {
+        self.flag().then(|| fill(self))
+    }
+
+    fn list<T>(&mut self, fill: impl Fn(&mut Self) -> T) -> Vec<T> {
+        (0..self.u64() % 4).map(|_| fill(self)).collect()
+    }
+
+    fn time(&mut self) -> Timestamp {
+        let second = (self.u64() % 8_000_000_000) as i64 - 4_000_000_000;
+        Timestamp::new(second, 0).expect("in range")
+    }
+
+    fn vm_id(&mut self) -> VmId {
+        VmId {
+            vcenter: VcenterId::from_bytes(self.hash()),
+            moref: format!("vm-{}", self.u32()),
+        }
+    }
+
+    fn point_id(&mut self) -> PointId {
+        PointId::from_bytes(self.hash())
+    }
+
+    fn fault(&mut self) -> Fault {
+        Fault::new(self.pick(Reason::ALL), self.text()).with("disk", self.u32())
+    }
+
+    fn run_disk(&mut self) -> RunDisk {
+        RunDisk {
+            key: self.u32() as i32,
+            label: self.text(),
+            length_bytes: self.u64(),
+            done_bytes: self.u64(),
+            read_bytes: self.u64(),
+            new_bytes: self.u64(),
+            sent_bytes: self.u64(),
+            hole_bytes: self.u64(),
+            chunk_count: self.u64(),
+            new_chunk_count: self.u64(),
+            transport: self.text(),
+            proxy_name: self.text(),
+        }
+    }
+
+    fn access(&mut self) -> ExportAccess {
+        ExportAccess {
+            export_id: ExportId::from_bytes(self.hash()),
+            proxy_node_id: NodeId::from_bytes(self.hash()),
+            address: self.text(),
+            ticket: Ticket::new(self.hash()),
+        }
+    }
+
+    fn run_kind(&mut self) -> RunKind {
+        match self.u64() % 3 {
+            0 => RunKind::Backup(BackupRun {
+                vm_id: self.vm_id(),
+                vm_name: self.text(),
+                point_id: self.maybe(Gen::point_id),
+            }),
+            1 => RunKind::RestoreVm(RestoreVmRun {
+                point_id: self.point_id(),
+                vm_name: self.text(),
+                vm_id: self.maybe(Gen::vm_id),
+            }),
+            _ => RunKind::ExportDisk(ExportDiskRun {
+                point_id: self.point_id(),
+                disk_key: self.u32() as i32,
+                access: self.maybe(Gen::access),
+            }),
+        }
+    }
+
+    fn run(&mut self) -> Run {
+        Run {
+            run_id: RunId::from_bytes(self.hash()),
+            kind: self.run_kind(),
+            state: self.pick(&[
+                RunState::Pending,
+                RunState::Running,
+                RunState::Succeeded,
+                RunState::Incomplete,
+                RunState::Failed,
+                RunState::Cancelled,
+            ]),
+            phase: self.maybe(|g| {
+                g.pick(&[
+                    RunPhase::Planning,
+                    RunPhase::Reserving,
+                    RunPhase::Freezing,
+                    RunPhase::Mapping,
+                    RunPhase::Transferring,
+                    RunPhase::Proposing,
+                    RunPhase::Releasing,
+                    RunPhase::Committing,
+                    RunPhase::CreatingVm,
+                    RunPhase::CleaningUp,
+                ])
+            }),
+            disks: self.list(Gen::run_disk),
+            started_at: self.time(),
+            ended_at: self.maybe(Gen::time),
+            fault: self.maybe(Gen::fault),
+            warnings: self.list(Gen::fault),
+        }
+    }
+
+    fn start_kind(&mut self) -> StartKind {
+        match self.u64() % 3 {
+            0 => StartKind::Backup(StartBackup {
+                vm: self.text(),
+                exclude_disk_keys: self.list(|g| g.u32() as i32),
+            }),
+            1 => StartKind::RestoreVm(StartRestoreVm {
+                point_id: self.point_id(),
+                name: self.text(),
+                vcenter: self.maybe(Gen::text),
+                datastore: self.text(),
+                folder: self.maybe(Gen::text),
+                resource_pool: self.maybe(Gen::text),
+                host: self.maybe(Gen::text),
+                power_on: self.flag(),
+            }),
+            _ => StartKind::ExportDisk(StartExportDisk {
+                point_id: self.point_id(),
+                disk_key: self.u32() as i32,
+            }),
+        }
+    }
+
+    fn load(&mut self) -> NodeLoad {
+        NodeLoad {
+            transfer_slots: self.u32(),
+            transfer_count: self.u32(),
+            writable_bytes: self.u64(),
+            capacity_bytes: self.u64(),
+            stored_bytes: self.u64(),
+        }
+    }
+
+    fn node(&mut self) -> Node {
+        Node {
+            node_id: NodeId::from_bytes(self.hash()),
+            role: self.pick(&Role::ALL),
+            name: self.text(),
+            address: self.maybe(Gen::text),
+            state: self.pick(&[NodeState::Online, NodeState::Offline, NodeState::Removed]),
+            joined_at: self.time(),
+            seen_at: self.maybe(Gen::time),
+            certificate_expires_at: self.time(),
+            version: self.maybe(Gen::text),
+            load: self.maybe(Gen::load),
+        }
+    }
+
+    fn point_disk(&mut self) -> PointDisk {
+        PointDisk {
+            key: self.u32() as i32,
+            label: self.text(),
+            length_bytes: self.u64(),
+            root: TreeId::from_bytes(self.hash()),
+            read_bytes: self.u64(),
+            new_bytes: self.u64(),
+            stored_bytes: self.u64(),
+            hole_bytes: self.u64(),
+            chunk_count: self.u64(),
+            new_chunk_count: self.u64(),
+        }
+    }
+
+    fn point(&mut self) -> Point {
+        Point {
+            point_id: self.point_id(),
+            vm_id: self.vm_id(),
+            vm_name: self.text(),
+            run_id: RunId::from_bytes(self.hash()),
+            repository_name: self.text(),
+            committed_at: self.time(),
+            retain_until: self.time(),
+            consistency: self.pick(&[
+                Consistency::Crash,
+                Consistency::FileSystem,
+                Consistency::Application,
+                Consistency::Offline,
+            ]),
+            complete: self.flag(),
+            disks: self.list(Gen::point_disk),
+            missing: self.list(Gen::text),
+        }
+    }
+
+    fn evidence(&mut self) -> Evidence {
+        Evidence {
+            lines: self.list(|g| EvidenceLine {
+                name: g.text(),
+                value: g.text(),
+            }),
+        }
+    }
+
+    fn summary(&mut self) -> VmSummary {
+        VmSummary {
+            vm_id: self.vm_id(),
+            name: self.text(),
+            path: self.text(),
+            vcenter_name: self.text(),
+            power: self.text(),
+            change_tracking: self.flag(),
+            disk_count: self.u32(),
+        }
+    }
+
+    fn vm(&mut self) -> Vm {
+        Vm {
+            summary: self.summary(),
+            guest_id: self.text(),
+            tools: self.text(),
+            disks: self.list(|g| VmDisk {
+                key: g.u32() as i32,
+                label: g.text(),
+                capacity_bytes: g.u64(),
+                file: g.text(),
+                unprotectable: g.maybe(Gen::text),
+            }),
+            snapshots: self.list(|g| VmSnapshot {
+                name: g.text(),
+                created_at: g.text(),
+                ours: g.flag(),
+            }),
+        }
+    }
+
+    fn trust(&mut self) -> VcenterTrust {
+        match self.flag() {
+            true => VcenterTrust::CaPem(self.bytes()),
+            false => VcenterTrust::CertificateSha256(self.hash()),
+        }
+    }
+
+    fn vcenter(&mut self) -> Vcenter {
+        Vcenter {
+            vcenter_id: VcenterId::from_bytes(self.hash()),
+            name: self.text(),
+            address: self.text(),
+            username: self.text(),
+            trust: self.trust(),
+            about: self.maybe(|g| VcenterAbout {
+                full_name: g.text(),
+                api_version: g.text(),
+                instance_uuid: g.text(),
+            }),
+        }
+    }
+
+    fn add_vcenter(&mut self) -> AddVcenterRequest {
+        AddVcenterRequest {
+            request_id: RequestId::from_bytes(self.hash()),
+            name: self.text(),
+            address: self.text(),
+            username: self.text(),
+            password: self.text().into(),
+            trust: self.trust(),
+        }
+    }
+
+    fn join(&mut self) -> JoinClusterRequest {
+        JoinClusterRequest {
+            token: self.text().into(),
+            certificate_request: self.bytes(),
+            name: self.text(),
+            address: self.maybe(Gen::text),
+        }
+    }
+}
+
+/// Sends a value as bytes and takes it back.
+#[track_caller]
+fn check<P, T>(value: T)
+where
+    P: Message + Default + From<T>,
+    T: TryFrom<P, Error = FieldError> + Clone + PartialEq + Debug,
+{
+    let sent = P::from(value.clone()).encode_to_vec();
+    let read = T::try_from(P::decode(sent.as_slice()).expect("decodes"));
+    assert_eq!(read, Ok(value));
+}
+
+/// As [`check`] for values that hold secrets, which cannot be compared: they are sent twice.
+#[track_caller]
+fn check_secret<P, T>(value: T)
+where
+    P: Message + Default + From<T> + PartialEq,
+    T: TryFrom<P, Error = FieldError> + Clone + Debug,
+{
+    let first = P::from(value.clone());
+    let read = P::decode(first.encode_to_vec().as_slice()).expect("decodes");
+    let second = P::from(T::try_from(read).expect("a good message"));
+    assert!(first == second, "{value:?} changed on its way");
+}
+
+fn page(g: &mut Gen) -> u32 {
+    1 + g.u32() % PAGE_SIZE_MAX
+}
+
+proptest! {
+    #[test]
+    fn runs_arrive_as_they_were_sent(seed: u64) {
+        let g = &mut Gen(seed);
+        let run_id = RunId::from_bytes(g.hash());
+        check::<pb::GetRunRequest, _>(run_id);
+        check::<pb::WatchRunRequest, _>(run_id);
+        check::<pb::CancelRunRequest, _>(run_id);
+        check::<pb::StartRunResponse, _>(g.run());
+        check::<pb::GetRunResponse, _>(g.run());
+        check::<pb::WatchRunResponse, _>(g.run());
+        check::<pb::CancelRunResponse, _>(g.run());
+        let request_id = RequestId::from_bytes(g.hash());
+        check::<pb::StartRunRequest, _>(StartRunRequest { request_id, kind: g.start_kind() });
+        check::<pb::ListRunsRequest, _>(ListRunsRequest {
+            page_size: page(g),
+            page_token: g.maybe(Gen::text),
+        });
+        check::<pb::ListRunsResponse, _>(ListRunsResponse {
+            runs: g.list(Gen::run),
+            next_page_token: g.maybe(Gen::text),
+        });
+    }
+
+    #[test]
+    fn nodes_and_tokens_arrive_as_they_were_sent(seed: u64) {
+        let g = &mut Gen(seed);
+        check::<pb::ListNodesRequest, _>(());
+        check::<pb::ListNodesResponse, _>(g.list(Gen::node));
+        check::<pb::RemoveNodeRequest, _>(NodeId::from_bytes(g.hash()));
+        check::<pb::RemoveNodeResponse, _>(());
+        check_secret::<pb::JoinClusterRequest, _>(g.join());
+        check::<pb::JoinClusterResponse, _>(JoinClusterResponse {
+            node_id: NodeId::from_bytes(g.hash()),
+            cluster_id: ClusterId::from_bytes(g.hash()),
+            certificate_chain: g.text(),
+            grant_key: g.hash(),
+        });
+        check::<pb::RenewCertificateRequest, _>(g.bytes());
+        check::<pb::RenewCertificateResponse, _>(RenewCertificateResponse {
+            certificate_chain: g.text(),
+        });
+        check::<pb::SendHeartbeatRequest, _>(SendHeartbeatRequest {
+            address: g.text(),
+            version: g.text(),
+            load: g.load(),
+        });
+        check::<pb::SendHeartbeatResponse, _>(SendHeartbeatResponse { interval_seconds: g.u32() });
+        check::<pb::CreateTokenRequest, _>(g.pick(&Role::ALL));
+        check_secret::<pb::CreateTokenResponse, _>(CreateTokenResponse {
+            token: g.text().into(),
+            expires_at: g.time(),
+        });
+    }
+
+    #[test]
+    fn points_and_vms_arrive_as_they_were_sent(seed: u64) {
+        let g = &mut Gen(seed);
+        check::<pb::GetPointRequest, _>(g.point_id());
+        check::<pb::GetPointResponse, _>(GetPointResponse {
+            point: g.point(),
+            evidence: g.evidence(),
+        });
+        check::<pb::ListPointsRequest, _>(ListPointsRequest {
+            vm: g.maybe(Gen::text),
+            page_size: page(g),
+            page_token: g.maybe(Gen::text),
+        });
+        check::<pb::ListPointsResponse, _>(ListPointsResponse {
+            points: g.list(Gen::point),
+            next_page_token: g.maybe(Gen::text),
+        });
+        check::<pb::ListVmsRequest, _>(g.maybe(Gen::text));
+        check::<pb::ListVmsResponse, _>(g.list(Gen::summary));
+        check::<pb::GetVmRequest, _>(g.text());
+        check::<pb::GetVmResponse, _>(g.vm());
+    }
+
+    #[test]
+    fn vcenters_arrive_as_they_were_sent(seed: u64) {
+        let g = &mut Gen(seed);
+        check_secret::<pb::AddVcenterRequest, _>(g.add_vcenter());
+        check::<pb::AddVcenterResponse, _>(g.vcenter());
+        check::<pb::ListVcentersRequest, _>(());
+        check::<pb::ListVcentersResponse, _>(g.list(Gen::vcenter));
+        check::<pb::TestVcenterRequest, _>(g.text());
+        check::<pb::TestVcenterResponse, _>(TestVcenterResponse {
+            vcenter: g.vcenter(),
+            vm_count: g.u32(),
+        });
+        check::<pb::RemoveVcenterRequest, _>(g.text());
+        check::<pb::RemoveVcenterResponse, _>(());
+        check::<pb::ProbeVcenterRequest, _>(g.text());
+        check::<pb::ProbeVcenterResponse, _>(ProbeVcenterResponse {
+            certificate_sha256: g.hash(),
+            certificate_pem: g.text(),
+            subject: g.text(),
+            not_after: g.text(),
+        });
+    }
+}
+
+/// Spoils one field of a good message and demands that the fault names it.
+#[track_caller]
+fn refuses<P, T>(value: T, field: &str, spoil: impl Fn(&mut P))
+where
+    P: From<T>,
+    T: TryFrom<P, Error = FieldError> + Debug,
+{
+    let mut message = P::from(value);
+    spoil(&mut message);
+    let fault = Fault::from(T::try_from(message).expect_err(field));
+    assert_eq!(fault.reason, Reason::BadField);
+    assert_eq!(
+        fault.details.get("field").map(String::as_str),
+        Some(field),
+        "{fault}"
+    );
+}
+
+fn restore(g: &mut Gen) -> StartRunRequest {
+    let kind = StartKind::RestoreVm(StartRestoreVm {
+        point_id: g.point_id(),
+        name: g.text(),
+        vcenter: None,
+        datastore: g.text(),
+        folder: None,
+        resource_pool: None,
+        host: None,
+        power_on: false,
+    });
+    StartRunRequest {
+        request_id: RequestId::from_bytes(g.hash()),
+        kind,
+    }
+}
+
+fn export(g: &mut Gen) -> Run {
+    let kind = RunKind::ExportDisk(ExportDiskRun {
+        point_id: g.point_id(),
+        disk_key: 2000,
+        access: Some(g.access()),
+    });
+    Run { kind, ..g.run() }
+}
+
+#[test]
+fn a_wrong_field_of_a_run_is_refused_by_name() {
+    let g = &mut Gen(5);
+    refuses::<pb::StartRunRequest, _>(restore(g), "request_id", |m| m.request_id.clear());
+    refuses::<pb::StartRunRequest, _>(restore(g), "kind", |m| m.kind = None);
+    let start = |m: &mut pb::StartRunRequest, act: fn(&mut pb::StartRestoreVm)| match &mut m.kind {
+        Some(pb::start_run_request::Kind::RestoreVm(start)) => act(start),
+        other => panic!("{other:?}"),
+    };
+    refuses::<pb::StartRunRequest, _>(restore(g), "restore_vm.point_id", |m| {
+        start(m, |start| start.point_id = "latest".into());
+    });
+    refuses::<pb::StartRunRequest, _>(restore(g), "restore_vm.name", |m| {
+        start(m, |start| start.name.clear());
+    });
+    refuses::<pb::StartRunRequest, _>(restore(g), "restore_vm.datastore", |m| {
+        start(m, |start| start.datastore.clear());
+    });
+    refuses::<pb::GetRunResponse, Run>(export(g), "run", |m| m.run = None);
+    refuses::<pb::Run, _>(export(g), "state", |m| m.state = 0);
+    refuses::<pb::Run, _>(export(g), "phase", |m| m.phase = 99);
+    refuses::<pb::Run, _>(export(g), "started_at", |m| m.started_at = None);
+    refuses::<pb::Run, _>(export(g), "export_disk.access.ticket", |m| {
+        if let Some(pb::run::Kind::ExportDisk(export)) = &mut m.kind {
+            export.access.as_mut().expect("set").ticket = Bytes::new();
+        }
+    });
+}
+
+#[test]
+fn a_wrong_field_of_anything_else_is_refused_by_name() {
+    let g = &mut Gen(6);
+    refuses::<pb::JoinClusterRequest, _>(g.join(), "token", |m| m.token.clear());
+    refuses::<pb::JoinClusterRequest, _>(g.join(), "name", |m| m.name.clear());
+    refuses::<pb::JoinClusterRequest, _>(g.join(), "certificate_request", |m| {
+        m.certificate_request = vec![0; CERTIFICATE_REQUEST_BYTES_MAX + 1].into();
+    });
+    refuses::<pb::CreateTokenRequest, Role>(Role::Proxy, "role", |m| m.role = 0);
+    refuses::<pb::CreateTokenRequest, Role>(Role::Proxy, "role", |m| m.role = 17);
+    refuses::<pb::Node, _>(g.node(), "joined_at", |m| m.joined_at = None);
+    refuses::<pb::GetVmRequest, String>(g.text(), "vm", |m| m.vm.clear());
+    refuses::<pb::Vm, _>(g.vm(), "summary.vm_id", |m| {
+        m.summary.as_mut().expect("set").vm_id = "vm-16".into();
+    });
+    refuses::<pb::AddVcenterRequest, _>(g.add_vcenter(), "password", |m| m.password.clear());
+    refuses::<pb::AddVcenterRequest, _>(g.add_vcenter(), "trust", |m| m.trust = None);
+    refuses::<pb::AddVcenterRequest, _>(g.add_vcenter(), "trust.anchor", |m| {
+        m.trust.as_mut().expect("set").anchor = None;
+    });
+    refuses::<pb::AddVcenterRequest, _>(g.add_vcenter(), "trust.ca_pem", |m| {
+        let pem = vec![0; CA_PEM_BYTES_MAX + 1].into();
+        m.trust.as_mut().expect("set").anchor = Some(pb::vcenter_trust::Anchor::CaPem(pem));
+    });
+    refuses::<pb::PointDisk, _>(g.point_disk(), "root", |m| m.root = Bytes::new());
+    refuses::<pb::Point, _>(g.point(), "consistency", |m| m.consistency = 0);
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let g = &mut Gen(9);
+    let ticket = Ticket::new([0xab; 32]);
+    let join = JoinClusterRequest {
+        token: "swt1.hidden".into(),
+        ..g.join()
+    };
+    let add = AddVcenterRequest {
+        password: "hidden".into(),
+        ..g.add_vcenter()
+    };
+    let made = CreateTokenResponse {
+        token: "swt1.hidden".into(),
+        expires_at: g.time(),
+    };
+    let shown = format!("{ticket:?} {join:?} {add:?} {made:?}");
+    assert!(
+        !shown.contains("hidden") && !shown.contains("171"),
+        "{shown}"
+    );
+    assert_eq!(ticket, ticket.clone());
+    assert_ne!(ticket, Ticket::new([0xac; 32]));
+}
