@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +21,9 @@ use crate::init::{self, Draft, Handover};
 pub struct Command {
     #[command(flatten)]
     arguments: Arguments,
+    /// State directory, instead of the configured one
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
     #[command(subcommand)]
     act: Option<Act>,
 }
@@ -35,9 +39,6 @@ enum Act {
         /// Print JSON for scripts
         #[arg(long)]
         json: bool,
-        /// State directory, instead of the configured one
-        #[arg(long, value_name = "DIR")]
-        state_dir: Option<std::path::PathBuf>,
     },
 }
 
@@ -49,9 +50,6 @@ struct Init {
     /// The controller's name in lists [default: the host name]
     #[arg(long)]
     name: Option<String>,
-    /// State directory, instead of the configured one
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<std::path::PathBuf>,
     /// Print JSON for scripts
     #[arg(long)]
     json: bool,
@@ -75,13 +73,14 @@ impl Command {
         if self.arguments.check_config {
             return self.arguments.check::<Config>(Role::Controller);
         }
-        let config = match self.arguments.load::<Config>(Role::Controller) {
+        let mut config = match self.arguments.load::<Config>(Role::Controller) {
             Ok(config) => config,
             Err(faults) => {
                 eprintln!("{faults}");
                 return ExitCode::from(2);
             }
         };
+        config.state_dir = self.state_dir.unwrap_or(config.state_dir);
         match act(self.act.unwrap_or(Act::Run), config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -92,24 +91,22 @@ impl Command {
     }
 }
 
-fn act(act: Act, mut config: Config) -> Result<(), Error> {
+fn act(act: Act, config: Config) -> Result<(), Error> {
+    telemetry::start(&config.log)?;
     match act {
         Act::Run => serve(config),
         Act::Init(Init {
             advertise,
             name,
-            state_dir,
             json,
         }) => {
-            config.state_dir = state_dir.unwrap_or(config.state_dir);
             let draft = Draft::make(&config, advertise.as_deref(), name.as_deref())?;
             print_handover(&draft.handover, json).map_err(Error::Print)?;
             draft.finish()?;
             eprintln!("the cluster is in force; start the controller to use it");
             Ok(())
         }
-        Act::AdminToken { json, state_dir } => {
-            config.state_dir = state_dir.unwrap_or(config.state_dir);
+        Act::AdminToken { json } => {
             let (token, expires_at) = init::admin_token(&config)?;
             print_token(&token, expires_at, json).map_err(Error::Print)
         }
@@ -117,7 +114,6 @@ fn act(act: Act, mut config: Config) -> Result<(), Error> {
 }
 
 fn serve(config: Config) -> Result<(), Error> {
-    telemetry::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

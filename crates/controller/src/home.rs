@@ -80,7 +80,9 @@ impl Home {
         }
         let dir = self.dir.join("setup");
         match fs::remove_dir_all(&dir) {
-            Ok(()) => tracing::info!(dir = %dir.display(), "removed an unfinished init"),
+            Ok(()) => {
+                tracing::warn!(dir = %dir.display(), "removed an unfinished init, its keys are void");
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::file("remove", dir)(error)),
         }

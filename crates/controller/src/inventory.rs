@@ -181,7 +181,9 @@ fn only(text: &str, mut fitting: Vec<Located>) -> Result<Located, Fault> {
 }
 
 fn not_found(text: &str) -> Fault {
-    let message = format!("no vm {text:?} is in any registered vcenter; `stillwater vm list`");
+    let message = format!(
+        "no vm {text:?} is in a registered vcenter; `stillwater vm list` shows what there is"
+    );
     Fault::new(Reason::VmNotFound, message).with("vm", text)
 }
 

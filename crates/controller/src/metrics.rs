@@ -3,6 +3,7 @@
 //! Dashboards and alerts use only these names; a test lists them all. What the memory knows is read
 //! when it is asked for, so that no counter can drift from it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -12,10 +13,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use stillwater_rpc::Identity;
-use stillwater_types::Fault;
+use stillwater_types::{Fault, RunId};
+use tokio_util::sync::CancellationToken;
 
 use crate::memory::Memory;
 use crate::node::{Directory, Seen};
+use crate::run::{self, Run, Work};
 use crate::vcenter::Sessions;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -90,6 +93,50 @@ impl Metrics {
                 reason,
             })
             .inc();
+    }
+}
+
+/// Counts every run that ends, until `cancel`.
+///
+/// It compares published states, of which it may miss some in between; a run takes many journal
+/// entries, so that none begins and ends unseen.
+pub async fn count_runs(metrics: Metrics, memory: Memory, cancel: CancellationToken) {
+    let mut states = memory.watch();
+    let mut active: BTreeSet<RunId> = BTreeSet::new();
+    loop {
+        let now: BTreeSet<RunId> = states
+            .borrow_and_update()
+            .runs
+            .iter()
+            .map(|run| run.id)
+            .collect();
+        for ended in active.difference(&now).copied() {
+            let memory = memory.clone();
+            let read = tokio::task::spawn_blocking(move || memory.ended_run(ended)).await;
+            if let Ok(Some(run)) = read {
+                count_run(&metrics, &run);
+            }
+        }
+        active = now;
+        match cancel.run_until_cancelled(states.changed()).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
+}
+
+fn count_run(metrics: &Metrics, run: &Run) {
+    let kind = match &run.work {
+        Work::Backup(_) => "backup",
+        Work::RestoreVm(_) => "restore_vm",
+        Work::ExportDisk(_) => "export_disk",
+    };
+    match &run.ending {
+        Some(run::Outcome::Succeeded) => metrics.run_ended(kind, "succeeded", None),
+        Some(run::Outcome::Incomplete) => metrics.run_ended(kind, "incomplete", None),
+        Some(run::Outcome::Cancelled) => metrics.run_ended(kind, "cancelled", None),
+        Some(run::Outcome::Failed(cause)) => metrics.run_ended(kind, "failed", Some(&cause.0)),
+        None => metrics.run_ended(kind, "failed", None),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::home::Home;
 use crate::inventory::Inventory;
 use crate::kek;
 use crate::memory::Memory;
-use crate::metrics::{Gauges, Metrics};
+use crate::metrics::{Gauges, Metrics, count_runs};
 use crate::node::{Directory, Myself, Registry, RegistryParts};
 use crate::resources::Resources;
 use crate::run::Engine;
@@ -122,26 +122,39 @@ impl Controller {
         registry
     }
 
-    /// Answers on `listener` until `drain`, then comes to rest.
+    /// Answers on `listener` until `drain`, then comes to rest. A part that fails makes it drain as
+    /// well: half a controller would only look like one.
     ///
     /// # Errors
     /// Those of the port and of the metrics' port.
     pub async fn serve(self, listener: TcpListener, drain: CancellationToken) -> Result<(), Error> {
         let stop = CancellationToken::new();
         let health = Health::default();
-        let registry = Arc::new(self.metrics());
-        let metrics = stillwater_service::metrics::serve(
+        let measured = stillwater_service::metrics::serve(
             &self.config.metrics,
-            registry,
+            Arc::new(self.metrics()),
             health.clone(),
             stop.clone(),
         );
-        let sessions = self.resources.vcenters.clone();
-        let engine = Engine::start(
-            self.memory.clone(),
-            self.resources.clone(),
-            &self.config.limits,
-        );
+        let measured = async { measured.await.inspect_err(|_| drain.cancel()) };
+        let served = async {
+            let served = self.answer(listener, &health, &drain).await;
+            stop.cancel();
+            served
+        };
+        let (served, measured, ()) = tokio::join!(served, measured, self.attend(&stop));
+        served.and(measured).map_err(Error::from)
+    }
+
+    /// Answers calls and lets runs work, until `drain` and for as long as that takes.
+    async fn answer(
+        &self,
+        listener: TcpListener,
+        health: &Health,
+        drain: &CancellationToken,
+    ) -> Result<(), Fault> {
+        let limits = &self.config.limits;
+        let engine = Engine::start(self.memory.clone(), self.resources.clone(), limits);
         let server = Server {
             identity: self.resources.identity.clone(),
             client_certificates: ClientCertificates::Optional,
@@ -149,11 +162,9 @@ impl Controller {
             removed: self.removed.clone(),
             drain: self.config.drain.0,
         };
-        let served = server.serve(
-            listener,
-            self.routes(&engine),
-            drain.clone().cancelled_owned(),
-        );
+        let drained = drain.clone().cancelled_owned();
+        let served = server.serve(listener, self.routes(&engine), drained);
+        let served = async { served.await.inspect_err(|_| drain.cancel()) };
         let rest = async {
             drain.cancelled().await;
             health.set_ready(false);
@@ -161,29 +172,30 @@ impl Controller {
             tracing::info!("draining");
             engine.park(self.config.drain.0).await;
         };
-        let work = async {
-            health.set_ready(true);
-            systemd::ready();
-            let (served, ()) = tokio::join!(served, rest);
-            stop.cancel();
-            served
-        };
-        let renewal = keep_identity_fresh(
-            &self.resources.identity,
-            &self.identity_dir,
-            &stop,
-            async |request: Vec<u8>| self.nodes.renew_myself(&request),
-        );
-        let (served, measured, (), (), ()) = tokio::join!(
-            work,
+        health.set_ready(true);
+        systemd::ready();
+        tokio::join!(served, rest).0
+    }
+
+    /// What goes on beside the work, until `stop`.
+    async fn attend(&self, stop: &CancellationToken) {
+        let Resources {
+            identity,
+            vcenters,
             metrics,
-            renewal,
-            sessions.keep_alive(stop.clone()),
-            systemd::feed_watchdog(&stop),
+            ..
+        } = &self.resources;
+        tokio::join!(
+            keep_identity_fresh(
+                identity,
+                &self.identity_dir,
+                stop,
+                async |request: Vec<u8>| { self.nodes.renew_myself(&request) }
+            ),
+            count_runs(metrics.clone(), self.memory.clone(), stop.clone()),
+            vcenters.keep_alive(stop.clone()),
+            systemd::feed_watchdog(stop),
         );
-        served?;
-        measured?;
-        Ok(())
     }
 }
 

@@ -197,3 +197,44 @@ fn check_config_tells_every_fault_with_its_line_and_starts_nothing() {
     }
     assert!(!dir.path().join("state").exists());
 }
+
+#[test]
+fn a_metrics_port_that_is_taken_ends_the_controller_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (config, _) = configure(dir.path());
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let metrics = taken.local_addr().expect("an address").to_string();
+    let text = fs::read_to_string(&config).expect("read");
+    fs::write(&config, format!("{text}[metrics]\nlisten = {metrics:?}\n")).expect("write");
+    assert!(run(&config, &["init"]).status.success());
+    let refused = run(&config, &["run"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains(&metrics), "{said}");
+}
+
+#[test]
+fn an_init_that_was_cut_short_is_told_of_and_done_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (config, address) = configure(dir.path());
+    // A reader that is gone ends init before the cluster is put in force.
+    let cut = controller(&config, &["init"])
+        .stdout(Stdio::from(closed_pipe()))
+        .output();
+    let cut = cut.expect("the binary runs");
+    let said = String::from_utf8_lossy(&cut.stderr).into_owned();
+    assert_eq!(cut.status.code(), Some(1), "{said}");
+    assert!(said.contains("nothing was made"), "{said}");
+    let refused = run(&config, &["run"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("holds no cluster"));
+    let again = run(&config, &["init"]);
+    assert!(again.status.success());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("removed an unfinished init"));
+    assert!(Running::start(&config, &address).terminate().0);
+}
+
+/// The writing end of a pipe that nobody reads.
+fn closed_pipe() -> std::io::PipeWriter {
+    let (_, writer) = std::io::pipe().expect("a pipe");
+    writer
+}

@@ -75,7 +75,7 @@ impl Vcenters {
 
     fn clash(&self, name: &str, address: &str) -> Option<&Arc<Vcenter>> {
         self.iter()
-            .find(|v| v.name == name || v.address.eq_ignore_ascii_case(address))
+            .find(|v| v.name == name || endpoint(&v.address) == endpoint(address))
     }
 }
 
@@ -119,6 +119,15 @@ impl Part for Vcenters {
             }
         }
     }
+}
+
+/// One endpoint has several spellings; whoever registers one twice would back its VMs up twice.
+fn endpoint(address: &str) -> String {
+    let address = address.to_ascii_lowercase();
+    address
+        .strip_suffix(":443")
+        .map(str::to_owned)
+        .unwrap_or(address)
 }
 
 fn unknown(text: &str) -> Fault {
@@ -180,7 +189,7 @@ mod tests {
         );
         check(
             std::slice::from_ref(&one),
-            &added(2, "other", "VC.example"),
+            &added(2, "other", "VC.example:443"),
             Some(Reason::VcenterExists),
         );
         let removed = VcenterEvent::Removed {

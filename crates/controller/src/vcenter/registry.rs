@@ -42,7 +42,8 @@ impl Registry {
         by: Actor,
         request: api::AddVcenterRequest,
     ) -> Result<api::Vcenter, Fault> {
-        if let Some(there) = self.memory.state().vcenters.of_request(request.request_id) {
+        let request_id = request.request_id;
+        if let Some(there) = self.memory.state().vcenters.of_request(request_id) {
             return Ok(self.describe(there));
         }
         let (vcenter, event, endpoint) = self.plan(request)?;
@@ -55,7 +56,10 @@ impl Registry {
             Ok(state) => state,
             Err(fault) => {
                 end(vcenter, &client).await;
-                return Err(fault);
+                // The same request may have come twice at once, and the other was faster.
+                let state = self.memory.state();
+                let there = state.vcenters.of_request(request_id).ok_or(fault)?;
+                return Ok(self.describe(there));
             }
         };
         self.sessions.adopt(vcenter, client);
