@@ -53,7 +53,12 @@ struct Read {
 
 pub(crate) fn encode<E: Serialize>(draft: &Draft<E>) -> Result<Vec<u8>, Error> {
     let Draft { at, by, event } = draft;
-    let written = Written { version: VERSION, at: *at, by, event };
+    let written = Written {
+        version: VERSION,
+        at: *at,
+        by,
+        event,
+    };
     serde_json::to_vec(&written).map_err(Error::Encode)
 }
 
@@ -62,11 +67,27 @@ pub(crate) fn decode<E: DeserializeOwned>(
     payload: &[u8],
     sequence: u64,
 ) -> Result<Entry<E>, Error> {
-    let too_new = |error: serde_json::Error| Error::TooNew { sequence, what: error.to_string() };
-    let Read { version, at, by, event } = serde_json::from_slice(payload).map_err(too_new)?;
+    let too_new = |error: serde_json::Error| Error::TooNew {
+        sequence,
+        what: error.to_string(),
+    };
+    let Read {
+        version,
+        at,
+        by,
+        event,
+    } = serde_json::from_slice(payload).map_err(too_new)?;
     if version > VERSION {
-        return Err(Error::TooNew { sequence, what: format!("version {version}") });
+        return Err(Error::TooNew {
+            sequence,
+            what: format!("version {version}"),
+        });
     }
     let event = serde_json::from_value(event).map_err(too_new)?;
-    Ok(Entry { sequence, at, by, event })
+    Ok(Entry {
+        sequence,
+        at,
+        by,
+        event,
+    })
 }

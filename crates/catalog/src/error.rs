@@ -53,7 +53,11 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(act: &'static str, path: &std::path::Path, source: io::Error) -> Self {
-        Error::Io { act, path: path.to_owned(), source }
+        Error::Io {
+            act,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     fn reason(&self) -> Reason {

@@ -33,7 +33,10 @@ pub struct Position {
 
 impl From<Chain> for Position {
     fn from(chain: Chain) -> Self {
-        Self { sequence: chain.sequence(), hash: *chain.head().as_bytes() }
+        Self {
+            sequence: chain.sequence(),
+            hash: *chain.head().as_bytes(),
+        }
     }
 }
 
@@ -147,7 +150,10 @@ fn open_locked(path: &Path) -> Result<File, Error> {
     }
     if is_new {
         // Without this a power cut may lose the file with all that was synced into it.
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         file.sync_all()
             .and_then(|()| File::open(dir)?.sync_all())
             .map_err(|source| Error::io("sync the directory of", path, source))?;
@@ -169,16 +175,32 @@ fn scan<E: DeserializeOwned>(
     path: &Path,
     mut each: impl FnMut(Entry<E>, Position),
 ) -> Result<Found, Error> {
-    let length = file.metadata().map_err(|source| Error::io("read", path, source))?.len();
-    let mut found = Found { chain: Chain::empty(), end: 0, torn_bytes: 0 };
+    let length = file
+        .metadata()
+        .map_err(|source| Error::io("read", path, source))?
+        .len();
+    let mut found = Found {
+        chain: Chain::empty(),
+        end: 0,
+        torn_bytes: 0,
+    };
     let mut window_bytes = WINDOW_BYTES;
     while found.end < length {
         let left = length - found.end;
         let window = read_window(file, path, found.end, window_bytes.min(left))?;
         let mut scanner = Scanner::resume(&window, found.chain);
-        while let Some(frame) = scanner.read().map_err(|bad| damage(path, found.end, &bad))? {
+        while let Some(frame) = scanner
+            .read()
+            .map_err(|bad| damage(path, found.end, &bad))?
+        {
             let entry = read_entry(&frame)?;
-            each(entry, Position { sequence: frame.sequence, hash: *frame.hash.as_bytes() });
+            each(
+                entry,
+                Position {
+                    sequence: frame.sequence,
+                    hash: *frame.hash.as_bytes(),
+                },
+            );
         }
         match scanner.offset() {
             0 if window_bytes >= left => {
@@ -207,17 +229,25 @@ fn read_window(mut file: &File, path: &Path, start: u64, length: u64) -> Result<
 fn read_entry<E: DeserializeOwned>(frame: &Frame<'_>) -> Result<Entry<E>, Error> {
     match frame.kind {
         KIND_ENTRY => entry::decode(frame.payload, frame.sequence),
-        kind => Err(Error::TooNew { sequence: frame.sequence, what: format!("frame kind {kind}") }),
+        kind => Err(Error::TooNew {
+            sequence: frame.sequence,
+            what: format!("frame kind {kind}"),
+        }),
     }
 }
 
 fn damage(path: &Path, start: u64, Corrupt { offset, cause }: &Corrupt) -> Error {
     let offset = start + *offset as u64;
     match cause {
-        Some(newer @ stillwater_format::Error::TooNew { .. }) => {
-            Error::TooNew { sequence: 0, what: format!("at byte {offset}: {newer}") }
-        }
-        Some(cause) => Error::Corrupt { path: path.to_owned(), offset, what: cause.to_string() },
+        Some(newer @ stillwater_format::Error::TooNew { .. }) => Error::TooNew {
+            sequence: 0,
+            what: format!("at byte {offset}: {newer}"),
+        },
+        Some(cause) => Error::Corrupt {
+            path: path.to_owned(),
+            offset,
+            what: cause.to_string(),
+        },
         None => Error::Corrupt {
             path: path.to_owned(),
             offset,

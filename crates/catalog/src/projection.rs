@@ -54,7 +54,9 @@ pub struct Projection {
 
 impl std::fmt::Debug for Projection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Projection").field("dir", &self.dir).finish_non_exhaustive()
+        f.debug_struct("Projection")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
     }
 }
 
@@ -66,7 +68,12 @@ impl Projection {
         is_current: impl FnOnce(&Position) -> bool,
         rebuild: impl Fn(&dyn KeyValue) -> Result<(), Broken> + Send + Sync + 'static,
     ) -> Self {
-        Self::open_with(Box::new(sled_store::open), dir, is_current, Box::new(rebuild))
+        Self::open_with(
+            Box::new(sled_store::open),
+            dir,
+            is_current,
+            Box::new(rebuild),
+        )
     }
 
     fn open_with(
@@ -75,7 +82,12 @@ impl Projection {
         is_current: impl FnOnce(&Position) -> bool,
         rebuild: Rebuild,
     ) -> Self {
-        let projection = Self { dir: dir.to_owned(), open, rebuild, store: Mutex::new(None) };
+        let projection = Self {
+            dir: dir.to_owned(),
+            open,
+            rebuild,
+            store: Mutex::new(None),
+        };
         let opened = guard(|| {
             let store = (projection.open)(dir)?;
             match store.watermark()? {
@@ -102,7 +114,8 @@ impl Projection {
 
     /// Rows in descending order of key, below `before` when it is given.
     pub fn page(&self, tree: &str, before: Option<&[u8]>, limit: usize) -> Vec<Row> {
-        self.with(|store| store.page(tree, before, limit)).unwrap_or_default()
+        self.with(|store| store.page(tree, before, limit))
+            .unwrap_or_default()
     }
 
     /// Applies `writes`, and moves the watermark if one is given. A store that fails is rebuilt,

@@ -44,7 +44,10 @@ impl KeyValue for SledStore {
             .take(limit)
             .map(|row| {
                 let (key, value) = row.map_err(broken)?;
-                let key = key.strip_prefix(start.as_slice()).unwrap_or_default().to_vec();
+                let key = key
+                    .strip_prefix(start.as_slice())
+                    .unwrap_or_default()
+                    .to_vec();
                 Ok((key, value.to_vec()))
             })
             .collect()
@@ -77,13 +80,21 @@ fn full_key(tree: &str, key: &[u8]) -> Vec<u8> {
 }
 
 fn encode(position: &Position) -> Vec<u8> {
-    [&[LAYOUT][..], &position.sequence.to_le_bytes(), &position.hash].concat()
+    [
+        &[LAYOUT][..],
+        &position.sequence.to_le_bytes(),
+        &position.hash,
+    ]
+    .concat()
 }
 
 fn decode(bytes: &[u8]) -> Option<Position> {
     let rest = bytes.strip_prefix(&[LAYOUT])?;
     let (sequence, hash) = rest.split_first_chunk::<8>()?;
-    Some(Position { sequence: u64::from_le_bytes(*sequence), hash: hash.try_into().ok()? })
+    Some(Position {
+        sequence: u64::from_le_bytes(*sequence),
+        hash: hash.try_into().ok()?,
+    })
 }
 
 fn broken(error: sled::Error) -> Broken {

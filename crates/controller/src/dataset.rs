@@ -105,8 +105,11 @@ impl Datasets {
     /// `DATASET_NOT_FOUND`.
     pub fn find(&self, dataset: DatasetId) -> Result<&Arc<Dataset>, Fault> {
         self.datasets.get(&dataset).ok_or_else(|| {
-            Fault::new(Reason::DatasetNotFound, "the controller has no key of that dataset")
-                .with("dataset", dataset)
+            Fault::new(
+                Reason::DatasetNotFound,
+                "the controller has no key of that dataset",
+            )
+            .with("dataset", dataset)
         })
     }
 
@@ -122,8 +125,10 @@ impl Part for Datasets {
     fn check(&self, _at: Timestamp, event: &DatasetEvent) -> Result<(), Fault> {
         match event {
             DatasetEvent::Made { repository, .. } => match self.of(*repository) {
-                Some(_) => Err(Fault::new(Reason::Bug, "the repository has a dataset already")
-                    .with("repository", repository)),
+                Some(_) => Err(
+                    Fault::new(Reason::Bug, "the repository has a dataset already")
+                        .with("repository", repository),
+                ),
                 None => Ok(()),
             },
             DatasetEvent::Ready { dataset } => self.find(*dataset).map(|_| ()),
@@ -132,7 +137,12 @@ impl Part for Datasets {
 
     fn apply(&mut self, _at: Timestamp, event: &DatasetEvent) {
         match event {
-            DatasetEvent::Made { dataset, repository, key, wrapped } => {
+            DatasetEvent::Made {
+                dataset,
+                repository,
+                key,
+                wrapped,
+            } => {
                 let made = Dataset {
                     dataset: *dataset,
                     repository: *repository,

@@ -92,7 +92,11 @@ impl Memory {
         let path = dir.join(JOURNAL_FILE);
         let mut fold = writer::Fold::default();
         let journal = Journal::open(&path, |entry, position| fold.take(&entry, position))?;
-        let projection = Arc::new(writer::open_projection(&dir.join(PROJECTION_DIR), path, &fold));
+        let projection = Arc::new(writer::open_projection(
+            &dir.join(PROJECTION_DIR),
+            path,
+            &fold,
+        ));
         let state = Arc::new(fold.state);
         let (changes, queue) = mpsc::channel(QUEUE_LEN);
         let (publish, published) = watch::channel(Arc::clone(&state));
@@ -107,9 +111,17 @@ impl Memory {
             .name("journal".to_owned())
             .spawn(move || writer.run(queue))
             .map_err(|error| {
-                Fault::new(Reason::StorageFailed, format!("start the journal's thread: {error}"))
+                Fault::new(
+                    Reason::StorageFailed,
+                    format!("start the journal's thread: {error}"),
+                )
             })?;
-        Ok(Self { changes, published, projection, clock })
+        Ok(Self {
+            changes,
+            published,
+            projection,
+            clock,
+        })
     }
 
     /// The state as of the last durable event.
@@ -146,11 +158,7 @@ impl Memory {
     ///
     /// # Panics
     /// When called on an async thread.
-    pub fn append_blocking(
-        &self,
-        by: Actor,
-        event: impl Into<Event>,
-    ) -> Result<Arc<State>, Fault> {
+    pub fn append_blocking(&self, by: Actor, event: impl Into<Event>) -> Result<Arc<State>, Fault> {
         let (change, answer) = change(by, event.into());
         self.changes.blocking_send(change).map_err(|_| stopped())?;
         answer.blocking_recv().map_err(|_| stopped())?
@@ -190,7 +198,10 @@ fn change(by: Actor, event: Event) -> (Change, oneshot::Receiver<Result<Arc<Stat
 }
 
 fn stopped() -> Fault {
-    Fault::new(Reason::StorageFailed, "the journal's thread has stopped; restart the controller")
+    Fault::new(
+        Reason::StorageFailed,
+        "the journal's thread has stopped; restart the controller",
+    )
 }
 
 #[cfg(test)]

@@ -12,7 +12,11 @@ enum Event {
 
 fn said(text: &str) -> Draft<Event> {
     let at = "2026-11-22T12:00:00Z".parse().unwrap();
-    Draft { at, by: "controller".into(), event: Event::Said(text.into()) }
+    Draft {
+        at,
+        by: "controller".into(),
+        event: Event::Said(text.into()),
+    }
 }
 
 struct Fixture {
@@ -22,7 +26,9 @@ struct Fixture {
 impl Fixture {
     /// A journal with one sync per batch.
     fn new(batches: &[&[&str]]) -> Self {
-        let fixture = Self { dir: tempfile::tempdir().unwrap() };
+        let fixture = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
         let mut journal = Journal::open(&fixture.path(), |_, _| {}).unwrap();
         for batch in batches {
             let drafts: Vec<_> = batch.iter().map(|text| said(text)).collect();
@@ -72,7 +78,10 @@ fn what_was_appended_comes_back_in_order_and_can_be_continued() {
     drop(journal);
     assert_eq!(fixture.open().unwrap().1, ["a", "b", "c", "d"]);
     let mut count = 0;
-    assert_eq!(replay::<Event>(&fixture.path(), |_, _| count += 1).unwrap(), position);
+    assert_eq!(
+        replay::<Event>(&fixture.path(), |_, _| count += 1).unwrap(),
+        position
+    );
     assert_eq!(count, 4);
 }
 
@@ -137,7 +146,10 @@ fn a_flipped_bit_is_damage_before_the_end_and_a_torn_entry_at_it() {
             }
             Err(error) => {
                 assert_eq!(Fault::from(error).reason, Reason::JournalCorrupt, "{at}");
-                assert!(at < 2 * FRAME, "the flip at {at} of the last entry is a torn end");
+                assert!(
+                    at < 2 * FRAME,
+                    "the flip at {at} of the last entry is a torn end"
+                );
             }
         }
     }
@@ -181,7 +193,10 @@ fn a_journal_that_failed_to_write_takes_nothing_more() {
     let fixture = Fixture::new(&[&["a"]]);
     let (mut journal, _) = fixture.open().unwrap();
     journal.file = File::open(fixture.path()).unwrap();
-    assert!(matches!(journal.append(&[said("b")]), Err(Error::Io { .. })));
+    assert!(matches!(
+        journal.append(&[said("b")]),
+        Err(Error::Io { .. })
+    ));
     assert!(matches!(journal.append(&[said("b")]), Err(Error::Poisoned)));
 }
 

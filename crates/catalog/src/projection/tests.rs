@@ -3,7 +3,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
-const AT: Position = Position { sequence: 7, hash: [9; 32] };
+const AT: Position = Position {
+    sequence: 7,
+    hash: [9; 32],
+};
 
 fn put(key: u8, value: &str) -> Write {
     Write::Put("runs", vec![key], value.as_bytes().to_vec())
@@ -29,12 +32,26 @@ fn rows_survive_and_are_paged_newest_first() {
     let projection = open(&dir.path().join("p"), &count);
     let writes: Vec<_> = (2..6).map(|key| put(key, "kept")).collect();
     projection.write(&writes, Some(&AT));
-    projection.write(&[Write::Put("run", vec![1], vec![]), Write::Remove("runs", vec![3])], None);
+    projection.write(
+        &[
+            Write::Put("run", vec![1], vec![]),
+            Write::Remove("runs", vec![3]),
+        ],
+        None,
+    );
     drop(projection);
     let projection = open(&dir.path().join("p"), &count);
-    assert_eq!(count.load(Ordering::SeqCst), 1, "only the first opening had to rebuild");
+    assert_eq!(
+        count.load(Ordering::SeqCst),
+        1,
+        "only the first opening had to rebuild"
+    );
     let keys = |before: Option<&[u8]>, limit| -> Vec<u8> {
-        projection.page("runs", before, limit).into_iter().map(|(key, _)| key[0]).collect()
+        projection
+            .page("runs", before, limit)
+            .into_iter()
+            .map(|(key, _)| key[0])
+            .collect()
     };
     assert_eq!(keys(None, 3), [5, 4, 2]);
     assert_eq!(keys(Some(&[4]), 9), [2, 1]);
@@ -110,7 +127,11 @@ fn a_failure_or_panic_at_any_call_is_healed_by_a_rebuild() {
                 let calls = Arc::clone(&calls);
                 move |dir: &Path| -> Result<Box<dyn KeyValue>, Broken> {
                     let below = sled_store::open(dir)?;
-                    Ok(Box::new(Brittle { below, calls: Arc::clone(&calls), panics }))
+                    Ok(Box::new(Brittle {
+                        below,
+                        calls: Arc::clone(&calls),
+                        panics,
+                    }))
                 }
             };
             let count = Arc::default();

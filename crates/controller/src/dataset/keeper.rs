@@ -67,8 +67,12 @@ impl Keeper {
             label: repository.name.clone(),
             wrapped_key: dataset.wrapped.0.clone().into(),
         };
-        self.repositories.create_dataset(repository.node, created).await?;
-        let ready = DatasetEvent::Ready { dataset: dataset.dataset };
+        self.repositories
+            .create_dataset(repository.node, created)
+            .await?;
+        let ready = DatasetEvent::Ready {
+            dataset: dataset.dataset,
+        };
         self.memory.append(Actor::Controller, ready).await?;
         tracing::info!(repository.id = %repository.node, dataset.id = %dataset.dataset, "dataset is ready");
         Ok(())
@@ -80,7 +84,9 @@ impl Keeper {
         let made = DatasetEvent::Made {
             dataset,
             repository,
-            key: self.secrets.seal(Purpose::DatasetKey, dataset.as_bytes(), key.expose())?,
+            key: self
+                .secrets
+                .seal(Purpose::DatasetKey, dataset.as_bytes(), key.expose())?,
             wrapped: Wrapped(self.recovery.wrap(dataset, &key)?.as_bytes().to_vec()),
         };
         let state = self.memory.append(Actor::Controller, made).await?;

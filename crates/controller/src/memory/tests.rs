@@ -1,1 +1,226 @@
+use std::path::PathBuf;
 
+use stillwater_catalog::SystemClock;
+use stillwater_types::{NodeId, RequestId, Role, VcenterId, VmId};
+
+use super::*;
+use crate::node::NodeEvent;
+use crate::run::{BackupWork, Outcome, RunEvent, Work};
+
+fn open(dir: &Path) -> Memory {
+    Memory::open(dir, Arc::new(SystemClock)).unwrap()
+}
+
+/// The writer lets the journal go when the last handle is gone, a moment later.
+fn reopen(dir: &Path) -> Memory {
+    loop {
+        match Memory::open(dir, Arc::new(SystemClock)) {
+            Ok(memory) => return memory,
+            Err(fault) => assert_eq!(fault.reason, Reason::StorageFailed, "{fault}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn joined(node: NodeId) -> NodeEvent {
+    NodeEvent::Joined {
+        node,
+        role: Role::Proxy,
+        name: "p".into(),
+        address: "127.0.0.1:1".into(),
+        certificate_expires_at: Timestamp::MAX,
+    }
+}
+
+fn event(run: RunId, event: RunEvent) -> Event {
+    Event::Run {
+        run,
+        event: Box::new(event),
+    }
+}
+
+fn started(moref: &str) -> RunEvent {
+    let vm = VmId {
+        vcenter: VcenterId::from_bytes([1; 16]),
+        moref: moref.into(),
+    };
+    let work = Work::Backup(BackupWork {
+        vm,
+        vm_name: moref.into(),
+        exclude: vec![],
+    });
+    RunEvent::Started {
+        request: RequestId::mint(),
+        work,
+    }
+}
+
+fn end_run(memory: &Memory, moref: &str) -> RunId {
+    let run = RunId::mint();
+    memory
+        .append_blocking(Actor::Console, event(run, started(moref)))
+        .unwrap();
+    let ended = RunEvent::Ended(Outcome::Cancelled);
+    memory
+        .append_blocking(Actor::Controller, event(run, ended))
+        .unwrap();
+    run
+}
+
+fn journal(dir: &Path) -> PathBuf {
+    dir.join(JOURNAL_FILE)
+}
+
+#[test]
+fn what_was_answered_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let (node, active) = (NodeId::mint(), RunId::mint());
+    let state = memory
+        .append_blocking(Actor::Console, joined(node))
+        .unwrap();
+    assert!(
+        state.nodes.find(node).is_some(),
+        "the answer holds the event"
+    );
+    memory
+        .append_blocking(Actor::Console, event(active, started("vm-1")))
+        .unwrap();
+    let ended = end_run(&memory, "vm-2");
+    drop(memory);
+    let memory = reopen(dir.path());
+    assert!(memory.state().nodes.find(node).is_some());
+    assert!(memory.state().runs.find(active).is_some());
+    assert!(memory.state().runs.find(ended).is_none());
+    assert_eq!(
+        memory.ended_run(ended).unwrap().ending,
+        Some(Outcome::Cancelled)
+    );
+}
+
+#[test]
+fn a_refused_event_leaves_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let node = NodeId::mint();
+    memory
+        .append_blocking(Actor::Console, joined(node))
+        .unwrap();
+    let before = std::fs::metadata(journal(dir.path())).unwrap().len();
+    memory
+        .append_blocking(Actor::Console, joined(node))
+        .unwrap_err();
+    let unknown = event(RunId::mint(), RunEvent::Halted);
+    let fault = memory.append_blocking(Actor::Console, unknown).unwrap_err();
+    assert_eq!(fault.reason, Reason::RunNotFound);
+    assert_eq!(
+        std::fs::metadata(journal(dir.path())).unwrap().len(),
+        before
+    );
+}
+
+#[test]
+fn the_projection_is_rebuilt_from_the_journal_when_it_is_gone_or_garbage() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let runs: Vec<RunId> = (0..5)
+        .map(|n| end_run(&memory, &format!("vm-{n}")))
+        .collect();
+    drop(memory);
+    let rows = dir.path().join(PROJECTION_DIR);
+    for damage in [
+        (|rows: &Path| std::fs::remove_dir_all(rows).unwrap()) as fn(&Path),
+        |rows| std::fs::write(rows.join("db"), [7; 5000]).unwrap(),
+    ] {
+        drop(reopen(dir.path()));
+        // Opened once more only to know that the writer has let go.
+        let held = reopen(dir.path());
+        drop(held);
+        wait_for_lock(dir.path());
+        damage(&rows);
+        let memory = reopen(dir.path());
+        let listed: Vec<RunId> = memory
+            .ended_runs(None, 9)
+            .iter()
+            .map(|run| run.id)
+            .collect();
+        assert_eq!(listed, runs.iter().rev().copied().collect::<Vec<_>>());
+        assert_eq!(memory.ended_runs(Some(runs[2]), 9).len(), 2);
+    }
+}
+
+fn wait_for_lock(dir: &Path) {
+    let path = journal(dir);
+    while let Err(error) = Journal::<Event>::open(&path, |_, _| {}) {
+        assert!(
+            matches!(error, stillwater_catalog::Error::Locked(_)),
+            "{error}"
+        );
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_projection_that_lags_behind_the_journal_is_caught_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    end_run(&memory, "vm-1");
+    drop(memory);
+    wait_for_lock(dir.path());
+    let rows = dir.path().join(PROJECTION_DIR);
+    let kept = dir.path().join("kept");
+    copy(&rows, &kept);
+    let memory = reopen(dir.path());
+    end_run(&memory, "vm-2");
+    let marker = stillwater_catalog::Write::Put("points", vec![1], vec![2]);
+    memory.projection().write(&[marker], None);
+    drop(memory);
+    wait_for_lock(dir.path());
+    std::fs::remove_dir_all(&rows).unwrap();
+    copy(&kept, &rows);
+    assert_eq!(reopen(dir.path()).ended_runs(None, 9).len(), 2);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_are_each_answered_with_a_state_that_holds_theirs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let memory = tokio::task::spawn_blocking(move || open(&path))
+        .await
+        .unwrap();
+    let appends = (0..200).map(|_| {
+        let memory = memory.clone();
+        async move {
+            let node = NodeId::mint();
+            let state = memory.append(Actor::Console, joined(node)).await.unwrap();
+            assert!(state.nodes.find(node).is_some());
+        }
+    });
+    futures::future::join_all(appends).await;
+    assert_eq!(memory.state().nodes.iter().count(), 200);
+}
+
+#[test]
+fn a_vm_has_one_active_run_and_a_request_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let append = |run, what| memory.append_blocking(Actor::Console, event(run, what));
+    let first = RunId::mint();
+    append(first, started("vm-1")).unwrap();
+    let second = append(RunId::mint(), started("vm-1")).unwrap_err();
+    assert_eq!(second.reason, Reason::RunActive);
+    append(RunId::mint(), started("vm-2")).unwrap();
+    append(first, RunEvent::Ended(Outcome::Succeeded)).unwrap();
+    append(RunId::mint(), started("vm-1")).unwrap();
+}

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stillwater_catalog::{Clock, Draft, Entry, Journal, KeyValue, Position, Projection, Write, replay};
+use stillwater_catalog::{
+    Clock, Draft, Entry, Journal, KeyValue, Position, Projection, Write, replay,
+};
 use stillwater_types::Fault;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -37,7 +39,10 @@ pub(super) struct Fold {
 impl Default for Fold {
     fn default() -> Self {
         let state = State::default();
-        Self { state, recent: VecDeque::from([(Position::default(), None)]) }
+        Self {
+            state,
+            recent: VecDeque::from([(Position::default(), None)]),
+        }
     }
 }
 
@@ -47,13 +52,23 @@ impl Fold {
         if self.recent.len() >= LAG_MAX {
             self.recent.pop_front();
         }
-        self.recent.push_back((position, ended.and_then(|run| row(&run))));
+        self.recent
+            .push_back((position, ended.and_then(|run| row(&run))));
     }
 
     /// The rows of what came after `watermark`; none when it is no place near the journal's end.
     fn since(&self, watermark: &Position) -> Option<Vec<Write>> {
-        let found = self.recent.iter().position(|(position, _)| position == watermark)?;
-        Some(self.recent.iter().skip(found + 1).filter_map(|(_, row)| row.clone()).collect())
+        let found = self
+            .recent
+            .iter()
+            .position(|(position, _)| position == watermark)?;
+        Some(
+            self.recent
+                .iter()
+                .skip(found + 1)
+                .filter_map(|(_, row)| row.clone())
+                .collect(),
+        )
     }
 }
 
@@ -64,7 +79,9 @@ pub(super) fn open_projection(dir: &Path, journal: PathBuf, fold: &Fold) -> Proj
         |watermark| fold.since(watermark).is_some(),
         move |store| rebuild(&journal, store),
     );
-    let behind = projection.watermark().and_then(|watermark| fold.since(&watermark));
+    let behind = projection
+        .watermark()
+        .and_then(|watermark| fold.since(&watermark));
     if let (Some(rows), Some((end, _))) = (behind, fold.recent.back()) {
         projection.write(&rows, Some(end));
     }
@@ -128,7 +145,11 @@ impl Writer {
             }
             let ended = next.apply(at, &event);
             rows.extend(ended.and_then(|run| row(&run)));
-            drafts.push(Draft { at, by: by.to_string(), event });
+            drafts.push(Draft {
+                at,
+                by: by.to_string(),
+                event,
+            });
             waiting.push(answer);
         }
         if drafts.is_empty() {
@@ -139,21 +160,22 @@ impl Writer {
                 self.projection.write(&rows, Some(&position));
                 self.state = Arc::new(next);
                 self.publish.send_replace(Arc::clone(&self.state));
-                waiting.into_iter().for_each(|answer| reply(answer, Ok(Arc::clone(&self.state))));
+                waiting
+                    .into_iter()
+                    .for_each(|answer| reply(answer, Ok(Arc::clone(&self.state))));
             }
             Err(error) => {
                 let fault = Fault::from(error);
                 tracing::error!(%fault, "cannot journal");
-                waiting.into_iter().for_each(|answer| reply(answer, Err(fault.clone())));
+                waiting
+                    .into_iter()
+                    .for_each(|answer| reply(answer, Err(fault.clone())));
             }
         }
     }
 }
 
-fn reply(
-    answer: oneshot::Sender<Result<Arc<State>, Fault>>,
-    result: Result<Arc<State>, Fault>,
-) {
+fn reply(answer: oneshot::Sender<Result<Arc<State>, Fault>>, result: Result<Arc<State>, Fault>) {
     if answer.send(result).is_err() {
         tracing::debug!("whoever asked for a change did not wait for it");
     }

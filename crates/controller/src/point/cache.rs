@@ -80,7 +80,13 @@ impl Points {
         repositories: Arc<dyn Repositories>,
         secrets: Secrets,
     ) -> Self {
-        Self { memory, nodes, repositories, secrets, wake: Arc::default() }
+        Self {
+            memory,
+            nodes,
+            repositories,
+            secrets,
+            wake: Arc::default(),
+        }
     }
 
     /// Has the repositories asked again soon.
@@ -138,7 +144,11 @@ impl Points {
             let refreshed = self.refresh_one(repository.node).await;
             refreshed.err().map(|fault| (repository.node, fault))
         });
-        futures::future::join_all(asked).await.into_iter().flatten().collect()
+        futures::future::join_all(asked)
+            .await
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     async fn refresh_one(&self, repository: NodeId) -> Result<(), Fault> {
@@ -152,7 +162,9 @@ impl Points {
                 _ => self.learn(repository, point.point_id, &mut writes).await,
             }
         }
-        let gone = known.iter().filter(|known| !told_ids.contains(&known.point));
+        let gone = known
+            .iter()
+            .filter(|known| !told_ids.contains(&known.point));
         gone.for_each(|point| writes.extend(forget(point)));
         if writes.is_empty() {
             return Ok(());
@@ -182,13 +194,21 @@ impl Points {
         let state = self.memory.state();
         let dataset = state.datasets.find(manifest.dataset)?;
         let section = Section::open(&dataset.open_key(&self.secrets)?, &manifest)?;
-        Ok(KnownPoint::new(repository, &stored.point, manifest, section))
+        Ok(KnownPoint::new(
+            repository,
+            &stored.point,
+            manifest,
+            section,
+        ))
     }
 
     async fn list(&self, repository: NodeId) -> Result<Vec<repository_api::Point>, Fault> {
         let (mut points, mut token) = (Vec::new(), None);
         loop {
-            let page = self.repositories.list_points(repository, token.take()).await?;
+            let page = self
+                .repositories
+                .list_points(repository, token.take())
+                .await?;
             points.extend(page.points);
             match page.next_page_token {
                 Some(next) => token = Some(next),
@@ -285,8 +305,13 @@ impl KnownPoint {
 
 impl KnownDisk {
     fn new(disk: manifest::Disk, note: Option<&DiskNote>) -> Self {
-        let manifest::Effort { read_bytes, zero_bytes, new_bytes, stored_bytes, chunk_count } =
-            disk.effort;
+        let manifest::Effort {
+            read_bytes,
+            zero_bytes,
+            new_bytes,
+            stored_bytes,
+            chunk_count,
+        } = disk.effort;
         Self {
             key: disk.key,
             label: disk.label,

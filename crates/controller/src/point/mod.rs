@@ -47,7 +47,9 @@ fn decode(stored: &GetPointResponse) -> Result<Manifest, Fault> {
     };
     let hash = stillwater_format::manifest::manifest_hash(&stored.manifest);
     if hash != stored.point.manifest_hash {
-        return Err(unreadable("the manifest is not the one that was committed".to_owned()));
+        return Err(unreadable(
+            "the manifest is not the one that was committed".to_owned(),
+        ));
     }
     let manifest = Manifest::decode(&stored.manifest).map_err(|error| match error {
         stillwater_format::Error::TooNew { .. } => {
@@ -63,6 +65,16 @@ fn decode(stored: &GetPointResponse) -> Result<Manifest, Fault> {
 
 /// A root that a proxy told, as the journal keeps it.
 pub(crate) fn root_of(root: proxy_api::DiskRoot) -> Root {
-    let proxy_api::DiskRoot { length_bytes, cutter, top, level } = root;
-    Root { length_bytes, cutter, top, level }
+    let proxy_api::DiskRoot {
+        length_bytes,
+        cutter,
+        top,
+        level,
+    } = root;
+    Root {
+        length_bytes,
+        cutter,
+        top,
+        level,
+    }
 }

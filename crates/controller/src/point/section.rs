@@ -70,8 +70,11 @@ impl Section {
         dataset: DatasetId,
         point: PointId,
     ) -> Result<Vec<u8>, Fault> {
-        let json = serde_json::to_vec(&Written { version: VERSION, section: self })
-            .map_err(|error| Fault::new(Reason::Bug, format!("write a section: {error}")))?;
+        let json = serde_json::to_vec(&Written {
+            version: VERSION,
+            section: self,
+        })
+        .map_err(|error| Fault::new(Reason::Bug, format!("write a section: {error}")))?;
         Ok(key.seal_manifest(dataset, point.as_bytes(), &json)?)
     }
 
@@ -80,11 +83,19 @@ impl Section {
     /// # Errors
     /// `SECRET_UNREADABLE`, `FORMAT_TOO_NEW`, `MANIFEST_UNREADABLE`.
     pub fn open(key: &DatasetKey, manifest: &Manifest) -> Result<Self, Fault> {
-        let Manifest { dataset, point, sealed, .. } = manifest;
+        let Manifest {
+            dataset,
+            point,
+            sealed,
+            ..
+        } = manifest;
         let json = key.open_manifest(*dataset, point.as_bytes(), sealed)?;
         let unreadable = |error: serde_json::Error| {
-            Fault::new(Reason::ManifestUnreadable, format!("read a sealed section: {error}"))
-                .with("point", point)
+            Fault::new(
+                Reason::ManifestUnreadable,
+                format!("read a sealed section: {error}"),
+            )
+            .with("point", point)
         };
         let Version { version } = serde_json::from_slice(&json).map_err(unreadable)?;
         if version > VERSION {

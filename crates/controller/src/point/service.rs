@@ -39,7 +39,13 @@ impl Service {
         secrets: Secrets,
         inventory: Inventory,
     ) -> Self {
-        Self { memory, points, repositories, secrets, inventory }
+        Self {
+            memory,
+            points,
+            repositories,
+            secrets,
+            inventory,
+        }
     }
 
     /// Keeps what is remembered fresh until `cancel`.
@@ -94,13 +100,19 @@ impl Service {
 
     fn repository_name(&self, repository: NodeId) -> String {
         let state = self.memory.state();
-        state.nodes.find(repository).map(|node| node.name.clone()).unwrap_or_default()
+        state
+            .nodes
+            .find(repository)
+            .map(|node| node.name.clone())
+            .unwrap_or_default()
     }
 
     /// Which points a text asks for. A name fits what the VM was called then: the VM may be gone,
     /// and its points are what is left of it.
     async fn filter(&self, vm: Option<String>) -> Result<Filter, Fault> {
-        let Some(text) = vm else { return Ok(Filter::All) };
+        let Some(text) = vm else {
+            return Ok(Filter::All);
+        };
         if let Ok(id) = text.parse::<VmId>() {
             return Ok(Filter::Vm(id));
         }
@@ -142,7 +154,9 @@ impl api::PointService for Service {
             }
         }
         let points = self.points.clone();
-        let limit = usize::try_from(request.page_size).unwrap_or(usize::MAX).max(1);
+        let limit = usize::try_from(request.page_size)
+            .unwrap_or(usize::MAX)
+            .max(1);
         let (found, next) =
             blocking(move || points.page(before, limit, |point| filter.fits(point))).await?;
         Ok(api::ListPointsResponse {
@@ -157,21 +171,35 @@ impl api::PointService for Service {
         point_id: PointId,
     ) -> Result<api::GetPointResponse, Fault> {
         let known = self.find(point_id).await?;
-        let stored = self.repositories.get_point(known.repository, point_id).await?;
+        let stored = self
+            .repositories
+            .get_point(known.repository, point_id)
+            .await?;
         let state = self.memory.state();
-        let key = state.datasets.find(stored.point.dataset_id)?.open_key(&self.secrets)?;
+        let key = state
+            .datasets
+            .find(stored.point.dataset_id)?
+            .open_key(&self.secrets)?;
         let opened = OpenedPoint::open(&stored, &key)?;
         let lines = opened.section.evidence.into_iter();
-        let lines = lines.map(|note| api::EvidenceLine { name: note.name, value: note.value });
+        let lines = lines.map(|note| api::EvidenceLine {
+            name: note.name,
+            value: note.value,
+        });
         Ok(api::GetPointResponse {
             point: self.told(known),
-            evidence: api::Evidence { lines: lines.collect() },
+            evidence: api::Evidence {
+                lines: lines.collect(),
+            },
         })
     }
 }
 
 fn parse_token(token: &str) -> Result<Vec<u8>, Fault> {
     URL_SAFE_NO_PAD.decode(token).map_err(|_| {
-        Fault::new(Reason::BadField, "page_token is not one that a list answered with")
+        Fault::new(
+            Reason::BadField,
+            "page_token is not one that a list answered with",
+        )
     })
 }

@@ -31,9 +31,13 @@ impl Cause {
     /// Whether another transfer of the disk, on this or another proxy, may fare better.
     ///
     /// A refused login is among these: the data session expires with its vCenter, and each further
-    /// attempt gets a fresh one.
+    /// attempt gets a fresh one. What is full stays full until a person acts.
     pub fn is_worth_another_transfer(&self) -> bool {
-        retry::worth_repeating(self.0.kind()) || self.0.reason == Reason::VcenterLoginRefused
+        match self.0.reason {
+            Reason::VcenterLoginRefused => true,
+            Reason::RepositoryFull | Reason::DatastoreFull => false,
+            reason => retry::worth_repeating(reason.kind()),
+        }
     }
 }
 
@@ -45,7 +49,11 @@ impl From<Fault> for Cause {
 
 impl From<Written> for Cause {
     fn from(written: Written) -> Self {
-        let Written { reason, message, details } = written;
+        let Written {
+            reason,
+            message,
+            details,
+        } = written;
         let mut fault = match Reason::parse(&reason) {
             Some(known) => Fault::new(known, message),
             None => Fault::new(Reason::Bug, message).with("reason", reason),
@@ -57,7 +65,15 @@ impl From<Written> for Cause {
 
 impl From<Cause> for Written {
     fn from(Cause(fault): Cause) -> Self {
-        let Fault { reason, message, details } = fault;
-        Self { reason: reason.as_str().to_owned(), message, details }
+        let Fault {
+            reason,
+            message,
+            details,
+        } = fault;
+        Self {
+            reason: reason.as_str().to_owned(),
+            message,
+            details,
+        }
     }
 }

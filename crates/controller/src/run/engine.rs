@@ -50,7 +50,10 @@ impl Engine {
     /// Takes up what an earlier controller left unfinished, and waits for work. Must be called
     /// inside a tokio runtime.
     pub fn start(memory: Memory, resources: Resources, limits: &Limits) -> Self {
-        let peers = Arc::new(Peers::new(resources.identity.clone(), resources.nodes.clone()));
+        let peers = Arc::new(Peers::new(
+            resources.identity.clone(),
+            resources.nodes.clone(),
+        ));
         let points = Points::new(
             memory.clone(),
             resources.nodes.clone(),
@@ -92,8 +95,15 @@ impl Engine {
         tasks.spawn(keeper.run(runs.stop.clone()));
         tasks.spawn(points.clone().keep_fresh(runs.stop.clone()));
         let service = Service::new(runs.clone(), points.clone(), resources.inventory);
-        let services = Services { runs: Arc::new(service), points: Arc::new(points) };
-        Self { runs, services: Arc::new(services), tasks }
+        let services = Services {
+            runs: Arc::new(service),
+            points: Arc::new(points),
+        };
+        Self {
+            runs,
+            services: Arc::new(services),
+            tasks,
+        }
     }
 
     /// Answers for runs.
@@ -111,7 +121,10 @@ impl Engine {
     pub async fn park(&self, limit: Duration) {
         self.runs.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(limit, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("runs are parked; the next start cleans up after them");
             self.runs.abort.cancel();
         }
@@ -187,11 +200,19 @@ impl Runs {
             return self.tell(run).await;
         }
         if self.stop.is_cancelled() {
-            return Err(Fault::new(Reason::Draining, "the controller is stopping; try again soon"));
+            return Err(Fault::new(
+                Reason::Draining,
+                "the controller is stopping; try again soon",
+            ));
         }
         let run = RunId::mint();
         let event = Box::new(RunEvent::Started { request, work });
-        let state = match self.world.memory.append(by, Event::Run { run, event }).await {
+        let state = match self
+            .world
+            .memory
+            .append(by, Event::Run { run, event })
+            .await
+        {
             Ok(state) => state,
             // The same request came twice at once, and the other was first.
             Err(fault) => match self.of_request(request) {
@@ -236,15 +257,21 @@ impl Runs {
         let memory = self.world.memory.clone();
         let ended = blocking(move || memory.ended_run(run)).await?;
         ended.map(|run| view(&run, None)).ok_or_else(|| {
-            Fault::new(Reason::RunNotFound, "no such run; `stillwater run list` names the runs")
-                .with("run", run)
+            Fault::new(
+                Reason::RunNotFound,
+                "no such run; `stillwater run list` names the runs",
+            )
+            .with("run", run)
         })
     }
 
     fn tell_active(&self, run: RunId) -> Option<api::Run> {
         let state = self.world.memory.state();
         let found = state.runs.find(run)?;
-        let scratch = self.active().get(&run).map(|handle| Arc::clone(&handle.scratch));
+        let scratch = self
+            .active()
+            .get(&run)
+            .map(|handle| Arc::clone(&handle.scratch));
         Some(match scratch {
             Some(scratch) => view(found, Some(&scratch.notes())),
             None => view(found, None),
@@ -255,15 +282,17 @@ impl Runs {
     ///
     /// # Errors
     /// `BUG` when reading panicked.
-    pub async fn list(
-        &self,
-        before: Option<RunId>,
-        limit: usize,
-    ) -> Result<Vec<api::Run>, Fault> {
+    pub async fn list(&self, before: Option<RunId>, limit: usize) -> Result<Vec<api::Run>, Fault> {
         // Active ones first: a run that ends in between is then told twice rather than not at all.
         let state = self.world.memory.state();
         let is_older = |run: &RunId| before.is_none_or(|before| *run < before);
-        let active = state.runs.iter().rev().map(|run| run.id).filter(is_older).take(limit);
+        let active = state
+            .runs
+            .iter()
+            .rev()
+            .map(|run| run.id)
+            .filter(is_older)
+            .take(limit);
         let mut told: Vec<api::Run> = active.filter_map(|run| self.tell_active(run)).collect();
         let memory = self.world.memory.clone();
         let ended = blocking(move || memory.ended_runs(before, limit)).await?;
@@ -296,9 +325,7 @@ impl Runs {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    act: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Fault> {
+async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     tokio::task::spawn_blocking(act)
         .await
         .map_err(|_| Fault::new(Reason::Bug, "reading the projection panicked"))

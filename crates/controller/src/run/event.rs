@@ -8,7 +8,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stillwater_types::{
-    DatasetId, ExportId, NodeId, PointId, RequestId, RunId, TransferId, TreeId, VcenterId, VmId,
+    DatasetId, ExportId, NodeId, PointId, RequestId, TransferId, TreeId, VcenterId, VmId,
 };
 
 use super::cause::Cause;
@@ -121,7 +121,9 @@ mod tree_id {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TreeId, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 

@@ -43,8 +43,15 @@ impl Lease {
 
 impl fmt::Display for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cluster, run, expires_at } = self;
-        write!(f, "{PREFIX}cluster={cluster} run={run} expires={expires_at}")
+        let Self {
+            cluster,
+            run,
+            expires_at,
+        } = self;
+        write!(
+            f,
+            "{PREFIX}cluster={cluster} run={run} expires={expires_at}"
+        )
     }
 }
 
@@ -59,13 +66,20 @@ impl FromStr for Lease {
     fn from_str(line: &str) -> Result<Self, NoLease> {
         let mut words = line.strip_prefix(PREFIX).ok_or(NoLease)?.split(' ');
         let mut value = |key: &str| {
-            words.next().and_then(|word| word.strip_prefix(key)?.strip_prefix('=')).ok_or(NoLease)
+            words
+                .next()
+                .and_then(|word| word.strip_prefix(key)?.strip_prefix('='))
+                .ok_or(NoLease)
         };
         let cluster = value("cluster")?.parse().map_err(|_| NoLease)?;
         let run = value("run")?.parse().map_err(|_| NoLease)?;
         let expires_at = value("expires")?.parse().map_err(|_| NoLease)?;
         match words.next() {
-            None => Ok(Self { cluster, run, expires_at }),
+            None => Ok(Self {
+                cluster,
+                run,
+                expires_at,
+            }),
             Some(_) => Err(NoLease),
         }
     }
@@ -77,14 +91,21 @@ mod tests {
 
     fn lease() -> Lease {
         let expires_at = "2026-11-23T12:00:00Z".parse().unwrap();
-        Lease { cluster: ClusterId::mint(), run: RunId::mint(), expires_at }
+        Lease {
+            cluster: ClusterId::mint(),
+            run: RunId::mint(),
+            expires_at,
+        }
     }
 
     #[test]
     fn a_lease_parses_what_it_prints() {
         let lease = lease();
         assert_eq!(lease.to_string().parse(), Ok(lease));
-        assert_eq!(Lease::find(&format!("made by a backup\n{lease}")), Some(lease));
+        assert_eq!(
+            Lease::find(&format!("made by a backup\n{lease}")),
+            Some(lease)
+        );
     }
 
     #[test]
@@ -93,7 +114,10 @@ mod tests {
         for cut in 0..text.len() {
             let found = Lease::find(&text[..cut]);
             // Only a cut in the fraction of the time still reads as a lease, and it names the same run.
-            assert!(found.is_none_or(|found| text.contains(&found.run.to_string())), "{cut}");
+            assert!(
+                found.is_none_or(|found| text.contains(&found.run.to_string())),
+                "{cut}"
+            );
         }
         for foreign in [
             String::new(),

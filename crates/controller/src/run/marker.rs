@@ -25,6 +25,10 @@ impl Marker {
 
 impl fmt::Display for Marker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stillwater restore v1 cluster={} run={};", self.cluster, self.run)
+        write!(
+            f,
+            "stillwater restore v1 cluster={} run={};",
+            self.cluster, self.run
+        )
     }
 }

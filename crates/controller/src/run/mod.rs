@@ -39,6 +39,11 @@ pub use outside::{
 };
 pub use runs::Runs;
 pub use service::Service;
-pub use state::{ATTEMPTS_MAX, Assignment, Disk, HeldExport, HeldSnapshot, Moved, NewVm, Run, Stage};
+pub use state::{
+    ATTEMPTS_MAX, Assignment, Disk, HeldExport, HeldSnapshot, Moved, NewVm, Run, Stage,
+};
 pub use step::step;
 pub use timing::Timing;
+
+#[cfg(test)]
+mod tests;

@@ -9,9 +9,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use stillwater_proxy_api as proxy_api;
 use stillwater_repository_api as repository_api;
-use stillwater_types::{
-    ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId,
-};
+use stillwater_types::{ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId};
 use stillwater_vsphere::{DataAccess, SnapshotConfig, Vm};
 
 use super::event::Placement;
@@ -113,8 +111,12 @@ pub trait Vsphere: Send + Sync + 'static {
     async fn create_vm(&self, order: &VmOrder) -> Result<MadeVm, Fault>;
 
     /// Removes the VM that carries the marker, if it is there; never another.
-    async fn destroy_vm(&self, vcenter: VcenterId, name: &str, marker: &Marker)
-    -> Result<(), Fault>;
+    async fn destroy_vm(
+        &self,
+        vcenter: VcenterId,
+        name: &str,
+        marker: &Marker,
+    ) -> Result<(), Fault>;
 
     /// Powers a VM on; one that runs is no error.
     async fn power_on(&self, vm: &VmId) -> Result<(), Fault>;

@@ -25,7 +25,11 @@ pub struct Peers {
 impl Peers {
     /// Calls as `identity` whom `nodes` knows.
     pub fn new(identity: Identity, nodes: Directory) -> Self {
-        Self { identity, nodes, channels: Mutex::default() }
+        Self {
+            identity,
+            nodes,
+            channels: Mutex::default(),
+        }
     }
 
     fn proxy(&self, node: NodeId) -> Result<proxy_api::Client, Fault> {
@@ -33,7 +37,8 @@ impl Peers {
     }
 
     fn repository(&self, node: NodeId) -> Result<repository_api::Client, Fault> {
-        self.channel(node, Role::Repository).map(repository_api::Client::new)
+        self.channel(node, Role::Repository)
+            .map(repository_api::Client::new)
     }
 
     fn channel(&self, node: NodeId, role: Role) -> Result<Channel, Fault> {
@@ -43,7 +48,11 @@ impl Peers {
         match channels.get(&node) {
             Some((known, channel)) if *known == address => Ok(channel.clone()),
             _ => {
-                let target = Target { address: address.clone(), role, node: Some(node) };
+                let target = Target {
+                    address: address.clone(),
+                    role,
+                    node: Some(node),
+                };
                 let channel = connect(&self.identity, target)?;
                 channels.insert(node, (address, channel.clone()));
                 Ok(channel)
@@ -71,7 +80,10 @@ impl Proxies for Peers {
     }
 
     async fn cancel_transfer(&self, proxy: NodeId, transfer: TransferId) -> Result<(), Fault> {
-        self.proxy(proxy)?.cancel_transfer(transfer).await.map(|_| ())
+        self.proxy(proxy)?
+            .cancel_transfer(transfer)
+            .await
+            .map(|_| ())
     }
 
     async fn open_export(
@@ -79,11 +91,17 @@ impl Proxies for Peers {
         proxy: NodeId,
         request: proxy_api::OpenExportRequest,
     ) -> Result<bool, Fault> {
-        self.proxy(proxy)?.open_export(request).await.map(|answer| answer.completed)
+        self.proxy(proxy)?
+            .open_export(request)
+            .await
+            .map(|answer| answer.completed)
     }
 
     async fn close_export(&self, proxy: NodeId, export: ExportId) -> Result<bool, Fault> {
-        self.proxy(proxy)?.close_export(export).await.map(|answer| answer.completed)
+        self.proxy(proxy)?
+            .close_export(export)
+            .await
+            .map(|answer| answer.completed)
     }
 }
 
@@ -94,7 +112,10 @@ impl Repositories for Peers {
         repository: NodeId,
         dataset: repository_api::Dataset,
     ) -> Result<(), Fault> {
-        self.repository(repository)?.create_dataset(dataset).await.map(|_| ())
+        self.repository(repository)?
+            .create_dataset(dataset)
+            .await
+            .map(|_| ())
     }
 
     async fn open_session(
@@ -126,7 +147,10 @@ impl Repositories for Peers {
         repository: NodeId,
         request: repository_api::ProposePointRequest,
     ) -> Result<(), Fault> {
-        self.repository(repository)?.propose_point(request).await.map(|_| ())
+        self.repository(repository)?
+            .propose_point(request)
+            .await
+            .map(|_| ())
     }
 
     async fn commit_point(
@@ -143,7 +167,10 @@ impl Repositories for Peers {
         page_token: Option<String>,
     ) -> Result<repository_api::ListPointsResponse, Fault> {
         let page_size = repository_api::PAGE_SIZE_MAX;
-        let request = repository_api::ListPointsRequest { page_size, page_token };
+        let request = repository_api::ListPointsRequest {
+            page_size,
+            page_token,
+        };
         self.repository(repository)?.list_points(request).await
     }
 

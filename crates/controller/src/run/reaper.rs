@@ -37,7 +37,11 @@ pub fn is_leftover(lease: &Lease, cluster: ClusterId, state: &State) -> bool {
 impl Reaper {
     /// A reaper that has found nothing yet.
     pub fn new(world: Arc<World>) -> Self {
-        Self { world, left: BTreeMap::new(), searched_at: None }
+        Self {
+            world,
+            left: BTreeMap::new(),
+            searched_at: None,
+        }
     }
 
     /// Works until `cancel`.
@@ -55,7 +59,10 @@ impl Reaper {
     /// is searched again in the next round.
     pub(super) async fn round(&mut self) {
         let every = self.world.timing.search_every;
-        if self.searched_at.is_none_or(|searched_at| searched_at.elapsed() >= every) {
+        if self
+            .searched_at
+            .is_none_or(|searched_at| searched_at.elapsed() >= every)
+        {
             let whole = self.search().await;
             self.searched_at = whole.then(Instant::now);
         }
@@ -82,11 +89,14 @@ impl Reaper {
 
     fn note(&mut self, found: Vec<LeasedSnapshot>) {
         let state = self.world.memory.state();
-        let leftovers =
-            found.into_iter().filter(|found| is_leftover(&found.lease, self.world.cluster, &state));
+        let leftovers = found
+            .into_iter()
+            .filter(|found| is_leftover(&found.lease, self.world.cluster, &state));
         for LeasedSnapshot { vm, lease } in leftovers {
             tracing::warn!(vm.id = %vm, run.id = %lease.run, "found a leftover snapshot");
-            self.left.entry((vm, lease.to_string())).or_insert((lease, Instant::now()));
+            self.left
+                .entry((vm, lease.to_string()))
+                .or_insert((lease, Instant::now()));
         }
     }
 

@@ -73,7 +73,8 @@ impl Runner {
 
     /// Takes a run up again after a restart, and stays with it to its end.
     pub async fn recover(mut self) {
-        self.queue.push_back((Actor::Controller, RunEvent::Restarted));
+        self.queue
+            .push_back((Actor::Controller, RunEvent::Restarted));
         self.work().await;
     }
 
@@ -127,7 +128,10 @@ impl Runner {
     /// Journals an event and decides.
     async fn take(&mut self, by: Actor, event: RunEvent) -> Result<Vec<Effect>, Fault> {
         tracing::debug!(run.id = %self.run.id, %by, ?event, "run event");
-        let entry = Event::Run { run: self.run.id, event: Box::new(event.clone()) };
+        let entry = Event::Run {
+            run: self.run.id,
+            event: Box::new(event.clone()),
+        };
         self.world.memory.append(by, entry).await?;
         let (next, effects) = step(&self.run, self.world.clock.now(), &event);
         self.run = Arc::new(next);
@@ -160,7 +164,9 @@ impl Runner {
 
     /// Renews the repository session while the run has one.
     fn keep_session(&mut self) {
-        let (Some(target), Some(fence)) = (self.run.target, self.run.fence) else { return };
+        let (Some(target), Some(fence)) = (self.run.target, self.run.fence) else {
+            return;
+        };
         let is_needed = self.run.session_held && self.run.stage < Stage::Halting;
         if !is_needed {
             self.keeper = JoinSet::new();
@@ -204,8 +210,16 @@ impl SessionKeeper {
         let mut wait = self.world.timing.renew_first;
         loop {
             tokio::time::sleep(wait).await;
-            let request = RenewSessionRequest { run_id: self.run, fence: self.fence };
-            match self.world.repositories.renew_session(self.repository, request).await {
+            let request = RenewSessionRequest {
+                run_id: self.run,
+                fence: self.fence,
+            };
+            match self
+                .world
+                .repositories
+                .renew_session(self.repository, request)
+                .await
+            {
                 Ok(session) => {
                     let left = session.expires_at.duration_since(self.world.clock.now());
                     let third = Duration::try_from(left).unwrap_or_default() / 3;
@@ -226,15 +240,20 @@ fn broken(effect: &Effect) -> RunEvent {
     let cause = Cause::new(Reason::Bug, "an act of the run panicked; see the log");
     match effect {
         Effect::LetGo(hold) => RunEvent::Stuck { hold: *hold, cause },
-        Effect::Transfer { disk, transfer, .. } => {
-            RunEvent::TransferFailed { disk: *disk, transfer: *transfer, cause }
-        }
+        Effect::Transfer { disk, transfer, .. } => RunEvent::TransferFailed {
+            disk: *disk,
+            transfer: *transfer,
+            cause,
+        },
         _ => RunEvent::Failed(cause),
     }
 }
 
 fn lease_over() -> Cause {
-    Cause::new(Reason::Deadline, "the run took longer than its snapshot may live; make the vm smaller or add proxies")
+    Cause::new(
+        Reason::Deadline,
+        "the run took longer than its snapshot may live; make the vm smaller or add proxies",
+    )
 }
 
 fn far_future() -> Instant {

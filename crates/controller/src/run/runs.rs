@@ -60,7 +60,9 @@ impl Runs {
         if self.active.contains_key(&run) || self.requests.contains_key(&request) {
             return Err(Fault::new(Reason::Bug, "a run was started twice").with("run", run));
         }
-        let Work::Backup(backup) = work else { return Ok(()) };
+        let Work::Backup(backup) = work else {
+            return Ok(());
+        };
         match self.on_vm(&backup.vm) {
             None => Ok(()),
             Some(active) => Err(Fault::new(
@@ -75,9 +77,11 @@ impl Runs {
     /// Takes the event in. An ended run is given out, for the projection.
     pub fn apply(&mut self, at: Timestamp, run: RunId, event: &RunEvent) -> Option<Arc<Run>> {
         if let RunEvent::Started { request, work } = event {
-            self.requests.retain(|_, (_, asked_at)| at.duration_since(*asked_at) < REQUESTS_KEPT);
+            self.requests
+                .retain(|_, (_, asked_at)| at.duration_since(*asked_at) < REQUESTS_KEPT);
             self.requests.insert(*request, (run, at));
-            self.active.insert(run, Arc::new(Run::new(run, at, *request, work.clone())));
+            self.active
+                .insert(run, Arc::new(Run::new(run, at, *request, work.clone())));
             return None;
         }
         let before = self.active.get_mut(&run)?;

@@ -77,6 +77,9 @@ impl Notes {
 
     /// Adds a line of evidence.
     pub fn note(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.evidence.push(EvidenceNote { name: name.into(), value: value.into() });
+        self.evidence.push(EvidenceNote {
+            name: name.into(),
+            value: value.into(),
+        });
     }
 }

@@ -28,7 +28,11 @@ pub struct Service {
 impl Service {
     /// Answers for `runs`; names are looked up in `points` and `inventory`.
     pub fn new(runs: Runs, points: point::Service, inventory: Inventory) -> Self {
-        Self { runs, points, inventory }
+        Self {
+            runs,
+            points,
+            inventory,
+        }
     }
 
     async fn work(&self, kind: api::StartKind) -> Result<Work, Fault> {
@@ -43,10 +47,16 @@ impl Service {
     /// A run without a repository or a proxy would only wait to fail.
     fn ensure_roles(&self) -> Result<(), Fault> {
         let state = self.runs.memory().state();
-        let has = |role| state.nodes.iter().any(|n| n.role == role && n.removed_at.is_none());
-        for (role, reason) in
-            [(Role::Repository, Reason::NoRepository), (Role::Proxy, Reason::NoProxy)]
-        {
+        let has = |role| {
+            state
+                .nodes
+                .iter()
+                .any(|n| n.role == role && n.removed_at.is_none())
+        };
+        for (role, reason) in [
+            (Role::Repository, Reason::NoRepository),
+            (Role::Proxy, Reason::NoProxy),
+        ] {
             if !has(role) {
                 let message = format!(
                     "no {role} has joined; make a token with `stillwater token create --role {role}`"
@@ -135,13 +145,18 @@ impl api::RunService for Service {
         request: api::ListRunsRequest,
     ) -> Result<api::ListRunsResponse, Fault> {
         let before = request.page_token.as_deref().map(parse_token).transpose()?;
-        let limit = usize::try_from(request.page_size).unwrap_or(usize::MAX).max(1);
+        let limit = usize::try_from(request.page_size)
+            .unwrap_or(usize::MAX)
+            .max(1);
         // One more than asked, to know whether there is another page.
         let mut runs = self.runs.list(before, limit.saturating_add(1)).await?;
         let has_more = runs.len() > limit;
         runs.truncate(limit);
         let last = runs.last().map(|run| run.run_id.to_string());
-        Ok(api::ListRunsResponse { runs, next_page_token: last.filter(|_| has_more) })
+        Ok(api::ListRunsResponse {
+            runs,
+            next_page_token: last.filter(|_| has_more),
+        })
     }
 
     async fn watch_run(
@@ -150,7 +165,11 @@ impl api::RunService for Service {
         run_id: RunId,
     ) -> Result<BoxStream<'static, Result<api::Run, Fault>>, Fault> {
         let first = self.runs.tell(run_id).await?;
-        let watch = Watch { runs: self.runs.clone(), last: None, next: Some(first) };
+        let watch = Watch {
+            runs: self.runs.clone(),
+            last: None,
+            next: Some(first),
+        };
         Ok(stream::unfold(watch, Watch::tell).boxed())
     }
 
@@ -201,7 +220,10 @@ impl Watch {
 }
 
 fn parse_token(token: &str) -> Result<RunId, Fault> {
-    token
-        .parse()
-        .map_err(|_| Fault::new(Reason::BadField, "page_token is not one that a list answered with"))
+    token.parse().map_err(|_| {
+        Fault::new(
+            Reason::BadField,
+            "page_token is not one that a list answered with",
+        )
+    })
 }

@@ -42,7 +42,11 @@ impl Drop for Permit {
 impl Slots {
     /// No slot is taken.
     pub fn new(nodes: Directory) -> Self {
-        Self { nodes, taken: Arc::default(), freed: Arc::default() }
+        Self {
+            nodes,
+            taken: Arc::default(),
+            freed: Arc::default(),
+        }
     }
 
     /// A slot of the proxy that has most free, if any has one; not of `avoid` while another is
@@ -59,7 +63,10 @@ impl Slots {
             let used = taken.get(&proxy.node).copied().unwrap_or_default();
             proxy.load.transfer_slots.saturating_sub(used)
         };
-        let best = candidates.into_iter().max_by_key(|proxy| free(proxy))?.clone();
+        let best = candidates
+            .into_iter()
+            .max_by_key(|proxy| free(proxy))?
+            .clone();
         if free(&best) == 0 {
             return None;
         }

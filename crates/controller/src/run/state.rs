@@ -211,13 +211,21 @@ impl Run {
     /// snapshot. The session goes last, because its end drops what was stored for the run.
     pub fn holds(&self) -> Vec<Hold> {
         let held = [
-            (Hold::Transfers, self.disks.values().any(|disk| disk.transfer.is_some())),
+            (
+                Hold::Transfers,
+                self.disks.values().any(|disk| disk.transfer.is_some()),
+            ),
             (Hold::Export, self.export.is_some()),
             (Hold::Access, self.access_held),
             (Hold::Snapshot, self.snapshot.is_some()),
-            (Hold::Vm, matches!(self.vm, Some(NewVm::Intended | NewVm::Created(_)))),
+            (
+                Hold::Vm,
+                matches!(self.vm, Some(NewVm::Intended | NewVm::Created(_))),
+            ),
             (Hold::Session, self.session_held),
         ];
-        held.into_iter().filter_map(|(hold, is_held)| is_held.then_some(hold)).collect()
+        held.into_iter()
+            .filter_map(|(hold, is_held)| is_held.then_some(hold))
+            .collect()
     }
 }

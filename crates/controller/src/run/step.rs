@@ -10,7 +10,9 @@ use stillwater_types::{NodeId, Reason, TransferId};
 use super::cause::Cause;
 use super::effect::Effect;
 use super::event::{Hold, Outcome, PlannedDisk, RestoreWork, RunEvent, Work};
-use super::state::{ATTEMPTS_MAX, Assignment, Disk, HeldExport, HeldSnapshot, Moved, NewVm, Run, Stage};
+use super::state::{
+    ATTEMPTS_MAX, Assignment, Disk, HeldExport, HeldSnapshot, Moved, NewVm, Run, Stage,
+};
 
 /// Takes `event` into `run` and says what to do next.
 pub fn step(run: &Run, at: Timestamp, event: &RunEvent) -> (Run, Vec<Effect>) {
@@ -43,16 +45,27 @@ impl Run {
     /// comes after the run was told to stop still names something that must be given back.
     fn remember(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::Planned { target, disks, missing, warnings } => {
+            RunEvent::Planned {
+                target,
+                disks,
+                missing,
+                warnings,
+            } => {
                 self.target = Some(*target);
                 self.session_held = true;
-                self.disks = disks.iter().map(|disk| (disk.key, Disk::new(disk))).collect();
+                self.disks = disks
+                    .iter()
+                    .map(|disk| (disk.key, Disk::new(disk)))
+                    .collect();
                 self.missing.clone_from(missing);
                 self.warnings.extend_from_slice(warnings);
             }
             RunEvent::Reserved { fence } => self.fence = Some(*fence),
             RunEvent::SnapshotIntended { lease } => {
-                self.snapshot = Some(HeldSnapshot { lease: *lease, snapshot: None });
+                self.snapshot = Some(HeldSnapshot {
+                    lease: *lease,
+                    snapshot: None,
+                });
             }
             RunEvent::SnapshotCreated { snapshot, warnings } => {
                 if let Some(held) = &mut self.snapshot {
@@ -66,15 +79,31 @@ impl Run {
                 self.vm = Some(NewVm::Created(vm.clone()));
                 self.warnings.extend_from_slice(warnings);
             }
-            RunEvent::Assigned { disk, proxy, transfer } => {
+            RunEvent::Assigned {
+                disk,
+                proxy,
+                transfer,
+            } => {
                 if let Some(disk) = self.disks.get_mut(disk) {
                     disk.attempts += 1;
-                    disk.transfer = Some(Assignment { transfer: *transfer, proxy: *proxy });
+                    disk.transfer = Some(Assignment {
+                        transfer: *transfer,
+                        proxy: *proxy,
+                    });
                 }
             }
-            RunEvent::Transferred { disk, transfer, root, counts } => {
+            RunEvent::Transferred {
+                disk,
+                transfer,
+                root,
+                counts,
+            } => {
                 if let Some((disk, proxy)) = self.finish_transfer(*disk, *transfer) {
-                    disk.moved = Some(Moved { root: root.clone(), counts: *counts, proxy });
+                    disk.moved = Some(Moved {
+                        root: root.clone(),
+                        counts: *counts,
+                        proxy,
+                    });
                 }
             }
             RunEvent::TransferFailed { disk, transfer, .. } => {
@@ -86,7 +115,10 @@ impl Run {
             RunEvent::Committed(committed) => self.committed = Some(*committed),
             RunEvent::PoweredOn { warning } => self.warnings.extend(warning.clone()),
             RunEvent::ExportIntended { export, proxy } => {
-                self.export = Some(HeldExport { export: *export, proxy: *proxy });
+                self.export = Some(HeldExport {
+                    export: *export,
+                    proxy: *proxy,
+                });
             }
             RunEvent::ExportRead => self.export_read = true,
             RunEvent::Warned(cause) => self.warnings.push(cause.clone()),
@@ -98,7 +130,10 @@ impl Run {
     /// attempt must not end the present one.
     fn finish_transfer(&mut self, disk: i32, transfer: TransferId) -> Option<(&mut Disk, NodeId)> {
         let disk = self.disks.get_mut(&disk)?;
-        let proxy = disk.transfer.filter(|under_way| under_way.transfer == transfer)?.proxy;
+        let proxy = disk
+            .transfer
+            .filter(|under_way| under_way.transfer == transfer)?
+            .proxy;
         disk.transfer = None;
         Some((disk, proxy))
     }
@@ -118,8 +153,19 @@ impl Run {
             (Stage::Mapping, RunEvent::Mapped { .. })
             | (Stage::CreatingVm, RunEvent::VmCreated { .. }) => self.enter(Stage::Opening),
             (Stage::Opening, RunEvent::AccessOpened) => self.enter(Stage::Transferring),
-            (Stage::Transferring, RunEvent::Assigned { disk, proxy, transfer }) => {
-                vec![Effect::Transfer { disk: *disk, proxy: *proxy, transfer: *transfer }]
+            (
+                Stage::Transferring,
+                RunEvent::Assigned {
+                    disk,
+                    proxy,
+                    transfer,
+                },
+            ) => {
+                vec![Effect::Transfer {
+                    disk: *disk,
+                    proxy: *proxy,
+                    transfer: *transfer,
+                }]
             }
             (Stage::Transferring, RunEvent::Transferred { .. }) => self.detach_when_all_moved(),
             (Stage::Transferring, RunEvent::TransferFailed { disk, cause, .. }) => {
@@ -152,9 +198,11 @@ impl Run {
             }
             // A run without disks is refused when it is planned; here it would wait for ever.
             Stage::Transferring if self.disks.is_empty() => self.enter(Stage::Detaching),
-            Stage::Transferring => {
-                self.disks.keys().map(|&disk| Effect::Assign { disk }).collect()
-            }
+            Stage::Transferring => self
+                .disks
+                .keys()
+                .map(|&disk| Effect::Assign { disk })
+                .collect(),
             Stage::Detaching => vec![Effect::LetGo(Hold::Access)],
             Stage::Proposing => vec![Effect::Propose],
             Stage::Releasing => vec![Effect::Record(RunEvent::ReleaseIntended)],
@@ -176,7 +224,10 @@ impl Run {
 
     /// Gives a disk to a proxy once more, or gives up.
     fn try_again(&mut self, disk: i32, cause: &Cause) -> Vec<Effect> {
-        let attempts = self.disks.get(&disk).map_or(ATTEMPTS_MAX, |disk| disk.attempts);
+        let attempts = self
+            .disks
+            .get(&disk)
+            .map_or(ATTEMPTS_MAX, |disk| disk.attempts);
         match cause.is_worth_another_transfer() && attempts < ATTEMPTS_MAX {
             true => vec![Effect::Assign { disk }],
             false => self.stop(Outcome::Failed(cause.clone())),
@@ -263,7 +314,11 @@ impl Run {
         match &self.work {
             Work::Backup(_) => self.enter(Stage::Proposing),
             Work::RestoreVm(RestoreWork { power_on, .. }) => {
-                let next = if *power_on { Stage::PoweringOn } else { Stage::Cleaning };
+                let next = if *power_on {
+                    Stage::PoweringOn
+                } else {
+                    Stage::Cleaning
+                };
                 self.keep_vm();
                 self.enter(next)
             }
@@ -279,7 +334,10 @@ impl Run {
 
     fn drop_hold(&mut self, hold: Hold) {
         match hold {
-            Hold::Transfers => self.disks.values_mut().for_each(|disk| disk.transfer = None),
+            Hold::Transfers => self
+                .disks
+                .values_mut()
+                .for_each(|disk| disk.transfer = None),
             Hold::Export => self.export = None,
             Hold::Access => self.access_held = false,
             Hold::Snapshot => self.snapshot = None,
@@ -315,3 +373,6 @@ impl Disk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

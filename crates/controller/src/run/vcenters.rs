@@ -59,10 +59,11 @@ async fn leased(client: &Client, vm: &VmRef, lease: &Lease) -> Result<Vec<Snapsh
 /// Waits for snapshots that are being made, whoever asked: one of them may be ours.
 async fn settle(client: &Client, vm: &VmRef) -> Result<(), Error> {
     for task in client.snapshot_tasks(vm).await? {
-        match client.wait_task(&task, CREATE_SNAPSHOT).await {
-            Err(timeout @ Error::TaskTimeout { .. }) => return Err(timeout),
-            // How it ended is read from the tree.
-            Ok(_) | Err(_) => {}
+        // How it ended is read from the tree; only one that still runs cannot be.
+        if let Err(timeout @ Error::TaskTimeout { .. }) =
+            client.wait_task(&task, CREATE_SNAPSHOT).await
+        {
+            return Err(timeout);
         }
     }
     Ok(())
@@ -133,7 +134,9 @@ impl Vsphere for Vcenters {
     ) -> Result<ExtentSet, Fault> {
         let (client, vm) = self.client(vm).await?;
         let snapshot = SnapshotRef::new(snapshot);
-        Ok(client.changed_areas(&vm, &snapshot, key, Since::Beginning, capacity_bytes).await?)
+        Ok(client
+            .changed_areas(&vm, &snapshot, key, Since::Beginning, capacity_bytes)
+            .await?)
     }
 
     async fn remove_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<Removal, Fault> {
@@ -153,7 +156,10 @@ impl Vsphere for Vcenters {
         }
         let consolidation_needed = !found.is_empty() && !consolidated(&client, &vm).await?;
         let removed_count = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        Ok(Removal { removed_count, consolidation_needed })
+        Ok(Removal {
+            removed_count,
+            consolidation_needed,
+        })
     }
 
     async fn leased_snapshots(&self, vcenter: VcenterId) -> Result<Vec<LeasedSnapshot>, Fault> {
@@ -162,7 +168,10 @@ impl Vsphere for Vcenters {
         let searches = vms.into_iter().map(|summary| {
             let client = client.clone();
             async move {
-                let vm = VmId { vcenter, moref: summary.vm.as_str().to_owned() };
+                let vm = VmId {
+                    vcenter,
+                    moref: summary.vm.as_str().to_owned(),
+                };
                 match client.snapshots(&summary.vm).await {
                     Ok(snapshots) => Ok(leases(&vm, &snapshots)),
                     // It went away between the list and the question.
@@ -171,8 +180,10 @@ impl Vsphere for Vcenters {
                 }
             }
         });
-        let found: Vec<Vec<LeasedSnapshot>> =
-            stream::iter(searches).buffer_unordered(SEARCH_PARALLEL).try_collect().await?;
+        let found: Vec<Vec<LeasedSnapshot>> = stream::iter(searches)
+            .buffer_unordered(SEARCH_PARALLEL)
+            .try_collect()
+            .await?;
         Ok(found.into_iter().flatten().collect())
     }
 
@@ -189,14 +200,23 @@ impl Vsphere for Vcenters {
     async fn create_vm(&self, order: &VmOrder) -> Result<MadeVm, Fault> {
         let vcenter = order.placement.vcenter;
         let client = self.sessions.client(vcenter).await?;
-        let placement = client.find_placement(&placement_spec(&order.placement)).await?;
+        let placement = client
+            .find_placement(&placement_spec(&order.placement))
+            .await?;
         let mut new = NewVm::from_config(&order.config_xml, &order.name)?;
-        new.disks.retain(|disk| order.disks.contains(&disk.source_key));
+        new.disks
+            .retain(|disk| order.disks.contains(&disk.source_key));
         new.annotation = Some(annotation(new.annotation.take(), &order.marker));
         let created = client.create_vm(&new, &placement, SHORT_TASK).await?;
-        let files: BTreeMap<i32, String> =
-            created.disks.into_iter().map(|disk| (disk.source_key, disk.file_name)).collect();
-        let vm = VmId { vcenter, moref: created.vm.as_str().to_owned() };
+        let files: BTreeMap<i32, String> = created
+            .disks
+            .into_iter()
+            .map(|disk| (disk.source_key, disk.file_name))
+            .collect();
+        let vm = VmId {
+            vcenter,
+            moref: created.vm.as_str().to_owned(),
+        };
         Ok(MadeVm { vm, files })
     }
 
@@ -207,7 +227,12 @@ impl Vsphere for Vcenters {
         marker: &Marker,
     ) -> Result<(), Fault> {
         let client = self.sessions.client(vcenter).await?;
-        for summary in client.inventory().await?.into_iter().filter(|vm| vm.name == name) {
+        for summary in client
+            .inventory()
+            .await?
+            .into_iter()
+            .filter(|vm| vm.name == name)
+        {
             let vm = match client.vm(&summary.vm).await {
                 Err(Error::VmNotFound { .. }) => continue,
                 vm => vm?,
@@ -244,12 +269,25 @@ async fn consolidated(client: &Client, vm: &VmRef) -> Result<bool, Fault> {
 }
 
 fn leases(vm: &VmId, snapshots: &[SnapshotInfo]) -> Vec<LeasedSnapshot> {
-    let leases = snapshots.iter().filter_map(|snapshot| Lease::find(&snapshot.description));
-    leases.map(|lease| LeasedSnapshot { vm: vm.clone(), lease }).collect()
+    let leases = snapshots
+        .iter()
+        .filter_map(|snapshot| Lease::find(&snapshot.description));
+    leases
+        .map(|lease| LeasedSnapshot {
+            vm: vm.clone(),
+            lease,
+        })
+        .collect()
 }
 
 fn placement_spec(placement: &Placement) -> PlacementSpec {
-    let Placement { vcenter: _, datastore, folder, resource_pool, host } = placement;
+    let Placement {
+        vcenter: _,
+        datastore,
+        folder,
+        resource_pool,
+        host,
+    } = placement;
     PlacementSpec {
         datastore: datastore.clone(),
         datacenter: None,

@@ -16,11 +16,18 @@ pub fn view(run: &Run, notes: Option<&Notes>) -> api::Run {
         kind: kind(run, notes),
         state: state(run, notes),
         phase: Some(phase(run)),
-        disks: disks.map(|disk| self::disk(disk, progress(disk, notes))).collect(),
+        disks: disks
+            .map(|disk| self::disk(disk, progress(disk, notes)))
+            .collect(),
         started_at: run.started_at,
         ended_at: run.ended_at,
         fault: fault(run),
-        warnings: run.missing.iter().chain(&run.warnings).map(|cause| cause.0.clone()).collect(),
+        warnings: run
+            .missing
+            .iter()
+            .chain(&run.warnings)
+            .map(|cause| cause.0.clone())
+            .collect(),
     }
 }
 
@@ -64,7 +71,11 @@ fn state(run: &Run, notes: Option<&Notes>) -> api::RunState {
 }
 
 fn phase(run: &Run) -> api::RunPhase {
-    let stage = if run.is_over() { run.reached } else { run.stage };
+    let stage = if run.is_over() {
+        run.reached
+    } else {
+        run.stage
+    };
     match stage {
         Stage::Planning => api::RunPhase::Planning,
         Stage::Reserving => api::RunPhase::Reserving,
@@ -90,7 +101,10 @@ fn fault(run: &Run) -> Option<Fault> {
 }
 
 fn cancelled() -> Cause {
-    Cause::new(stillwater_types::Reason::RunCancelled, "the run was cancelled")
+    Cause::new(
+        stillwater_types::Reason::RunCancelled,
+        "the run was cancelled",
+    )
 }
 
 fn progress<'a>(disk: &Disk, notes: Option<&'a Notes>) -> Option<&'a Progress> {
@@ -123,7 +137,11 @@ fn disk(disk: &Disk, progress: Option<&Progress>) -> api::RunDisk {
         hole_bytes: counts.hole_bytes,
         chunk_count: counts.chunk_count,
         new_chunk_count: counts.new_chunk_count,
-        transport: progress.map(|progress| progress.transport.to_owned()).unwrap_or_default(),
-        proxy_name: progress.map(|progress| progress.proxy_name.clone()).unwrap_or_default(),
+        transport: progress
+            .map(|progress| progress.transport.to_owned())
+            .unwrap_or_default(),
+        proxy_name: progress
+            .map(|progress| progress.proxy_name.clone())
+            .unwrap_or_default(),
     }
 }

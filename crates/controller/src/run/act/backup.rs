@@ -19,13 +19,20 @@ impl Act {
         let warnings = self.track_changes(vm_id).await;
         // Not repeated here: a snapshot whose answer was lost is looked for by its lease when the
         // run cleans up, and the adapter does so before it asks again.
-        let made = self.world.vsphere.create_snapshot(vm_id, &held.lease).await?;
+        let made = self
+            .world
+            .vsphere
+            .create_snapshot(vm_id, &held.lease)
+            .await?;
         let mut notes = self.scratch.notes();
         notes.taken_at = Some(self.world.clock.now());
         notes.note("snapshot", &made.snapshot);
         notes.note("quiesce asked", "none");
         notes.note("quiesced", made.is_quiesced.to_string());
-        Ok(vec![RunEvent::SnapshotCreated { snapshot: made.snapshot, warnings }])
+        Ok(vec![RunEvent::SnapshotCreated {
+            snapshot: made.snapshot,
+            warnings,
+        }])
     }
 
     /// Turns change tracking on if that is safe: with snapshots there, vSphere would track from a
@@ -37,7 +44,9 @@ impl Act {
         }
         match self.world.vsphere.enable_tracking(vm_id).await {
             Ok(()) => {
-                self.scratch.notes().note("change tracking", "turned on by this run");
+                self.scratch
+                    .notes()
+                    .note("change tracking", "turned on by this run");
                 Vec::new()
             }
             Err(fault) => {
@@ -52,23 +61,36 @@ impl Act {
 
     pub(super) async fn map(&self) -> Came {
         let vm = self.vm()?;
-        let held = self.run.snapshot.as_ref().and_then(|held| held.snapshot.as_ref());
+        let held = self
+            .run
+            .snapshot
+            .as_ref()
+            .and_then(|held| held.snapshot.as_ref());
         let snapshot = held.ok_or_else(|| missing("snapshot"))?;
         let frozen = self
-            .repeat(&self.world.timing.call, async || {
+            .repeat(&self.world.timing.call, || async {
                 self.world.vsphere.snapshot_config(vm, snapshot).await
             })
             .await?;
         for key in self.run.disks.keys() {
-            let disk = frozen.disks.iter().find(|disk| disk.key == *key).ok_or_else(|| {
-                Fault::new(Reason::DiskNotFound, "a planned disk is not in the snapshot; start the run again")
+            let disk = frozen
+                .disks
+                .iter()
+                .find(|disk| disk.key == *key)
+                .ok_or_else(|| {
+                    Fault::new(
+                        Reason::DiskNotFound,
+                        "a planned disk is not in the snapshot; start the run again",
+                    )
                     .with("vm", vm)
                     .with("disk", key)
-            })?;
+                })?;
             self.map_disk(vm, snapshot, disk).await;
         }
         self.scratch.notes().frozen = Some(frozen);
-        Ok(vec![RunEvent::Mapped { warnings: Vec::new() }])
+        Ok(vec![RunEvent::Mapped {
+            warnings: Vec::new(),
+        }])
     }
 
     /// Asks for the areas that were ever written. Only a hint: without it, or when it may be wrong,
@@ -92,18 +114,34 @@ impl Act {
             return (None, "whole: its changes are not tracked".to_owned());
         }
         // With foreign snapshots below, the map may lack what lies in them.
-        if self.scratch.notes().vm.as_ref().is_some_and(|vm| !vm.snapshots.is_empty()) {
-            return (None, "whole: the vm has snapshots of others, the map may be wrong".to_owned());
+        if self
+            .scratch
+            .notes()
+            .vm
+            .as_ref()
+            .is_some_and(|vm| !vm.snapshots.is_empty())
+        {
+            return (
+                None,
+                "whole: the vm has snapshots of others, the map may be wrong".to_owned(),
+            );
         }
         let call = &self.world.timing.call;
         let areas = self
-            .repeat(call, async || {
-                self.world.vsphere.allocated_areas(vm, snapshot, disk.key, disk.capacity_bytes).await
+            .repeat(call, || async {
+                self.world
+                    .vsphere
+                    .allocated_areas(vm, snapshot, disk.key, disk.capacity_bytes)
+                    .await
             })
             .await;
         match areas {
             Ok(areas) => {
-                let how = format!("allocated areas: {} of {} bytes", areas.bytes(), disk.capacity_bytes);
+                let how = format!(
+                    "allocated areas: {} of {} bytes",
+                    areas.bytes(),
+                    disk.capacity_bytes
+                );
                 (Some(areas), how)
             }
             Err(fault) => (None, format!("whole: no map was to be had ({fault})")),
@@ -111,21 +149,29 @@ impl Act {
     }
 
     pub(super) async fn propose(&self) -> Came {
-        let Work::Backup(work) = &self.run.work else { return Err(missing("backup")) };
+        let Work::Backup(work) = &self.run.work else {
+            return Err(missing("backup"));
+        };
         let target = self.target()?;
         let fence = self.fence()?;
         let instance = self
-            .repeat(&self.world.timing.call, async || {
+            .repeat(&self.world.timing.call, || async {
                 self.world.vsphere.instance(work.vm.vcenter).await
             })
             .await?;
         let point = PointId::mint();
         let manifest = self.manifest(work, point, instance)?;
         let bytes = manifest.encode().map_err(unfit)?;
-        let request =
-            ProposePointRequest { run_id: self.run.id, fence, manifest: bytes.into() };
-        self.repeat(&self.world.timing.commit, async || {
-            self.world.repositories.propose_point(target.repository, request.clone()).await
+        let request = ProposePointRequest {
+            run_id: self.run.id,
+            fence,
+            manifest: bytes.into(),
+        };
+        self.repeat(&self.world.timing.commit, || async {
+            self.world
+                .repositories
+                .propose_point(target.repository, request.clone())
+                .await
         })
         .await?;
         Ok(vec![RunEvent::Proposed { point }])
@@ -140,18 +186,33 @@ impl Act {
         let target = self.target()?;
         let notes = self.scratch.notes();
         let vm = notes.vm.as_ref().ok_or_else(|| missing("plan"))?;
-        let frozen = notes.frozen.as_ref().ok_or_else(|| missing("frozen configuration"))?;
+        let frozen = notes
+            .frozen
+            .as_ref()
+            .ok_or_else(|| missing("frozen configuration"))?;
         let taken_at = notes.taken_at.ok_or_else(|| missing("time"))?;
         let section = Section {
             config_xml: frozen.config_xml.clone(),
             evidence: notes.evidence.clone(),
             disks: self.run.disks.values().filter_map(disk_note).collect(),
-            missing: self.run.missing.iter().map(|cause| cause.0.message.clone()).collect(),
+            missing: self
+                .run
+                .missing
+                .iter()
+                .map(|cause| cause.0.message.clone())
+                .collect(),
             excluded: work.exclude.clone(),
         };
-        let disks = self.run.disks.values().map(|disk| manifest_disk(disk, &frozen.disks));
+        let disks = self
+            .run
+            .disks
+            .values()
+            .map(|disk| manifest_disk(disk, &frozen.disks));
         let state = self.world.memory.state();
-        let key = state.datasets.find(target.dataset)?.open_key(&self.world.secrets)?;
+        let key = state
+            .datasets
+            .find(target.dataset)?
+            .open_key(&self.world.secrets)?;
         Ok(Manifest {
             point,
             dataset: target.dataset,
@@ -159,7 +220,9 @@ impl Act {
             vm: work.vm.clone(),
             vm_name: vm.name.clone(),
             vcenter_instance,
-            taken_at: Time::from_millis(u64::try_from(taken_at.as_millisecond()).unwrap_or_default()),
+            taken_at: Time::from_millis(
+                u64::try_from(taken_at.as_millisecond()).unwrap_or_default(),
+            ),
             consistency: match vm.power {
                 Power::Off => manifest::Consistency::Offline,
                 Power::On | Power::Suspended => manifest::Consistency::Crash,
@@ -175,19 +238,29 @@ impl Act {
     pub(super) async fn commit(&self) -> Came {
         let target = self.target()?;
         let point_id = self.run.proposed.ok_or_else(|| missing("proposal"))?;
-        let request = CommitPointRequest { run_id: self.run.id, fence: self.fence()?, point_id };
+        let request = CommitPointRequest {
+            run_id: self.run.id,
+            fence: self.fence()?,
+            point_id,
+        };
         let commit = &self.world.timing.commit;
         let committed = self
-            .repeat(commit, async || {
-                self.world.repositories.commit_point(target.repository, request).await
+            .repeat(commit, || async {
+                self.world
+                    .repositories
+                    .commit_point(target.repository, request)
+                    .await
             })
             .await;
         let point = match committed {
             Ok(point) => point,
             Err(fault) => {
                 let asked = self
-                    .repeat(commit, async || {
-                        self.world.repositories.get_point(target.repository, point_id).await
+                    .repeat(commit, || async {
+                        self.world
+                            .repositories
+                            .get_point(target.repository, point_id)
+                            .await
                     })
                     .await;
                 asked.map_err(|_| fault)?.point
@@ -219,8 +292,10 @@ fn disk_note(disk: &Disk) -> Option<DiskNote> {
 fn manifest_disk(disk: &Disk, frozen: &[FrozenDisk]) -> Result<manifest::Disk, Fault> {
     let key = disk.planned.key;
     let Moved { root, counts, .. } = disk.moved.as_ref().ok_or_else(|| missing("root"))?;
-    let frozen =
-        frozen.iter().find(|frozen| frozen.key == key).ok_or_else(|| missing("frozen disk"))?;
+    let frozen = frozen
+        .iter()
+        .find(|frozen| frozen.key == key)
+        .ok_or_else(|| missing("frozen disk"))?;
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     Ok(manifest::Disk {
         key,
@@ -232,7 +307,10 @@ fn manifest_disk(disk: &Disk, frozen: &[FrozenDisk]) -> Result<manifest::Disk, F
             cutter: root.cutter.clone(),
             top: root.top,
             level: u8::try_from(root.level).map_err(|_| {
-                Fault::new(Reason::ProposalRefused, "a proxy told a root of an impossible level")
+                Fault::new(
+                    Reason::ProposalRefused,
+                    "a proxy told a root of an impossible level",
+                )
             })?,
         },
         effort: manifest::Effort {
@@ -246,5 +324,8 @@ fn manifest_disk(disk: &Disk, frozen: &[FrozenDisk]) -> Result<manifest::Disk, F
 }
 
 fn unfit(error: stillwater_format::Error) -> Fault {
-    Fault::new(Reason::ProposalRefused, format!("write the manifest: {error}"))
+    Fault::new(
+        Reason::ProposalRefused,
+        format!("write the manifest: {error}"),
+    )
 }

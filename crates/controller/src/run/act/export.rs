@@ -21,7 +21,12 @@ impl Act {
         let held: Option<Permit> = self.scratch.notes().free_permits.pop();
         let permit = match held {
             Some(permit) => permit,
-            None => self.world.slots.wait(&BTreeSet::new(), self.world.timing.slot_wait).await?,
+            None => {
+                self.world
+                    .slots
+                    .wait(&BTreeSet::new(), self.world.timing.slot_wait)
+                    .await?
+            }
         };
         let mut ticket = [0; 32];
         getrandom::fill(&mut ticket)
@@ -57,22 +62,33 @@ impl Act {
                 return Ok(vec![RunEvent::ExportRead]);
             }
         }
-        Err(Fault::new(Reason::Deadline, "nobody read the export to its end in time; start it again"))
+        Err(Fault::new(
+            Reason::Deadline,
+            "nobody read the export to its end in time; start it again",
+        ))
     }
 
     /// Opening is idempotent: it also heals a proxy that was restarted, and tells whether the disk
     /// was read.
     async fn keep_export_open(&self) -> Result<bool, Fault> {
         let held = self.run.export.ok_or_else(|| missing("export"))?;
-        let access = self.scratch.notes().export.clone().ok_or_else(|| missing("export"))?;
+        let access = self
+            .scratch
+            .notes()
+            .export
+            .clone()
+            .ok_or_else(|| missing("export"))?;
         let request = OpenExportRequest {
             export_id: held.export,
             store: self.store(held.proxy, [Verb::Read])?,
             root: self.stored_root(self.export_disk()?)?,
             ticket: Ticket::new(*access.ticket.expose()),
         };
-        self.repeat(&self.world.timing.follow, async || {
-            self.world.proxies.open_export(held.proxy, request.clone()).await
+        self.repeat(&self.world.timing.follow, || async {
+            self.world
+                .proxies
+                .open_export(held.proxy, request.clone())
+                .await
         })
         .await
     }

@@ -101,9 +101,11 @@ impl Act {
             Effect::CreateVm => self.create_vm().await,
             Effect::OpenAccess => self.open_access().await,
             Effect::Assign { disk } => self.assign(disk).await,
-            Effect::Transfer { disk, proxy, transfer } => {
-                self.transfer(disk, proxy, transfer).await
-            }
+            Effect::Transfer {
+                disk,
+                proxy,
+                transfer,
+            } => self.transfer(disk, proxy, transfer).await,
             Effect::Propose => self.propose().await,
             Effect::Commit => self.commit().await,
             Effect::PowerOn => self.power_on().await,
@@ -116,10 +118,10 @@ impl Act {
     }
 
     /// Repeats a forward call until it succeeds, its fault lasts, or the run is told to stop.
-    async fn repeat<T>(
+    async fn repeat<T, F: Future<Output = Result<T, Fault>>>(
         &self,
         backoff: &Backoff,
-        call: impl AsyncFnMut() -> Result<T, Fault>,
+        call: impl FnMut() -> F,
     ) -> Result<T, Fault> {
         repeat(backoff, &self.halt, call).await
     }
@@ -143,12 +145,19 @@ impl Act {
 
     /// What a proxy needs to reach the repository for this run, and no more.
     fn store(&self, proxy: NodeId, verbs: impl Into<Verbs>) -> Result<proxy_api::Store, Fault> {
-        let Target { repository, dataset } = self.target()?;
+        let Target {
+            repository,
+            dataset,
+        } = self.target()?;
         let state = self.world.memory.state();
-        let key = state.datasets.find(dataset)?.open_key(&self.world.secrets)?;
-        let expires_at = self.world.clock.now().as_second().saturating_add(
-            i64::try_from(self.world.timing.grant.as_secs()).unwrap_or(i64::MAX),
-        );
+        let key = state
+            .datasets
+            .find(dataset)?
+            .open_key(&self.world.secrets)?;
+        let expires_at =
+            self.world.clock.now().as_second().saturating_add(
+                i64::try_from(self.world.timing.grant.as_secs()).unwrap_or(i64::MAX),
+            );
         let claims = Claims {
             grant: *RunId::mint().as_bytes(),
             run: self.run.id,
@@ -176,7 +185,10 @@ impl Act {
             Err(fault) => {
                 tracing::warn!(run.id = %self.run.id, %hold, %fault, "could not give back");
                 self.leave_to_reaper(hold);
-                RunEvent::Stuck { hold, cause: fault.with("hold", hold).into() }
+                RunEvent::Stuck {
+                    hold,
+                    cause: fault.with("hold", hold).into(),
+                }
             }
         };
         events.push(done);
@@ -185,7 +197,10 @@ impl Act {
 
     fn leave_to_reaper(&self, hold: Hold) {
         if let (Hold::Snapshot, Some(held), Ok(vm)) = (hold, &self.run.snapshot, self.vm()) {
-            self.world.stuck().push(LeasedSnapshot { vm: vm.clone(), lease: held.lease });
+            self.world.stuck().push(LeasedSnapshot {
+                vm: vm.clone(),
+                lease: held.lease,
+            });
         }
     }
 }

@@ -21,9 +21,13 @@ impl Act {
         self.take_turn().await?;
         let planned = match &self.run.work {
             Work::Backup(work) => self.plan_backup(work).await,
-            Work::RestoreVm(work) => self.plan_from_point(work.point, work.repository, None).await,
+            Work::RestoreVm(work) => {
+                self.plan_from_point(work.point, work.repository, None)
+                    .await
+            }
             Work::ExportDisk(work) => {
-                self.plan_from_point(work.point, work.repository, Some(work.disk)).await
+                self.plan_from_point(work.point, work.repository, Some(work.disk))
+                    .await
             }
         }?;
         Ok(vec![planned])
@@ -43,7 +47,9 @@ impl Act {
 
     async fn plan_backup(&self, work: &BackupWork) -> Result<RunEvent, Fault> {
         let call = &self.world.timing.call;
-        let vm = self.repeat(call, async || self.world.vsphere.vm(&work.vm).await).await?;
+        let vm = self
+            .repeat(call, || async { self.world.vsphere.vm(&work.vm).await })
+            .await?;
         let (disks, missing) = choose_disks(&vm, work)?;
         let target = self.choose_repository().await?;
         let warnings = vm.consolidation_needed.then(|| {
@@ -57,7 +63,12 @@ impl Act {
         notes.note("vmware tools", format!("{:?}", vm.tools));
         notes.note("power", format!("{:?}", vm.power));
         notes.vm = Some(vm);
-        Ok(RunEvent::Planned { target, disks, missing, warnings: warnings.into_iter().collect() })
+        Ok(RunEvent::Planned {
+            target,
+            disks,
+            missing,
+            warnings: warnings.into_iter().collect(),
+        })
     }
 
     /// The repository that has the VM's newest point, because the two share chunks; else the one
@@ -70,19 +81,29 @@ impl Act {
             .map_err(|_| Fault::new(Reason::Bug, "looking for the newest point panicked"))?;
         let state = self.world.memory.state();
         let ready = |repository: NodeId| {
-            let dataset = state.datasets.of(repository).filter(|dataset| dataset.is_ready)?;
+            let dataset = state
+                .datasets
+                .of(repository)
+                .filter(|dataset| dataset.is_ready)?;
             self.world.nodes.member(repository).ok()?;
-            Some(Target { repository, dataset: dataset.dataset })
+            Some(Target {
+                repository,
+                dataset: dataset.dataset,
+            })
         };
         if let Some(target) = newest.and_then(ready) {
             return Ok(target);
         }
         let mut online = self.world.nodes.online(Role::Repository);
         online.sort_by_key(|repository| std::cmp::Reverse(repository.load.writable_bytes));
-        let joined = state.nodes.iter().filter(|node| {
-            node.role == Role::Repository && node.removed_at.is_none()
-        });
-        let mut candidates = online.iter().map(|node| node.node).chain(joined.map(|node| node.node));
+        let joined = state
+            .nodes
+            .iter()
+            .filter(|node| node.role == Role::Repository && node.removed_at.is_none());
+        let mut candidates = online
+            .iter()
+            .map(|node| node.node)
+            .chain(joined.map(|node| node.node));
         candidates.find_map(ready).ok_or_else(|| {
             Fault::new(
                 Reason::NoRepository,
@@ -99,10 +120,15 @@ impl Act {
     ) -> Result<RunEvent, Fault> {
         let call = &self.world.timing.call;
         let stored = self
-            .repeat(call, async || self.world.repositories.get_point(repository, point).await)
+            .repeat(call, || async {
+                self.world.repositories.get_point(repository, point).await
+            })
             .await?;
         let state = self.world.memory.state();
-        let key = state.datasets.find(stored.point.dataset_id)?.open_key(&self.world.secrets)?;
+        let key = state
+            .datasets
+            .find(stored.point.dataset_id)?
+            .open_key(&self.world.secrets)?;
         let opened = OpenedPoint::open(&stored, &key)?;
         let disks = opened.manifest.disks.iter();
         let disks: Vec<PlannedDisk> = disks
@@ -123,13 +149,26 @@ impl Act {
         }
         let dataset = stored.point.dataset_id;
         self.scratch.notes().point = Some(opened);
-        let target = Target { repository, dataset };
-        Ok(RunEvent::Planned { target, disks, missing: Vec::new(), warnings: Vec::new() })
+        let target = Target {
+            repository,
+            dataset,
+        };
+        Ok(RunEvent::Planned {
+            target,
+            disks,
+            missing: Vec::new(),
+            warnings: Vec::new(),
+        })
     }
 
     pub(super) async fn reserve(&self) -> Came {
         let target = self.target()?;
-        let planned: u64 = self.run.disks.values().map(|disk| disk.planned.length_bytes).sum();
+        let planned: u64 = self
+            .run
+            .disks
+            .values()
+            .map(|disk| disk.planned.length_bytes)
+            .sum();
         let request = OpenSessionRequest {
             run_id: self.run.id,
             dataset_id: target.dataset,
@@ -139,12 +178,17 @@ impl Act {
             },
         };
         let session = self
-            .repeat(&self.world.timing.call, async || {
-                self.world.repositories.open_session(target.repository, request).await
+            .repeat(&self.world.timing.call, || async {
+                self.world
+                    .repositories
+                    .open_session(target.repository, request)
+                    .await
             })
             .await?;
         self.reserve_slots().await?;
-        Ok(vec![RunEvent::Reserved { fence: session.fence }])
+        Ok(vec![RunEvent::Reserved {
+            fence: session.fence,
+        }])
     }
 
     /// Takes one slot, waiting for it, and as many more as are free and of use.
@@ -152,9 +196,9 @@ impl Act {
         let avoid = BTreeSet::new();
         let first = self.world.slots.wait(&avoid, self.world.timing.slot_wait);
         let first = self.halt.run_until_cancelled(first).await;
-        let mut permits = vec![first.ok_or_else(|| {
-            Fault::new(Reason::RunCancelled, "the run was told to stop")
-        })??];
+        let mut permits = vec![
+            first.ok_or_else(|| Fault::new(Reason::RunCancelled, "the run was told to stop"))??,
+        ];
         while permits.len() < self.run.disks.len() {
             match self.world.slots.take(&avoid) {
                 Some(permit) => permits.push(permit),
@@ -167,15 +211,26 @@ impl Act {
 
     pub(super) fn intend_snapshot(&self) -> Came {
         let ttl = self.world.timing.lease;
-        let expires_at = self.world.clock.now().saturating_add(ttl).map_err(|error| {
-            Fault::new(Reason::Bug, format!("work out the end of a lease: {error}"))
-        })?;
-        Ok(vec![RunEvent::SnapshotIntended { lease: self.lease(expires_at) }])
+        let expires_at = self
+            .world
+            .clock
+            .now()
+            .saturating_add(ttl)
+            .map_err(|error| {
+                Fault::new(Reason::Bug, format!("work out the end of a lease: {error}"))
+            })?;
+        Ok(vec![RunEvent::SnapshotIntended {
+            lease: self.lease(expires_at),
+        }])
     }
 
     fn lease(&self, expires_at: jiff::Timestamp) -> Lease {
         let run: RunId = self.run.id;
-        Lease { cluster: self.world.cluster, run, expires_at }
+        Lease {
+            cluster: self.world.cluster,
+            run,
+            expires_at,
+        }
     }
 }
 
@@ -183,18 +238,35 @@ impl Act {
 fn choose_disks(vm: &Vm, work: &BackupWork) -> Result<(Vec<PlannedDisk>, Vec<Cause>), Fault> {
     let refuse = |reason, message: &str| Err(Fault::new(reason, message).with("vm", &work.vm));
     if vm.template {
-        return refuse(Reason::SnapshotFailed, "the vm is a template, which takes no snapshot; convert it to a vm first");
+        return refuse(
+            Reason::SnapshotFailed,
+            "the vm is a template, which takes no snapshot; convert it to a vm first",
+        );
     }
     if vm.disks.is_empty() {
         return refuse(Reason::VmWithoutDisks, "the vm has no disk to protect");
     }
-    if let Some(unknown) = work.exclude.iter().find(|key| !vm.disks.iter().any(|d| d.key == **key)) {
-        return Err(Fault::new(Reason::DiskNotFound, "a disk to exclude is not there; `stillwater vm show` names the disks")
-            .with("vm", &work.vm)
-            .with("disk", unknown));
+    if let Some(unknown) = work
+        .exclude
+        .iter()
+        .find(|key| !vm.disks.iter().any(|d| d.key == **key))
+    {
+        return Err(Fault::new(
+            Reason::DiskNotFound,
+            "a disk to exclude is not there; `stillwater vm show` names the disks",
+        )
+        .with("vm", &work.vm)
+        .with("disk", unknown));
     }
-    let wanted: Vec<&VmDisk> = vm.disks.iter().filter(|d| !work.exclude.contains(&d.key)).collect();
-    let missing: Vec<Cause> = wanted.iter().filter_map(|disk| unprotectable(disk)).collect();
+    let wanted: Vec<&VmDisk> = vm
+        .disks
+        .iter()
+        .filter(|d| !work.exclude.contains(&d.key))
+        .collect();
+    let missing: Vec<Cause> = wanted
+        .iter()
+        .filter_map(|disk| unprotectable(disk))
+        .collect();
     let disks: Vec<PlannedDisk> = wanted
         .iter()
         .filter(|disk| disk.protectability.is_protectable())
@@ -208,8 +280,14 @@ fn choose_disks(vm: &Vm, work: &BackupWork) -> Result<(Vec<PlannedDisk>, Vec<Cau
         (false, _) => Ok((disks, missing)),
         (true, true) => refuse(Reason::VmWithoutDisks, "every disk of the vm is excluded"),
         (true, false) => {
-            let names: Vec<&str> = missing.iter().map(|cause| cause.0.message.as_str()).collect();
-            refuse(Reason::DiskUnprotectable, &format!("no disk can be protected: {}", names.join("; ")))
+            let names: Vec<&str> = missing
+                .iter()
+                .map(|cause| cause.0.message.as_str())
+                .collect();
+            refuse(
+                Reason::DiskUnprotectable,
+                &format!("no disk can be protected: {}", names.join("; ")),
+            )
         }
     }
 }
@@ -220,5 +298,7 @@ fn unprotectable(disk: &VmDisk) -> Option<Cause> {
         "disk {} ({:?}) is not in the point: {obstacle}; exclude it by its key to accept that",
         disk.key, disk.label
     );
-    Some(Cause(Fault::new(Reason::DiskUnprotectable, message).with("disk", disk.key)))
+    Some(Cause(
+        Fault::new(Reason::DiskUnprotectable, message).with("disk", disk.key),
+    ))
 }

@@ -4,10 +4,9 @@
 //! safe to repeat and succeeds when there is nothing left to give back.
 
 use stillwater_repository_api::{CloseSessionRequest, OpenSessionRequest};
-use stillwater_rpc::retry::{Backoff, repeat};
+use stillwater_rpc::retry::Backoff;
 use stillwater_types::{Fault, Kind, Reason};
 use stillwater_vsphere::DataAccess;
-use tokio_util::sync::CancellationToken;
 
 use super::Act;
 use crate::run::cause::Cause;
@@ -30,20 +29,36 @@ impl Act {
         }
     }
 
-    async fn insist<T>(
+    /// Repeats whatever the fault: giving up leaves something behind, so only the count bounds it.
+    async fn insist<T, F: Future<Output = Result<T, Fault>>>(
         &self,
         backoff: &Backoff,
-        call: impl AsyncFnMut() -> Result<T, Fault>,
+        mut call: impl FnMut() -> F,
     ) -> Result<T, Fault> {
-        repeat(backoff, &CancellationToken::new(), call).await
+        let mut failures = 0;
+        loop {
+            let fault = match call().await {
+                Err(fault) if !is_gone(&fault) => fault,
+                done => return done,
+            };
+            failures += 1;
+            if failures >= backoff.attempts {
+                return Err(fault);
+            }
+            tracing::debug!(run.id = %self.run.id, %fault, failures, "giving back failed, will repeat");
+            tokio::time::sleep(backoff.delay(failures, getrandom::u32().unwrap_or(u32::MAX))).await;
+        }
     }
 
     async fn release_transfers(&self) -> Result<(), Fault> {
         let under_way = self.run.disks.values().filter_map(|disk| disk.transfer);
         let stops = under_way.map(|assignment| async move {
             let stopped = self
-                .insist(&self.world.timing.follow, async || {
-                    self.world.proxies.cancel_transfer(assignment.proxy, assignment.transfer).await
+                .insist(&self.world.timing.follow, || async {
+                    self.world
+                        .proxies
+                        .cancel_transfer(assignment.proxy, assignment.transfer)
+                        .await
                 })
                 .await;
             unless_gone(stopped)
@@ -52,10 +67,15 @@ impl Act {
     }
 
     async fn release_export(&self, events: &mut Vec<RunEvent>) -> Result<(), Fault> {
-        let Some(held) = self.run.export else { return Ok(()) };
+        let Some(held) = self.run.export else {
+            return Ok(());
+        };
         let closed = self
-            .insist(&self.world.timing.follow, async || {
-                self.world.proxies.close_export(held.proxy, held.export).await
+            .insist(&self.world.timing.follow, || async {
+                self.world
+                    .proxies
+                    .close_export(held.proxy, held.export)
+                    .await
             })
             .await;
         if matches!(closed, Ok(true)) && !self.run.export_read {
@@ -71,7 +91,7 @@ impl Act {
         let vm = self.vm()?;
         for access in &accesses {
             let ended = self
-                .insist(&self.world.timing.follow, async || {
+                .insist(&self.world.timing.follow, || async {
                     self.world.vsphere.close_access(vm.vcenter, access).await
                 })
                 .await;
@@ -83,10 +103,12 @@ impl Act {
     }
 
     async fn release_snapshot(&self, events: &mut Vec<RunEvent>) -> Result<(), Fault> {
-        let Some(held) = &self.run.snapshot else { return Ok(()) };
+        let Some(held) = &self.run.snapshot else {
+            return Ok(());
+        };
         let vm = self.vm()?;
         let removal = self
-            .insist(&self.world.timing.release, async || {
+            .insist(&self.world.timing.release, || async {
                 self.world.vsphere.remove_snapshot(vm, &held.lease).await
             })
             .await;
@@ -109,21 +131,25 @@ impl Act {
         let work = self.restore()?;
         let marker = self.marker();
         let destroyed = self
-            .insist(&self.world.timing.release, async || {
-                self.world.vsphere.destroy_vm(work.placement.vcenter, &work.name, &marker).await
+            .insist(&self.world.timing.release, || async {
+                self.world
+                    .vsphere
+                    .destroy_vm(work.placement.vcenter, &work.name, &marker)
+                    .await
             })
             .await;
         unless_gone(destroyed)
     }
 
     /// Closes the session. When its fence was never learnt, it is opened anew first: the same run
-    /// gets the same session with a higher fence.
+    /// gets the same session with a higher fence. One that cannot be closed ends by itself with its
+    /// lease; it is logged and no reason to warn.
     async fn release_session(&self) -> Result<(), Fault> {
         let target = self.target()?;
         let run_id = self.run.id;
         let repositories = &self.world.repositories;
         let closed = self
-            .insist(&self.world.timing.follow, async || {
+            .insist(&self.world.timing.follow, || async {
                 let fence = match self.run.fence {
                     Some(fence) => fence,
                     None => {
@@ -132,7 +158,10 @@ impl Act {
                             dataset_id: target.dataset,
                             expected_bytes: 0,
                         };
-                        repositories.open_session(target.repository, request).await?.fence
+                        repositories
+                            .open_session(target.repository, request)
+                            .await?
+                            .fence
                     }
                 };
                 repositories
@@ -140,15 +169,21 @@ impl Act {
                     .await
             })
             .await;
-        unless_gone(closed)
+        if let Err(fault) = unless_gone(closed) {
+            tracing::info!(run.id = %self.run.id, %fault, "repository session could not be closed");
+        }
+        Ok(())
     }
 }
 
 /// What is not there any more is given back, whoever did it.
+fn is_gone(fault: &Fault) -> bool {
+    fault.kind() == Kind::NotFound || fault.reason == Reason::FenceStale
+}
+
 fn unless_gone(result: Result<(), Fault>) -> Result<(), Fault> {
     match result {
-        Err(fault) if fault.kind() == Kind::NotFound => Ok(()),
-        Err(fault) if fault.reason == Reason::FenceStale => Ok(()),
+        Err(fault) if is_gone(&fault) => Ok(()),
         other => other,
     }
 }

@@ -15,9 +15,15 @@ impl Act {
             let notes = self.scratch.notes();
             let point = notes.point.as_ref().ok_or_else(|| missing("point"))?;
             let lost = |name: &String| {
-                Cause::new(Reason::DiskUnprotectable, format!("not in the point, so not restored: {name}"))
+                Cause::new(
+                    Reason::DiskUnprotectable,
+                    format!("not in the point, so not restored: {name}"),
+                )
             };
-            (point.section.config_xml.clone(), point.section.missing.iter().map(lost).collect::<Vec<_>>())
+            (
+                point.section.config_xml.clone(),
+                point.section.missing.iter().map(lost).collect::<Vec<_>>(),
+            )
         };
         let order = VmOrder {
             name: work.name.clone(),
@@ -29,21 +35,32 @@ impl Act {
         let made = self.world.vsphere.create_vm(&order).await?;
         if let Some(key) = order.disks.iter().find(|key| !made.files.contains_key(key)) {
             // The event is not lost for it: what was made is found by its marker.
-            return Err(Fault::new(Reason::VcenterTaskFailed, "vsphere made the vm without one of its disks")
-                .with("disk", key));
+            return Err(Fault::new(
+                Reason::VcenterTaskFailed,
+                "vsphere made the vm without one of its disks",
+            )
+            .with("disk", key));
         }
         self.scratch.notes().files = made.files;
-        Ok(vec![RunEvent::VmCreated { vm: made.vm, warnings }])
+        Ok(vec![RunEvent::VmCreated {
+            vm: made.vm,
+            warnings,
+        }])
     }
 
     /// The VM is whole whether it starts or not, so a failure is a warning.
     pub(super) async fn power_on(&self) -> Came {
         let vm = self.vm()?;
         let powered = self
-            .repeat(&self.world.timing.call, async || self.world.vsphere.power_on(vm).await)
+            .repeat(&self.world.timing.call, || async {
+                self.world.vsphere.power_on(vm).await
+            })
             .await;
         let warning = powered.err().map(|fault| {
-            let message = format!("the vm is restored but could not be powered on: {}", fault.message);
+            let message = format!(
+                "the vm is restored but could not be powered on: {}",
+                fault.message
+            );
             Cause(Fault { message, ..fault })
         });
         Ok(vec![RunEvent::PoweredOn { warning }])
@@ -57,6 +74,9 @@ impl Act {
     }
 
     pub(super) fn marker(&self) -> Marker {
-        Marker { cluster: self.world.cluster, run: self.run.id }
+        Marker {
+            cluster: self.world.cluster,
+            run: self.run.id,
+        }
     }
 }

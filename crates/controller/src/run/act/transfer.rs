@@ -28,7 +28,9 @@ impl Act {
     async fn add_access(&self) -> Result<(), Fault> {
         let vm = self.vm()?;
         let access = self
-            .repeat(&self.world.timing.call, async || self.world.vsphere.open_access(vm).await)
+            .repeat(&self.world.timing.call, || async {
+                self.world.vsphere.open_access(vm).await
+            })
             .await?;
         self.scratch.notes().accesses.push(access);
         Ok(())
@@ -39,10 +41,15 @@ impl Act {
         let permit = match self.spare_permit(disk, &failed_on) {
             Some(permit) => permit,
             None => {
-                let wait = self.world.slots.wait(&failed_on, self.world.timing.slot_wait);
+                let wait = self
+                    .world
+                    .slots
+                    .wait(&failed_on, self.world.timing.slot_wait);
                 match self.halt.run_until_cancelled(wait).await {
                     Some(permit) => permit?,
-                    None => return Err(Fault::new(Reason::RunCancelled, "the run was told to stop")),
+                    None => {
+                        return Err(Fault::new(Reason::RunCancelled, "the run was told to stop"));
+                    }
                 }
             }
         };
@@ -55,7 +62,11 @@ impl Act {
         let mut notes = self.scratch.notes();
         notes.permits.insert(disk, permit);
         notes.progress.insert(disk, progress);
-        Ok(vec![RunEvent::Assigned { disk, proxy, transfer: TransferId::mint() }])
+        Ok(vec![RunEvent::Assigned {
+            disk,
+            proxy,
+            transfer: TransferId::mint(),
+        }])
     }
 
     /// A slot that the run has and no disk uses. The disk's own last one is given back: its proxy
@@ -63,7 +74,10 @@ impl Act {
     fn spare_permit(&self, disk: i32, avoid: &BTreeSet<NodeId>) -> Option<Permit> {
         let mut notes = self.scratch.notes();
         let failed = notes.permits.remove(&disk);
-        let at = notes.free_permits.iter().position(|permit| !avoid.contains(&permit.proxy.node));
+        let at = notes
+            .free_permits
+            .iter()
+            .position(|permit| !avoid.contains(&permit.proxy.node));
         let spare = at.map(|at| notes.free_permits.swap_remove(at));
         drop(notes);
         drop(failed);
@@ -78,12 +92,21 @@ impl Act {
             notes.free_permits.extend(permit);
         }
         let event = match moved {
-            Ok((root, counts)) => RunEvent::Transferred { disk, transfer, root, counts },
+            Ok((root, counts)) => RunEvent::Transferred {
+                disk,
+                transfer,
+                root,
+                counts,
+            },
             // Whether it still runs is not known: it stays held, and is cancelled with the rest.
             Err(_) if self.halt.is_cancelled() => return Ok(Vec::new()),
             Err(fault) => {
                 let cause = fault.with("disk", disk).with("proxy", proxy).into();
-                RunEvent::TransferFailed { disk, transfer, cause }
+                RunEvent::TransferFailed {
+                    disk,
+                    transfer,
+                    cause,
+                }
             }
         };
         Ok(vec![event])
@@ -130,14 +153,14 @@ impl Act {
     ) -> Result<Transfer, Fault> {
         let transfer = request.transfer_id;
         let proxies = &self.world.proxies;
-        self.repeat(&self.world.timing.follow, async || {
+        self.repeat(&self.world.timing.follow, || async {
             proxies.start_transfer(proxy, request.clone()).await
         })
         .await?;
         loop {
             // One attempt succeeds when the stream told anything: only silence uses attempts up.
             let told = self
-                .repeat(&self.world.timing.follow, async || {
+                .repeat(&self.world.timing.follow, || async {
                     self.watch_once(key, proxy, transfer).await.map_err(lost)
                 })
                 .await?;
@@ -158,7 +181,11 @@ impl Act {
         let mut states = self.world.proxies.watch_transfer(proxy, transfer).await?;
         let mut last = None;
         loop {
-            let next = self.halt.run_until_cancelled(states.next()).await.ok_or_else(stopped)?;
+            let next = self
+                .halt
+                .run_until_cancelled(states.next())
+                .await
+                .ok_or_else(stopped)?;
             match (next, last) {
                 (Some(Ok(state)), _) => {
                     self.note_progress(key, &state);
@@ -187,23 +214,31 @@ impl Act {
 
     fn result(&self, key: i32, ended: Transfer) -> Result<(Root, Counts), Fault> {
         let root = match (ended.state, &self.run.work) {
-            (TransferState::Succeeded, Work::Backup(_)) => ended
-                .root
-                .map(root_of)
-                .ok_or_else(|| Fault::new(Reason::Bug, "the proxy told no root of a finished disk")),
+            (TransferState::Succeeded, Work::Backup(_)) => {
+                ended.root.map(root_of).ok_or_else(|| {
+                    Fault::new(Reason::Bug, "the proxy told no root of a finished disk")
+                })
+            }
             (TransferState::Succeeded, _) => self.stored_root(key).map(root_of),
             (TransferState::Failed, _) => Err(ended.fault.unwrap_or_else(|| {
-                Fault::new(Reason::ProxyUnreachable, "the transfer failed and the proxy told no cause")
+                Fault::new(
+                    Reason::ProxyUnreachable,
+                    "the transfer failed and the proxy told no cause",
+                )
             })),
-            (TransferState::Cancelled | TransferState::Running, _) => {
-                Err(Fault::new(Reason::ProxyUnreachable, "the proxy stopped the transfer"))
-            }
+            (TransferState::Cancelled | TransferState::Running, _) => Err(Fault::new(
+                Reason::ProxyUnreachable,
+                "the proxy stopped the transfer",
+            )),
         }?;
         let counts = ended.progress;
         if root.length_bytes != counts.done_bytes {
-            return Err(Fault::new(Reason::ProposalRefused, "the proxy did not deal with every byte of the disk")
-                .with("length_bytes", root.length_bytes)
-                .with("done_bytes", counts.done_bytes));
+            return Err(Fault::new(
+                Reason::ProposalRefused,
+                "the proxy did not deal with every byte of the disk",
+            )
+            .with("length_bytes", root.length_bytes)
+            .with("done_bytes", counts.done_bytes));
         }
         Ok((root, counts_of(&counts)))
     }
@@ -215,18 +250,26 @@ impl Act {
         transfer_id: TransferId,
     ) -> Result<proxy_api::StartTransferRequest, Fault> {
         let (work, store) = match &self.run.work {
-            Work::Backup(_) => {
-                (self.backup_work(key)?, self.store(proxy, [Verb::Find, Verb::Put])?)
-            }
+            Work::Backup(_) => (
+                self.backup_work(key)?,
+                self.store(proxy, [Verb::Find, Verb::Put])?,
+            ),
             Work::RestoreVm(_) => (self.restore_work(key)?, self.store(proxy, [Verb::Read])?),
             Work::ExportDisk(_) => return Err(missing("transfer")),
         };
-        Ok(proxy_api::StartTransferRequest { transfer_id, store, work })
+        Ok(proxy_api::StartTransferRequest {
+            transfer_id,
+            store,
+            work,
+        })
     }
 
     fn backup_work(&self, key: i32) -> Result<proxy_api::Work, Fault> {
         let notes = self.scratch.notes();
-        let frozen = notes.frozen.as_ref().ok_or_else(|| missing("frozen configuration"))?;
+        let frozen = notes
+            .frozen
+            .as_ref()
+            .ok_or_else(|| missing("frozen configuration"))?;
         let disk = frozen.disks.iter().find(|disk| disk.key == key);
         let disk = disk.ok_or_else(|| missing("frozen disk"))?;
         Ok(proxy_api::Work::Backup(proxy_api::Backup {
@@ -239,9 +282,15 @@ impl Act {
     fn restore_work(&self, key: i32) -> Result<proxy_api::Work, Fault> {
         let root = self.stored_root(key)?;
         let notes = self.scratch.notes();
-        let file = notes.files.get(&key).ok_or_else(|| missing("created disk"))?;
+        let file = notes
+            .files
+            .get(&key)
+            .ok_or_else(|| missing("created disk"))?;
         let target = folder_disk(&notes, file)?;
-        Ok(proxy_api::Work::Restore(proxy_api::Restore { root, target }))
+        Ok(proxy_api::Work::Restore(proxy_api::Restore {
+            root,
+            target,
+        }))
     }
 
     /// The root that the point has for a disk.
@@ -266,16 +315,26 @@ impl Act {
 /// A proxy that does not know the transfer any more was restarted: another attempt may fare better.
 fn lost(fault: Fault) -> Fault {
     match fault.reason {
-        Reason::TransferNotFound => {
-            Fault { reason: Reason::ProxyUnreachable, message: "the proxy was restarted and lost the transfer".to_owned(), ..fault }
-        }
+        Reason::TransferNotFound => Fault {
+            reason: Reason::ProxyUnreachable,
+            message: "the proxy was restarted and lost the transfer".to_owned(),
+            ..fault
+        },
         _ => fault,
     }
 }
 
 fn folder_disk(notes: &Notes, path: &str) -> Result<proxy_api::Disk, Fault> {
-    let DataAccess { address, cookie, trust, datacenter } =
-        notes.accesses.last().ok_or_else(|| missing("data access"))?.clone();
+    let DataAccess {
+        address,
+        cookie,
+        trust,
+        datacenter,
+    } = notes
+        .accesses
+        .last()
+        .ok_or_else(|| missing("data access"))?
+        .clone();
     Ok(proxy_api::Disk::Folder(FolderDisk {
         address,
         cookie,
@@ -300,5 +359,13 @@ fn counts_of(progress: &proxy_api::TransferProgress) -> Counts {
         new_chunk_count,
         hole_bytes,
     } = *progress;
-    Counts { done_bytes, read_bytes, new_bytes, sent_bytes, hole_bytes, chunk_count, new_chunk_count }
+    Counts {
+        done_bytes,
+        read_bytes,
+        new_bytes,
+        sent_bytes,
+        hole_bytes,
+        chunk_count,
+        new_chunk_count,
+    }
 }

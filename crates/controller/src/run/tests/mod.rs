@@ -1,0 +1,7 @@
+//! The engine against worlds that fail at every call, and against kills at every journal entry.
+
+mod faults;
+mod flow;
+mod kills;
+mod reaping;
+mod world;

@@ -1,0 +1,993 @@
+//! vSphere, proxies and repositories as one small world that can fail at any call.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
+use stillwater_catalog::SystemClock;
+use stillwater_controller_api as api;
+use stillwater_controller_api::NodeLoad;
+use stillwater_format::manifest::{Manifest, manifest_hash};
+use stillwater_proxy_api as proxy_api;
+use stillwater_proxy_api::{Transfer, TransferProgress, TransferState};
+use stillwater_repository_api as repository_api;
+use stillwater_rpc::grant::GrantSigner;
+use stillwater_rpc::retry::Backoff;
+use stillwater_seal::{DatasetKey, KeyEncryptionKey, Purpose};
+use stillwater_types::{
+    ClusterId, DatasetId, ExportId, ExtentSet, Fault, NodeId, PointId, Reason, RequestId, Role,
+    RunId, TransferId, TreeId, VcenterId, VmId,
+};
+use stillwater_vsphere::{
+    ChangeId, DataAccess, FrozenDisk, Power, Protectability, SnapshotConfig, Tools, Trust, Vm,
+    VmDisk, VmRef,
+};
+
+use crate::dataset::{DatasetEvent, Wrapped};
+use crate::event::Actor;
+use crate::memory::Memory;
+use crate::node::{Directory, NodeEvent};
+use crate::point::Points;
+use crate::run::act::World;
+use crate::run::engine::Runs;
+use crate::run::event::{BackupWork, ExportWork, Placement, RestoreWork, Work};
+use crate::run::lease::Lease;
+use crate::run::marker::Marker;
+use crate::run::outside::{
+    LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Removal, Repositories, VmOrder, Vsphere,
+};
+use crate::run::slots::Slots;
+use crate::run::timing::Timing;
+use crate::secret::{Sealed, Secrets};
+use crate::vcenter::{Trust as VcenterTrust, VcenterEvent};
+
+pub const DISK_BYTES: u64 = 1 << 20;
+
+pub fn cluster() -> ClusterId {
+    ClusterId::from_bytes([1; 16])
+}
+
+pub fn vcenter() -> VcenterId {
+    VcenterId::from_bytes([2; 16])
+}
+
+pub fn repository() -> NodeId {
+    NodeId::from_bytes([3; 16])
+}
+
+pub fn proxy(n: u8) -> NodeId {
+    NodeId::from_bytes([4 + n; 16])
+}
+
+pub fn dataset() -> DatasetId {
+    DatasetId::from_bytes([6; 16])
+}
+
+pub fn vm() -> VmId {
+    VmId {
+        vcenter: vcenter(),
+        moref: "vm-1".into(),
+    }
+}
+
+/// What is out there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Things {
+    /// Snapshots by VM: name and description.
+    pub snapshots: BTreeMap<String, Vec<(String, String)>>,
+    /// VMs that were created: moref, and what their notes say.
+    pub vms: BTreeMap<String, String>,
+    /// Data sessions that are open.
+    pub accesses: BTreeSet<String>,
+    /// Transfers that run.
+    pub transfers: BTreeSet<TransferId>,
+    /// Exports that are open, and whether they were read.
+    pub exports: BTreeMap<ExportId, bool>,
+    /// Sessions by run.
+    pub sessions: BTreeMap<RunId, u64>,
+    /// Manifests that were proposed, by point.
+    pub proposals: BTreeMap<PointId, Hidden>,
+    /// Manifests of points that exist.
+    pub points: BTreeMap<PointId, Hidden>,
+    /// Whether change tracking is on.
+    pub tracking: bool,
+    /// Counts what was made, for names.
+    pub made: u64,
+}
+
+/// Bytes that nobody wants to read in a failed test.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub Vec<u8>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// How the world behaves.
+#[derive(Debug, Clone, Default)]
+pub struct Habits {
+    /// Which call fails, counted from 0; none when none.
+    pub fails_at: Option<u64>,
+    /// Whether that call happens all the same.
+    pub happens: bool,
+    /// How that call fails.
+    pub reason: Option<Reason>,
+    /// Whether every later call of the same name fails too.
+    pub stays: bool,
+    /// Disks with their obstacles.
+    pub disks: Vec<(i32, Protectability)>,
+    /// How many transfers are lost by their proxy before one succeeds.
+    pub transfers_lost: u32,
+    /// Whether transfers go on for ever.
+    pub transfers_hang: bool,
+    /// Whether exports are read as soon as they are open.
+    pub exports_are_read: bool,
+    /// Snapshots of others on the VM.
+    pub foreign_snapshots: usize,
+}
+
+#[derive(Default)]
+struct Inner {
+    things: Things,
+    habits: Habits,
+    calls: Vec<&'static str>,
+    failing: Option<&'static str>,
+    journal: Option<std::path::PathBuf>,
+    history: Vec<(u64, Things)>,
+}
+
+/// One world, shared by what the engine sees as three.
+#[derive(Clone, Default)]
+pub struct Fake(Arc<Mutex<Inner>>);
+
+impl Fake {
+    pub fn new(habits: Habits) -> Self {
+        let fake = Self::default();
+        fake.locked().habits = habits;
+        let foreign = fake.locked().habits.foreign_snapshots;
+        let names = (0..foreign).map(|n| (format!("foreign-{n}"), "before update".to_owned()));
+        fake.locked()
+            .things
+            .snapshots
+            .insert(vm().moref, names.collect());
+        fake
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    pub fn things(&self) -> Things {
+        self.locked().things.clone()
+    }
+
+    pub fn set(&self, things: Things) {
+        self.locked().things = things;
+    }
+
+    pub fn call_count(&self) -> u64 {
+        self.locked().calls.len() as u64
+    }
+
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.locked().calls.clone()
+    }
+
+    /// From now on, every call of that name fails before it happens.
+    pub fn fail_every(&self, name: &'static str) {
+        let mut inner = self.locked();
+        inner.failing = Some(name);
+        inner.habits.stays = true;
+    }
+
+    /// From now on, calls succeed.
+    pub fn forget_failing(&self) {
+        let mut inner = self.locked();
+        inner.failing = None;
+        inner.habits.fails_at = None;
+        inner.habits.stays = false;
+    }
+
+    pub fn change_habits(&self, change: impl FnOnce(&mut Habits)) {
+        change(&mut self.locked().habits);
+    }
+
+    /// Remembers the world at each change, with the journal's length then.
+    pub fn record(&self, journal: std::path::PathBuf) {
+        let mut inner = self.locked();
+        inner.journal = Some(journal);
+        let things = inner.things.clone();
+        inner.history = vec![(0, things)];
+    }
+
+    pub fn history(&self) -> Vec<(u64, Things)> {
+        self.locked().history.clone()
+    }
+
+    /// One call: what it does happens, or fails as planned.
+    fn call<T>(
+        &self,
+        name: &'static str,
+        act: impl FnOnce(&mut Things, &Habits) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut inner = self.locked();
+        let at = inner.calls.len() as u64;
+        inner.calls.push(name);
+        if inner.habits.fails_at == Some(at) {
+            inner.failing = Some(name);
+        }
+        let fails =
+            inner.habits.fails_at == Some(at) || inner.habits.stays && inner.failing == Some(name);
+        let planned = || {
+            let reason = inner.habits.reason.unwrap_or(Reason::RepositoryUnreachable);
+            Fault::new(reason, format!("planned for call {at}, {name}"))
+        };
+        if fails && !inner.habits.happens {
+            return Err(planned());
+        }
+        let fault = fails.then(planned);
+        let habits = inner.habits.clone();
+        let done = act(&mut inner.things, &habits);
+        if let Some(path) = &inner.journal {
+            let length = std::fs::metadata(path).unwrap().len();
+            let things = inner.things.clone();
+            inner.history.push((length, things));
+        }
+        match fault {
+            Some(fault) => Err(fault),
+            None => done,
+        }
+    }
+}
+
+fn gone(reason: Reason) -> Fault {
+    Fault::new(reason, "not there")
+}
+
+fn described(lease: &Lease) -> String {
+    lease.to_string()
+}
+
+#[async_trait]
+impl Vsphere for Fake {
+    async fn vm(&self, id: &VmId) -> Result<Vm, Fault> {
+        self.call("vm", |things, habits| {
+            let disks = match habits.disks.is_empty() {
+                true => vec![
+                    (2000, Protectability::Protectable),
+                    (2001, Protectability::Protectable),
+                ],
+                false => habits.disks.clone(),
+            };
+            Ok(fake_vm(id, disks, things))
+        })
+    }
+
+    async fn instance(&self, _vcenter: VcenterId) -> Result<String, Fault> {
+        self.call("instance", |_, _| Ok("instance".to_owned()))
+    }
+
+    async fn enable_tracking(&self, _vm: &VmId) -> Result<(), Fault> {
+        self.call("enable_tracking", |things, _| {
+            assert!(
+                things.snapshots.values().all(Vec::is_empty),
+                "tracking is turned on while snapshots exist"
+            );
+            things.tracking = true;
+            Ok(())
+        })
+    }
+
+    async fn create_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<MadeSnapshot, Fault> {
+        self.call("create_snapshot", |things, _| {
+            assert!(
+                !things.sessions.is_empty(),
+                "frozen before the storage is ready"
+            );
+            let snapshots = things.snapshots.entry(vm.moref.clone()).or_default();
+            if !snapshots.iter().any(|(_, text)| *text == described(lease)) {
+                things.made += 1;
+                snapshots.push((format!("snapshot-{}", things.made), described(lease)));
+            }
+            let (name, _) = snapshots.last().unwrap();
+            Ok(MadeSnapshot {
+                snapshot: name.clone(),
+                is_quiesced: false,
+            })
+        })
+    }
+
+    async fn snapshot_config(&self, vm: &VmId, snapshot: &str) -> Result<SnapshotConfig, Fault> {
+        self.call("snapshot_config", |things, _| {
+            let snapshots = things.snapshots.get(&vm.moref).unwrap();
+            assert!(snapshots.iter().any(|(name, _)| name == snapshot));
+            let disk = |key| FrozenDisk {
+                key,
+                label: format!("Hard disk {key}"),
+                capacity_bytes: DISK_BYTES,
+                file_name: format!("[ds] web/web-{key}.vmdk"),
+                change_id: ChangeId::parse("52 de/1").filter(|_| things.tracking),
+                backing_uuid: Some(format!("uuid-{key}")),
+            };
+            Ok(SnapshotConfig {
+                disks: vec![disk(2000), disk(2001)],
+                config_xml: "<config/>".to_owned(),
+            })
+        })
+    }
+
+    async fn allocated_areas(
+        &self,
+        _vm: &VmId,
+        _snapshot: &str,
+        _key: i32,
+        capacity_bytes: u64,
+    ) -> Result<ExtentSet, Fault> {
+        self.call("allocated_areas", |_, _| {
+            Ok(ExtentSet::whole(capacity_bytes / 2))
+        })
+    }
+
+    async fn remove_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<Removal, Fault> {
+        self.call("remove_snapshot", |things, habits| {
+            let is_calm = habits.fails_at.is_none() && !habits.stays;
+            assert!(
+                !is_calm || things.accesses.is_empty(),
+                "removed while its disks are open"
+            );
+            let snapshots = things.snapshots.entry(vm.moref.clone()).or_default();
+            let before = snapshots.len();
+            snapshots.retain(|(_, text)| {
+                !Lease::find(text).is_some_and(|found| found.is_for(lease.cluster, lease.run))
+            });
+            let removed_count = (before - snapshots.len()) as u32;
+            Ok(Removal {
+                removed_count,
+                consolidation_needed: false,
+            })
+        })
+    }
+
+    async fn leased_snapshots(&self, vcenter: VcenterId) -> Result<Vec<LeasedSnapshot>, Fault> {
+        self.call("leased_snapshots", |things, _| {
+            let all = things.snapshots.iter();
+            let found = all.flat_map(|(moref, snapshots)| {
+                let vm = VmId {
+                    vcenter,
+                    moref: moref.clone(),
+                };
+                let leases = snapshots.iter().filter_map(|(_, text)| Lease::find(text));
+                leases.map(move |lease| LeasedSnapshot {
+                    vm: vm.clone(),
+                    lease,
+                })
+            });
+            Ok(found.collect())
+        })
+    }
+
+    async fn open_access(&self, _vm: &VmId) -> Result<DataAccess, Fault> {
+        self.call("open_access", |things, _| {
+            things.made += 1;
+            let cookie = format!("cookie-{}", things.made);
+            things.accesses.insert(cookie.clone());
+            Ok(DataAccess {
+                address: "vc.example".into(),
+                cookie: cookie.into(),
+                trust: Trust::Ca(Vec::new()),
+                datacenter: "/DC0".into(),
+            })
+        })
+    }
+
+    async fn close_access(&self, _vcenter: VcenterId, access: &DataAccess) -> Result<(), Fault> {
+        use secrecy::ExposeSecret;
+        self.call("close_access", |things, _| {
+            things.accesses.remove(access.cookie.expose_secret());
+            // What reads through the session cannot go on.
+            things.transfers.clear();
+            Ok(())
+        })
+    }
+
+    async fn create_vm(&self, order: &VmOrder) -> Result<MadeVm, Fault> {
+        self.call("create_vm", |things, _| {
+            things.made += 1;
+            let moref = format!("vm-new-{}", things.made);
+            things.vms.insert(moref.clone(), order.marker.to_string());
+            let files = order
+                .disks
+                .iter()
+                .map(|key| (*key, format!("[ds] new/{key}.vmdk")));
+            Ok(MadeVm {
+                vm: VmId {
+                    vcenter: vcenter(),
+                    moref,
+                },
+                files: files.collect(),
+            })
+        })
+    }
+
+    async fn destroy_vm(
+        &self,
+        _vcenter: VcenterId,
+        _name: &str,
+        marker: &Marker,
+    ) -> Result<(), Fault> {
+        self.call("destroy_vm", |things, _| {
+            things.vms.retain(|_, notes| !marker.is_in(notes));
+            Ok(())
+        })
+    }
+
+    async fn power_on(&self, _vm: &VmId) -> Result<(), Fault> {
+        self.call("power_on", |_, _| Ok(()))
+    }
+}
+
+fn fake_vm(id: &VmId, disks: Vec<(i32, Protectability)>, things: &Things) -> Vm {
+    let snapshots = things.snapshots.get(&id.moref).cloned().unwrap_or_default();
+    let disk = |(key, protectability)| VmDisk {
+        key,
+        label: format!("Hard disk {key}"),
+        capacity_bytes: DISK_BYTES,
+        file_name: format!("[ds] web/web-{key}.vmdk"),
+        backing_uuid: None,
+        mode: "persistent".into(),
+        protectability,
+        controller_key: 1000,
+        unit: 0,
+    };
+    Vm {
+        vm: VmRef::new(&id.moref),
+        name: "web".into(),
+        path: "/DC0/vm/web".into(),
+        datacenter: "/DC0".into(),
+        uuid: "uuid".into(),
+        instance_uuid: None,
+        guest_id: "debian11_64Guest".into(),
+        power: Power::On,
+        tools: Tools::Running,
+        cbt_enabled: things.tracking,
+        cbt_supported: true,
+        consolidation_needed: false,
+        template: false,
+        host: None,
+        datastores: vec![],
+        disks: disks.into_iter().map(disk).collect(),
+        snapshots: snapshots
+            .into_iter()
+            .map(|(name, description)| stillwater_vsphere::SnapshotInfo {
+                snapshot: stillwater_vsphere::SnapshotRef::new(&name),
+                name,
+                description,
+                created_at: String::new(),
+                quiesced: false,
+                parent: None,
+            })
+            .collect(),
+        config_xml: "<config/>".into(),
+    }
+}
+
+fn finished(transfer_id: TransferId) -> Transfer {
+    Transfer {
+        transfer_id,
+        state: TransferState::Succeeded,
+        progress: TransferProgress {
+            done_bytes: DISK_BYTES,
+            length_bytes: DISK_BYTES,
+            read_bytes: DISK_BYTES / 2,
+            new_bytes: 4096,
+            sent_bytes: 1024,
+            chunk_count: 32,
+            new_chunk_count: 1,
+            hole_bytes: DISK_BYTES / 2,
+        },
+        root: Some(proxy_api::DiskRoot {
+            length_bytes: DISK_BYTES,
+            cutter: "block-v1".into(),
+            top: TreeId::from_bytes([7; 32]),
+            level: 1,
+        }),
+        fault: None,
+    }
+}
+
+fn running(transfer_id: TransferId) -> Transfer {
+    Transfer {
+        state: TransferState::Running,
+        root: None,
+        progress: TransferProgress {
+            done_bytes: 4096,
+            ..TransferProgress::default()
+        },
+        ..finished(transfer_id)
+    }
+}
+
+#[async_trait]
+impl Proxies for Fake {
+    async fn start_transfer(
+        &self,
+        _proxy: NodeId,
+        request: proxy_api::StartTransferRequest,
+    ) -> Result<Transfer, Fault> {
+        self.call("start_transfer", |things, _| {
+            assert!(
+                !things.accesses.is_empty(),
+                "a transfer without a data session"
+            );
+            things.transfers.insert(request.transfer_id);
+            Ok(running(request.transfer_id))
+        })
+    }
+
+    async fn watch_transfer(
+        &self,
+        _proxy: NodeId,
+        transfer: TransferId,
+    ) -> Result<BoxStream<'static, Result<Transfer, Fault>>, Fault> {
+        let (lost, hangs) = self.call("watch_transfer", |things, habits| {
+            if !things.transfers.contains(&transfer) {
+                return Err(gone(Reason::TransferNotFound));
+            }
+            let lost = habits.transfers_lost > 0;
+            if lost || !habits.transfers_hang {
+                things.transfers.remove(&transfer);
+            }
+            Ok((lost, habits.transfers_hang))
+        })?;
+        let first = stream::iter([Ok(running(transfer))]);
+        if lost {
+            self.change_habits(|habits| habits.transfers_lost -= 1);
+            return Ok(first.boxed());
+        }
+        match hangs {
+            true => Ok(first.chain(stream::pending()).boxed()),
+            false => Ok(first.chain(stream::iter([Ok(finished(transfer))])).boxed()),
+        }
+    }
+
+    async fn cancel_transfer(&self, _proxy: NodeId, transfer: TransferId) -> Result<(), Fault> {
+        self.call("cancel_transfer", |things, _| {
+            match things.transfers.remove(&transfer) {
+                true => Ok(()),
+                false => Err(gone(Reason::TransferNotFound)),
+            }
+        })
+    }
+
+    async fn open_export(
+        &self,
+        _proxy: NodeId,
+        request: proxy_api::OpenExportRequest,
+    ) -> Result<bool, Fault> {
+        self.call("open_export", |things, habits| {
+            let opened_before = things.exports.contains_key(&request.export_id);
+            let read = opened_before && habits.exports_are_read;
+            things.exports.insert(request.export_id, read);
+            Ok(read)
+        })
+    }
+
+    async fn close_export(&self, _proxy: NodeId, export: ExportId) -> Result<bool, Fault> {
+        self.call("close_export", |things, _| {
+            Ok(things.exports.remove(&export).unwrap_or(false))
+        })
+    }
+}
+
+fn stored(point: PointId, manifest: &[u8]) -> repository_api::Point {
+    let at: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+    repository_api::Point {
+        point_id: point,
+        dataset_id: dataset(),
+        run_id: Manifest::decode(manifest).unwrap().run,
+        sequence: 1,
+        committed_at: at,
+        retain_until: at,
+        manifest_hash: manifest_hash(manifest),
+    }
+}
+
+#[async_trait]
+impl Repositories for Fake {
+    async fn create_dataset(
+        &self,
+        _repository: NodeId,
+        _dataset: repository_api::Dataset,
+    ) -> Result<(), Fault> {
+        self.call("create_dataset", |_, _| Ok(()))
+    }
+
+    async fn open_session(
+        &self,
+        _repository: NodeId,
+        request: repository_api::OpenSessionRequest,
+    ) -> Result<repository_api::Session, Fault> {
+        self.call("open_session", |things, _| {
+            things.made += 1;
+            things.sessions.insert(request.run_id, things.made);
+            Ok(repository_api::Session {
+                run_id: request.run_id,
+                dataset_id: request.dataset_id,
+                fence: things.made,
+                expires_at: Timestamp::now() + Duration::from_secs(60),
+            })
+        })
+    }
+
+    async fn renew_session(
+        &self,
+        _repository: NodeId,
+        request: repository_api::RenewSessionRequest,
+    ) -> Result<repository_api::Session, Fault> {
+        match self.things().sessions.get(&request.run_id) {
+            Some(fence) if *fence == request.fence => Ok(repository_api::Session {
+                run_id: request.run_id,
+                dataset_id: dataset(),
+                fence: request.fence,
+                expires_at: Timestamp::now() + Duration::from_secs(60),
+            }),
+            _ => Err(gone(Reason::FenceStale)),
+        }
+    }
+
+    async fn close_session(
+        &self,
+        _repository: NodeId,
+        request: repository_api::CloseSessionRequest,
+    ) -> Result<(), Fault> {
+        self.call("close_session", |things, _| {
+            if things
+                .sessions
+                .get(&request.run_id)
+                .is_some_and(|fence| *fence != request.fence)
+            {
+                return Err(gone(Reason::FenceStale));
+            }
+            things.sessions.remove(&request.run_id);
+            things.proposals.clear();
+            Ok(())
+        })
+    }
+
+    async fn propose_point(
+        &self,
+        _repository: NodeId,
+        request: repository_api::ProposePointRequest,
+    ) -> Result<(), Fault> {
+        self.call("propose_point", |things, _| {
+            if things.sessions.get(&request.run_id) != Some(&request.fence) {
+                return Err(gone(Reason::FenceStale));
+            }
+            let manifest = Manifest::decode(&request.manifest).unwrap();
+            assert_eq!(manifest.disks.len(), 2 - usize::from(!manifest.whole));
+            things
+                .proposals
+                .insert(manifest.point, Hidden(request.manifest.to_vec()));
+            Ok(())
+        })
+    }
+
+    async fn commit_point(
+        &self,
+        _repository: NodeId,
+        request: repository_api::CommitPointRequest,
+    ) -> Result<repository_api::Point, Fault> {
+        self.call("commit_point", |things, _| {
+            if let Some(there) = things.points.get(&request.point_id) {
+                return Ok(stored(request.point_id, &there.0));
+            }
+            if things.sessions.get(&request.run_id) != Some(&request.fence) {
+                return Err(gone(Reason::FenceStale));
+            }
+            let manifest = things
+                .proposals
+                .remove(&request.point_id)
+                .ok_or(gone(Reason::PointNotFound))?;
+            let point = stored(request.point_id, &manifest.0);
+            things.points.insert(request.point_id, manifest);
+            Ok(point)
+        })
+    }
+
+    async fn list_points(
+        &self,
+        _repository: NodeId,
+        _page_token: Option<String>,
+    ) -> Result<repository_api::ListPointsResponse, Fault> {
+        let things = self.things();
+        let points = things
+            .points
+            .iter()
+            .map(|(id, manifest)| stored(*id, &manifest.0))
+            .collect();
+        Ok(repository_api::ListPointsResponse {
+            points,
+            next_page_token: None,
+        })
+    }
+
+    async fn get_point(
+        &self,
+        _repository: NodeId,
+        point: PointId,
+    ) -> Result<repository_api::GetPointResponse, Fault> {
+        self.call("get_point", |things, _| {
+            let manifest = things
+                .points
+                .get(&point)
+                .ok_or(gone(Reason::PointNotFound))?;
+            Ok(repository_api::GetPointResponse {
+                point: stored(point, &manifest.0),
+                manifest: manifest.0.clone().into(),
+            })
+        })
+    }
+}
+
+pub fn quick() -> Timing {
+    let backoff = Backoff {
+        first: Duration::from_micros(100),
+        longest: Duration::from_millis(1),
+        attempts: 3,
+    };
+    Timing {
+        lease: Duration::from_secs(3600),
+        lease_margin: Duration::from_secs(60),
+        renew_first: Duration::from_secs(1),
+        slot_wait: Duration::from_millis(200),
+        call: backoff,
+        commit: backoff,
+        release: backoff,
+        follow: backoff,
+        export: Duration::from_millis(300),
+        export_poll: Duration::from_millis(1),
+        reap_every: Duration::from_millis(5),
+        search_every: Duration::from_millis(5),
+        grant: Duration::from_secs(3600),
+    }
+}
+
+/// A key-encryption key that every opening of the same directory shares.
+fn kek() -> KeyEncryptionKey {
+    KeyEncryptionKey::from_slice(&[9; 32]).unwrap()
+}
+
+pub fn secrets() -> Secrets {
+    Secrets::new(kek())
+}
+
+/// A controller over a directory and a world.
+pub struct Cluster {
+    pub memory: Memory,
+    pub nodes: Directory,
+    pub world: Arc<World>,
+    pub runs: Runs,
+    pub fake: Fake,
+}
+
+impl Cluster {
+    /// Opens the directory, joining the nodes at the first time.
+    pub async fn open(dir: &Path, fake: &Fake) -> Self {
+        Self::open_with(dir, fake, quick()).await
+    }
+
+    pub async fn open_with(dir: &Path, fake: &Fake, timing: Timing) -> Self {
+        let dir = dir.to_owned();
+        let memory = tokio::task::spawn_blocking(move || Memory::open(&dir, Arc::new(SystemClock)))
+            .await
+            .unwrap()
+            .unwrap();
+        join_all(&memory).await;
+        let nodes = Directory::new(memory.clone());
+        let load = |slots| NodeLoad {
+            transfer_slots: slots,
+            writable_bytes: 1 << 40,
+            ..NodeLoad::default()
+        };
+        nodes.note(repository(), "1".into(), load(0));
+        nodes.note(proxy(0), "1".into(), load(1));
+        nodes.note(proxy(1), "1".into(), load(1));
+        let shared = Arc::new(fake.clone());
+        let points = Points::new(memory.clone(), nodes.clone(), shared.clone(), secrets());
+        let world = Arc::new(World {
+            cluster: cluster(),
+            memory: memory.clone(),
+            nodes: nodes.clone(),
+            points,
+            vsphere: shared.clone(),
+            proxies: shared.clone(),
+            repositories: shared,
+            grants: Arc::new(GrantSigner::generate().unwrap()),
+            secrets: secrets(),
+            clock: Arc::new(SystemClock),
+            slots: Slots::new(nodes.clone()),
+            turns: Arc::new(tokio::sync::Semaphore::new(4)),
+            stuck: Mutex::default(),
+            timing,
+        });
+        let runs = Runs::launch(Arc::clone(&world));
+        Self {
+            memory,
+            nodes,
+            world,
+            runs,
+            fake: fake.clone(),
+        }
+    }
+
+    pub async fn start(&self, work: Work) -> api::Run {
+        self.runs
+            .start(Actor::Console, RequestId::mint(), work)
+            .await
+            .unwrap()
+    }
+
+    /// Waits until a run has ended.
+    pub async fn ended(&self, run: RunId) -> api::Run {
+        let mut changes = self.memory.watch();
+        loop {
+            let told = self.runs.tell(run).await.unwrap();
+            if told.state.is_final() {
+                return told;
+            }
+            let changed = tokio::time::timeout(Duration::from_secs(20), changes.changed()).await;
+            changed
+                .unwrap_or_else(|_| panic!("hangs: {told:?}, {:?}", self.fake.calls()))
+                .unwrap();
+        }
+    }
+
+    pub async fn run(&self, work: Work) -> api::Run {
+        let run = self.start(work).await;
+        self.ended(run.run_id).await
+    }
+
+    /// Waits until no run is active and no snapshot of ours is left: at most what the reaper takes.
+    pub async fn settled(&self) {
+        let settled = async {
+            loop {
+                let idle = self.memory.state().runs.iter().next().is_none();
+                if idle && ours(&self.fake.things()).is_empty() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let limit = Duration::from_secs(20);
+        tokio::time::timeout(limit, settled)
+            .await
+            .unwrap_or_else(|_| {
+                panic!("does not settle: {:?}", self.fake.things());
+            });
+    }
+
+    /// As a kill would: every task stops where it is.
+    pub async fn kill(self) {
+        self.runs.drop_all().await;
+        drop(self.world);
+    }
+}
+
+/// Snapshots that carry a lease.
+pub fn ours(things: &Things) -> Vec<String> {
+    let all = things.snapshots.values().flatten();
+    all.filter(|(_, text)| Lease::find(text).is_some())
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+async fn join_all(memory: &Memory) {
+    if memory.state().datasets.of(repository()).is_some() {
+        return;
+    }
+    let joined = |node, role, name: &str| NodeEvent::Joined {
+        node,
+        role,
+        name: name.into(),
+        address: "127.0.0.1:1".into(),
+        certificate_expires_at: Timestamp::MAX,
+    };
+    let key = DatasetKey::generate().unwrap();
+    let sealed = secrets()
+        .seal(Purpose::DatasetKey, dataset().as_bytes(), key.expose())
+        .unwrap();
+    let password = Sealed::try_from("c2VhbGVk".to_owned()).unwrap();
+    memory
+        .append(
+            Actor::Console,
+            joined(repository(), Role::Repository, "repo"),
+        )
+        .await
+        .unwrap();
+    memory
+        .append(Actor::Console, joined(proxy(0), Role::Proxy, "proxy-0"))
+        .await
+        .unwrap();
+    memory
+        .append(Actor::Console, joined(proxy(1), Role::Proxy, "proxy-1"))
+        .await
+        .unwrap();
+    let added = VcenterEvent::Added {
+        vcenter: vcenter(),
+        request: RequestId::mint(),
+        name: "lab".into(),
+        address: "vc.example".into(),
+        username: "backup".into(),
+        password,
+        trust: VcenterTrust::Ca(String::new()),
+    };
+    memory.append(Actor::Console, added).await.unwrap();
+    let wrapped = Wrapped(vec![1]);
+    let made = DatasetEvent::Made {
+        dataset: dataset(),
+        repository: repository(),
+        key: sealed,
+        wrapped,
+    };
+    memory.append(Actor::Console, made).await.unwrap();
+    memory
+        .append(Actor::Console, DatasetEvent::Ready { dataset: dataset() })
+        .await
+        .unwrap();
+}
+
+pub fn backup() -> Work {
+    Work::Backup(BackupWork {
+        vm: vm(),
+        vm_name: "web".into(),
+        exclude: vec![],
+    })
+}
+
+pub fn excluding(keys: &[i32]) -> Work {
+    Work::Backup(BackupWork {
+        vm: vm(),
+        vm_name: "web".into(),
+        exclude: keys.to_vec(),
+    })
+}
+
+pub fn restore(point: PointId, power_on: bool) -> Work {
+    let placement = Placement {
+        vcenter: vcenter(),
+        datastore: "ds".into(),
+        folder: None,
+        resource_pool: None,
+        host: None,
+    };
+    let name = "web-restored".into();
+    Work::RestoreVm(RestoreWork {
+        point,
+        repository: repository(),
+        name,
+        placement,
+        power_on,
+    })
+}
+
+pub fn export(point: PointId) -> Work {
+    Work::ExportDisk(ExportWork {
+        point,
+        repository: repository(),
+        disk: 2000,
+    })
+}
+
+/// The point of a backup that succeeded.
+pub fn point_of(run: &api::Run) -> PointId {
+    match &run.kind {
+        api::RunKind::Backup(backup) => backup.point_id.expect("a point"),
+        _ => panic!("no backup: {run:?}"),
+    }
+}
