@@ -28,11 +28,11 @@ binaries: setup
 
 lab: setup
 	tests/lab/build.sh
-	tests/lab/images.sh small tests/lab/build/images/small
+	tests/lab/images.sh small >/dev/null
 
 demo: lab binaries
-	tests/lab/images.sh debian tests/lab/build/images/debian
-	tests/lab/images.sh sibling tests/lab/build/images/sibling
+	tests/lab/images.sh debian >/dev/null
+	tests/lab/images.sh sibling >/dev/null
 	cargo run --locked --quiet -p stillwater-tests --bin demo
 
 test: lab binaries

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Makes disk images of real guests and copies them: tests/lab/images.sh NAME OUT_DIR
+# Makes disk images of real guests: tests/lab/images.sh NAME [OUT_DIR]
 #
 #   small     small-root.raw (96 MiB), small-data.raw (48 MiB): MBR, ext4, no boot loader; made in seconds
 #   debian    debian-root.raw (4 GiB), debian-data.raw (2 GiB): boots; PostgreSQL lives on the second disk; needs root
 #   sibling   sibling-root.raw (4 GiB): a clone of debian's first disk with other software on it; needs root
 #
 # Images are kept in tests/lab/build/images and made again only when they are missing there.
-# Prints the paths of the copies, one per line.
+# Copies them to OUT_DIR, if one is given, and prints the paths of the copies, or else of the images.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$here/build/images
 . "$here/images/disk.sh"
 
 usage() {
-    echo "usage: $0 small|debian|sibling OUT_DIR" >&2
+    echo "usage: $0 small|debian|sibling [OUT_DIR]" >&2
     exit 2
 }
 
@@ -56,9 +56,9 @@ make_image() {
     trap - EXIT
 }
 
-(($# == 2)) || usage
-name=$1 destination=$2
-mkdir -p "$cache" "$destination"
+(($# == 1 || $# == 2)) || usage
+name=$1 destination=${2:-}
+mkdir -p "$cache" ${destination:+"$destination"}
 case $name in
 small) install_packages e2fsprogs fdisk perl cpio ;;
 debian | sibling)
@@ -70,6 +70,7 @@ debian | sibling)
 esac
 make_image "$name"
 for image in "$cache/$name"-*.raw; do
+    [[ -n $destination ]] || { echo "$image"; continue; }
     copy=$destination/$(basename "$image")
     cp --reflink=auto --sparse=always "$image" "$copy"
     echo "$copy"

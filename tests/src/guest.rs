@@ -33,12 +33,15 @@ impl Disks {
 
     /// Copies of the images of a set, such as `small` or `debian`, in the order of their names.
     pub fn set(&self, set: &str) -> Result<Vec<DiskSpec>> {
-        let mut images: Vec<PathBuf> =
-            fs::read_dir(workspace::lab_file(&format!("images/{set}"))?)?
-                .map(|entry| Ok(entry?.path()))
-                .collect::<Result<_>>()?;
-        images.retain(|path| path.extension().is_some_and(|e| e == "raw"));
-        images.sort();
+        let mut images: Vec<PathBuf> = fs::read_dir(workspace::lab_file("images")?)?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()?;
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        images.retain(|path| {
+            name(path).strip_prefix(set).is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".raw"))
+        });
+        // The root disk is the first one.
+        images.sort_by_key(|path| !name(path).ends_with("-root.raw"));
         ensure!(!images.is_empty(), "no images of {set}: run `make lab`");
         images
             .iter()

@@ -129,8 +129,10 @@ pub struct Frozen {
     /// The snapshot that froze it.
     pub snapshot: String,
     /// Name of the VM.
+    #[serde(rename = "vm_name")]
     pub vm: String,
     /// Device key.
+    #[serde(rename = "disk_key")]
     pub key: i32,
     /// The copy.
     pub file: PathBuf,

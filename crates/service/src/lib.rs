@@ -5,6 +5,7 @@
 //! token.
 
 pub mod config;
+pub mod enrol;
 mod heartbeat;
 pub mod metrics;
 mod renewal;
