@@ -181,7 +181,10 @@ async fn a_disk_of_another_size_and_the_running_leaf_are_not_opened() {
     // ESXi has a delta there; the lab a file that is locked while the VM runs.
     let error = open(&leaf, LENGTH).await.expect_err("in use");
     assert!(
-        matches!(error, Error::NotFlat { .. } | Error::Status { status: 500, .. }),
+        matches!(
+            error,
+            Error::NotFlat { .. } | Error::Status { status: 500, .. }
+        ),
         "{error:?}"
     );
     let error = open("[lab-ds] web/none.vmdk", LENGTH)

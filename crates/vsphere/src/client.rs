@@ -59,6 +59,7 @@ pub(crate) struct Content {
     pub root_folder: Moref,
     pub property_collector: Moref,
     pub view_manager: Moref,
+    pub search_index: Moref,
     session_manager: Moref,
 }
 
@@ -72,7 +73,7 @@ enum State {
 /// One login.
 #[derive(Debug)]
 pub(crate) struct Session {
-    cookie: SecretString,
+    pub cookie: SecretString,
 }
 
 /// Whether a call may be sent twice.
@@ -124,10 +125,13 @@ impl Client {
 
     /// Keeps the session alive: call it at least every ten minutes. Renews it when it expired.
     pub async fn keep_alive(&self) -> Result<()> {
-        // CurrentTime needs no session, so it would not tell that the session is gone.
-        self.read(&self.content().root_folder, &["name"])
-            .await
-            .map(drop)
+        let session = self.session().await?;
+        match self.touch(&session).await {
+            Err(error) if error.is(&FaultKind::NotAuthenticated) => {
+                self.renew(&session).await.map(drop)
+            }
+            outcome => outcome,
+        }
     }
 
     /// Ends the session. A later call would log in again.
@@ -298,6 +302,7 @@ fn content(returned: &Element) -> Result<Content, Problem> {
         root_folder: returned.need_moref("rootFolder")?,
         property_collector: returned.need_moref("propertyCollector")?,
         view_manager: returned.need_moref("viewManager")?,
+        search_index: returned.need_moref("searchIndex")?,
         session_manager: returned.need_moref("sessionManager")?,
     })
 }

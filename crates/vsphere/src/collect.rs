@@ -106,20 +106,30 @@ impl Properties {
 impl Client {
     /// Reads properties of one object.
     pub(crate) async fn read(&self, object: &Moref, paths: &[&str]) -> Result<Properties> {
-        let objects = Body::new().moref("obj", object).value("skip", false);
-        let body = filter(&[prop_set(&object.kind, paths)], objects);
-        let this = &self.content().property_collector;
-        let call = Call {
-            method: RETRIEVE,
-            this,
-            body,
-            repeat: Repeat::Safe,
-        };
-        let page = self.call_one(call).await?;
+        let page = self.call_one(self.read_call(object, paths)).await?;
         let content = page.all("objects").next();
         let content = content
             .ok_or_else(|| bad_answer(RETRIEVE, Problem(format!("{} is not there", object.value))));
         Properties::parse(content?).map_err(|problem| bad_answer(RETRIEVE, problem))
+    }
+
+    /// Uses one session, so that it does not fall idle.
+    pub(crate) async fn touch(&self, session: &Session) -> Result<()> {
+        // CurrentTime would do, but it needs no session: it could not tell that this one is over.
+        let call = self.read_call(&self.content().root_folder, &["name"]);
+        self.call_in(session, &call).await.map(drop)
+    }
+
+    fn read_call(&self, object: &Moref, paths: &[&str]) -> Call<'_> {
+        let objects = Body::new().moref("obj", object).value("skip", false);
+        let body = filter(&[prop_set(&object.kind, paths)], objects);
+        let this = &self.content().property_collector;
+        Call {
+            method: RETRIEVE,
+            this,
+            body,
+            repeat: Repeat::Safe,
+        }
     }
 
     /// Reads properties of every object of the wanted kinds.

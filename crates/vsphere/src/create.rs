@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::body::Body;
-use crate::client::{Client, bad_answer};
+use crate::client::{Call, Client, Repeat, bad_answer};
 use crate::error::FaultKind;
 use crate::xml::{Element, Problem};
 use crate::{Error, Placement, Result, VmDisk, VmRef, device};
@@ -210,27 +210,24 @@ impl Client {
         self.wait_task(&task, timeout).await.map(drop)
     }
 
-    /// A folder holds each name once; a server tells only after it made the files.
+    /// A folder holds each name once; a server may tell only after it made the files.
     async fn check_name_free(&self, new: &NewVm, placement: &Placement) -> Result<()> {
-        let read = self
-            .read(&placement.folder.moref(), &["childEntity"])
-            .await?;
-        for child in read
-            .morefs("childEntity")?
-            .iter()
-            .filter(|c| c.kind == "VirtualMachine")
-        {
-            let name = match self.read(child, &["name"]).await {
-                Err(error) if error.is(&FaultKind::ManagedObjectNotFound) => continue,
-                read => read?.text("name"),
-            };
-            if name.is_some_and(|name| crate::inventory::display_name(&name) == new.name) {
-                return Err(Error::VmExists {
-                    name: new.name.clone(),
-                });
-            }
+        let body = Body::new()
+            .moref("entity", &placement.folder.moref())
+            .value("name", &new.name);
+        let this = &self.content().search_index;
+        let call = Call {
+            method: "FindChild",
+            this,
+            body,
+            repeat: Repeat::Safe,
+        };
+        match self.call(call).await?.is_empty() {
+            true => Ok(()),
+            false => Err(Error::VmExists {
+                name: new.name.clone(),
+            }),
         }
-        Ok(())
     }
 
     async fn create_at(

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use crate::client::Client;
+use crate::client::{Client, Session};
 use crate::server::http_client;
 use crate::{Result, Trust, VmRef};
 
@@ -41,6 +41,15 @@ impl Client {
             trust: endpoint.trust.clone(),
             datacenter,
         })
+    }
+
+    /// Keeps the session of a data plane alive: call it at least every ten minutes, since moving
+    /// data does not. A session that is over is a fault of kind `NotAuthenticated`.
+    pub async fn keep_data_access_alive(&self, access: &DataAccess) -> Result<()> {
+        let session = Session {
+            cookie: access.cookie.clone(),
+        };
+        self.touch(&session).await
     }
 
     /// Ends the session of a data plane. One that expired is no error.

@@ -13,7 +13,7 @@ use simulator::{MIB, PATIENCE, Simulator, find, image, snapshot};
 use stillwater_types::{Extent, ExtentSet, Reason};
 use stillwater_vsphere::{
     Client, Endpoint, Error, FaultKind, Fingerprint, NewVm, PlacementSpec, Power, Protectability,
-    Quiesce, Since, SnapshotRef, SnapshotSpec, Tools, Trust, VmRef, VssContext, probe_certificate,
+    Quiesce, Since, SnapshotSpec, Tools, Trust, VmRef, VssContext, probe_certificate,
 };
 
 /// One VM with a disk of 8 MiB.
@@ -797,37 +797,12 @@ async fn a_data_access_is_a_session_of_its_own() {
     assert_eq!(one.datacenter, "/DC0");
     assert_ne!(one.cookie.expose_secret(), two.cookie.expose_secret());
     assert!(!format!("{one:?}").contains(one.cookie.expose_secret()));
+    client.keep_data_access_alive(&one).await.expect("alive");
     client.close_data_access(&one).await.expect("closed");
     client.close_data_access(&one).await.expect("closed before");
     client.close_data_access(&two).await.expect("closed");
+    let error = client.keep_data_access_alive(&one).await.expect_err("over");
+    assert!(error.is(&FaultKind::NotAuthenticated), "{error:?}");
     client.keep_alive().await.expect("ours goes on");
     assert_eq!(lab.calls("Login"), 3);
-}
-
-#[tokio::test]
-async fn a_task_that_takes_too_long_is_told_and_goes_on() {
-    let lab = start();
-    let client = lab.client().await;
-    let vm = find(&client, WEB).await.vm;
-    let spec = SnapshotSpec {
-        name: "n".into(),
-        description: "d".into(),
-        quiesce: Quiesce::None,
-    };
-    // The answer that tells the end is late: the first look finds the time over.
-    let task = client.create_snapshot(&vm, &spec).await.expect("a task");
-    match client.wait_task(&task, std::time::Duration::ZERO).await {
-        Ok(_) => {}
-        Err(error) => assert_eq!(
-            error.fault().reason,
-            Reason::VcenterTaskTimeout,
-            "{error:?}"
-        ),
-    }
-    let outcome = client.wait_task(&task, PATIENCE).await.expect("ends");
-    let made = SnapshotRef::new(outcome.result.expect("a snapshot"));
-    assert_eq!(
-        client.snapshots(&vm).await.expect("snapshots")[0].snapshot,
-        made
-    );
 }
