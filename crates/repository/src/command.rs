@@ -9,7 +9,7 @@ use stillwater_types::{Fault, Reason, Role};
 
 use crate::config::Config;
 
-/// Keeps the chunks and restore points of one Stillwater cluster.
+/// Keeps the restore points of one Stillwater cluster.
 #[derive(Debug, Parser)]
 #[command(name = "stillwater-repository", version)]
 pub struct Command {
@@ -58,7 +58,7 @@ fn act(act: Act, config: Config) -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|err| Fault::new(Reason::Bug, format!("start threads: {err}")))?;
+        .map_err(|error| Fault::new(Reason::Bug, format!("start threads: {error}")))?;
     match act {
         Act::Run => {
             telemetry::start(&config.log)?;
@@ -66,11 +66,8 @@ fn act(act: Act, config: Config) -> Result<(), Fault> {
         }
         Act::Join { token } => {
             let identity = runtime.block_on(crate::join::join(&config, &read(token)?))?;
-            println!(
-                "joined cluster {} as repository {}",
-                identity.cluster(),
-                identity.node()
-            );
+            let (cluster, node) = (identity.cluster(), identity.node());
+            println!("joined cluster {cluster} as repository {node}");
             Ok(())
         }
     }
@@ -84,9 +81,9 @@ fn read(token: String) -> Result<String, Fault> {
     let mut line = String::new();
     match std::io::stdin().read_line(&mut line) {
         Ok(_) => Ok(line),
-        Err(err) => Err(Fault::new(
+        Err(error) => Err(Fault::new(
             Reason::TokenInvalid,
-            format!("read the token: {err}"),
+            format!("read the token: {error}"),
         )),
     }
 }

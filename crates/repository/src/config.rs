@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use stillwater_service::config::{Bytes, Faults, Period, Settings};
-use stillwater_service::enrol;
 use stillwater_service::metrics::MetricsSettings;
 use stillwater_service::telemetry::LogSettings;
 use stillwater_store::Options;
 
-const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
-const SESSION_TERM_MIN: Duration = Duration::from_secs(60);
-const RETENTION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+const STREAMS_MAX: u32 = 256;
+const DRAIN_MAX: Duration = Duration::from_secs(600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const RETENTION_MAX: Duration = DAY.saturating_mul(365 * 100);
+const SESSION_MIN: Duration = Duration::from_secs(30);
 
 /// The repository's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -28,31 +29,44 @@ pub struct Config {
     pub name: Option<String>,
     /// `host:port` of the controller; where the join token pointed when absent.
     pub controller: Option<String>,
-    /// Where identity and store live: a local disk of its own that keeps what it acknowledged.
+    /// Where the identity lives, and the store unless it has a directory of its own.
     pub state_dir: PathBuf,
     /// How long open calls may take to end when the repository is stopped.
     pub drain: Period,
-    /// What is kept, and how long.
+    /// What is kept, and where.
     pub store: StoreSettings,
+    /// What is done at once.
+    pub limits: Limits,
     /// Where metrics are answered.
     pub metrics: MetricsSettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }
 
-/// What is kept, and how long.
+/// What is kept, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StoreSettings {
-    /// Room that packs leave free for the commit log and manifests; 2 % of the file system if that is
-    /// more.
+    /// Where packs, manifests and the commit log live; `store` in the state directory when absent.
+    pub dir: Option<PathBuf>,
+    /// Room that packs leave free at least; 2 % of the file system if that is more.
     pub reserve: Bytes,
-    /// How long a new restore point cannot be removed, by nobody.
+    /// How long a new restore point cannot be removed by anybody.
     pub retention: Period,
-    /// How long a run's claim lasts when the controller is silent.
-    pub session_term: Period,
-    /// Accept storage that forgets, such as tmpfs. For tests only.
+    /// How long a session lasts without being renewed by the controller.
+    pub session: Period,
+    /// Accept storage that forgets what it acknowledged. For tests only.
     pub allow_volatile: bool,
+}
+
+/// What is done at once; further calls wait.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Packs that are taken at a time. Each takes less than 32 MiB of memory.
+    pub packs: u32,
+    /// Reads that are answered at a time. Each takes less than 16 MiB of memory.
+    pub reads: u32,
 }
 
 impl Default for Config {
@@ -65,6 +79,7 @@ impl Default for Config {
             state_dir: PathBuf::from("/var/lib/stillwater/repository"),
             drain: Period(Duration::from_secs(20)),
             store: StoreSettings::default(),
+            limits: Limits::default(),
             metrics: MetricsSettings::default(),
             log: LogSettings::default(),
         }
@@ -80,22 +95,20 @@ impl Default for StoreSettings {
             session_term,
         } = Options::default();
         Self {
+            dir: None,
             reserve: Bytes(reserve_bytes),
             retention: Period(retention),
-            session_term: Period(session_term),
+            session: Period(session_term),
             allow_volatile,
         }
     }
 }
 
-impl StoreSettings {
-    /// The same as the engine takes it.
-    pub const fn options(&self) -> Options {
-        Options {
-            allow_volatile: self.allow_volatile,
-            reserve_bytes: self.reserve.0,
-            retention: self.retention.0,
-            session_term: self.session_term.0,
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            packs: 16,
+            reads: 32,
         }
     }
 }
@@ -114,12 +127,32 @@ impl Config {
 
     /// Where key and certificates lie.
     pub fn identity_dir(&self) -> PathBuf {
-        enrol::identity_dir(&self.state_dir)
+        self.state_dir.join("identity")
     }
 
     /// Where the store lies.
     pub fn store_dir(&self) -> PathBuf {
-        self.state_dir.join("store")
+        self.store
+            .dir
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("store"))
+    }
+
+    /// What the engine is told.
+    pub fn options(&self) -> Options {
+        let StoreSettings {
+            reserve,
+            retention,
+            session,
+            allow_volatile,
+            ..
+        } = &self.store;
+        Options {
+            allow_volatile: *allow_volatile,
+            reserve_bytes: reserve.0,
+            retention: retention.0,
+            session_term: session.0,
+        }
     }
 }
 
@@ -150,19 +183,33 @@ impl Settings for Config {
         {
             faults.add("name", "leave the name out or write one");
         }
-        if !self.state_dir.is_absolute() {
-            faults.add("state-dir", "write an absolute path");
+        for (key, dir) in [
+            ("state-dir", Some(&self.state_dir)),
+            ("store.dir", self.store.dir.as_ref()),
+        ] {
+            if dir.is_some_and(|dir| !dir.is_absolute()) {
+                faults.add(key, "write an absolute path");
+            }
         }
         if self.drain.0 > DRAIN_MAX {
-            faults.add("drain", "write at most \"24h\"");
-        }
-        if self.store.session_term.0 < SESSION_TERM_MIN {
-            faults.add("store.session-term", "write at least \"60s\"");
+            faults.add("drain", "write at most \"10m\"");
         }
         if self.store.retention.0 > RETENTION_MAX {
-            faults.add("store.retention", "write at most a hundred years");
+            faults.add("store.retention", "write at most \"36500d\"");
+        }
+        if !(SESSION_MIN..=DAY).contains(&self.store.session.0) {
+            faults.add("store.session", "write a time from \"30s\" to \"24h\"");
+        }
+        for (key, value) in [
+            ("limits.packs", self.limits.packs),
+            ("limits.reads", self.limits.reads),
+        ] {
+            if !(1..=STREAMS_MAX).contains(&value) {
+                faults.add(key, format!("write a number from 1 to {STREAMS_MAX}"));
+            }
         }
         self.metrics.check(faults);
+        self.log.check(faults);
     }
 }
 
@@ -188,7 +235,46 @@ mod tests {
     #[test]
     fn an_empty_file_is_a_good_configuration() {
         assert_eq!(faults(""), Vec::<String>::new());
-        assert!(Config::default().address().ends_with(":7445"));
+        let config = Config::default();
+        assert!(config.address().ends_with(":7445"), "{}", config.address());
+        assert_eq!(config.store_dir(), config.state_dir.join("store"));
+    }
+
+    #[test]
+    fn the_example_shows_every_setting_with_its_default() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../deploy/examples/repository.toml"
+        );
+        let example = std::fs::read_to_string(path).unwrap();
+        assert_eq!(faults(&example), Vec::<String>::new());
+        let setting = |line: &str| {
+            line.split_once(" = ")
+                .is_some_and(|(key, _)| !key.contains(' '))
+        };
+        let shown: Vec<_> = example
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|rest| setting(rest))
+                    .unwrap_or(line)
+            })
+            .collect();
+        let shown: Config = toml::from_str(&shown.join("\n")).unwrap();
+        assert!(shown.advertise.is_some() && shown.name.is_some() && shown.store.dir.is_some());
+        let defaults = Config::default();
+        let shown = Config {
+            advertise: None,
+            name: None,
+            controller: None,
+            store: StoreSettings {
+                dir: None,
+                ..shown.store
+            },
+            metrics: MetricsSettings::default(),
+            ..shown
+        };
+        assert_eq!(shown, defaults);
     }
 
     #[test]
@@ -198,17 +284,26 @@ mod tests {
             controller = "controller:0"
             name = " "
             state-dir = "state"
-            drain = "48h"
-            store.session-term = "5s"
+            drain = "1h"
+            limits.packs = 0
+            limits.reads = 257
             metrics.listen = "0.0.0.0:9445"
+            [store]
+            dir = "here"
+            retention = "99999d"
+            session = "1s"
         "#;
         let expected = [
             "advertise",
             "controller",
             "name",
             "state-dir",
+            "store.dir",
             "drain",
-            "store.session-term",
+            "store.retention",
+            "store.session",
+            "limits.packs",
+            "limits.reads",
             "metrics.listen",
         ];
         assert_eq!(faults(text), expected);
@@ -217,6 +312,6 @@ mod tests {
     #[test]
     fn an_unknown_key_is_a_fault() {
         assert!(toml::from_str::<Config>("listne = \"[::]:1\"").is_err());
-        assert!(toml::from_str::<Config>("[store]\nkeep = \"1d\"").is_err());
+        assert!(toml::from_str::<Config>("[store]\nreserved = \"1GiB\"").is_err());
     }
 }

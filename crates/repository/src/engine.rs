@@ -1,60 +1,107 @@
-//! The store of this repository: made on the first start, opened on every other.
+//! The store, called from asynchronous code.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use stillwater_rpc::Identity;
-use stillwater_service::state;
-use stillwater_store::vfs::RealFs;
+use stillwater_store::vfs::{RealFs, Vfs};
 use stillwater_store::{
-    Environment, Error, Identity as Owner, MemoryIndex, SledCatalogue, Store, SystemClock,
-    SystemRng,
+    Clock, Environment, Error, MemoryIndex, Options, Rng, SledCatalogue, Store, SystemClock,
+    SystemRng, Usage,
 };
 use stillwater_types::{Fault, Reason};
 
-use crate::config::Config;
+use crate::error::fault;
 
-/// Opens the store, which is made if there is none. Blocks on the disk.
-///
-/// # Errors
-/// `STORAGE_UNFIT` when the disk cannot keep promises or another process has it, and those of a
-/// store that is damaged.
-pub fn open(config: &Config, identity: &Identity) -> Result<Store, Fault> {
-    let owner = Owner {
-        cluster: identity.cluster(),
-        node: identity.node(),
-    };
-    let options = config.store.options();
-    state::prepare(&config.store_dir())?;
-    let store = match Store::open(environment(config)?, options) {
-        Err(Error::NotInitialised) => {
-            Store::init(&environment(config)?, &options, owner)?;
-            tracing::info!(dir = %config.store_dir().display(), "made a repository");
-            Store::open(environment(config)?, options)?
-        }
-        opened => opened?,
-    };
-    if store.identity() != owner {
-        tracing::warn!(node.id = %owner.node, "took over a repository of another node");
-        store.adopt(owner)?;
-    }
-    Ok(store)
+/// The store on threads of its own, with what was last known of its usage.
+#[derive(Clone)]
+pub struct Engine {
+    store: Store,
+    usage: Arc<RwLock<Option<Usage>>>,
 }
 
-fn environment(config: &Config) -> Result<Environment, Fault> {
-    let dir = config.store_dir();
-    let failed = |act: &str, err: std::io::Error| {
+impl Engine {
+    /// Takes an open store.
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            usage: Arc::default(),
+        }
+    }
+
+    /// Calls the store where blocking does no harm.
+    ///
+    /// # Errors
+    /// What the store refused, in words that cross roles.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let store = self.store.clone();
+        blocking(move || act(&store).map_err(fault)).await
+    }
+
+    /// The store, for those who are on a thread of their own.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Measures the usage anew.
+    ///
+    /// # Errors
+    /// When the file system does not tell.
+    pub async fn measure(&self) -> Result<Usage, Fault> {
+        let usage = self.call(Store::usage).await?;
+        *self.usage.write().unwrap_or_else(PoisonError::into_inner) = Some(usage);
+        Ok(usage)
+    }
+
+    /// The usage as it was measured last.
+    pub fn measured(&self) -> Option<Usage> {
+        *self.usage.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs `act` on a thread that may block.
+///
+/// # Errors
+/// `BUG` when it panicked.
+pub async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(act)
+        .await
+        .unwrap_or_else(|_| Err(Fault::new(Reason::Bug, "a call to the store panicked")))
+}
+
+/// What a store in the directory `dir` takes from this machine. Blocks on the disk.
+///
+/// # Errors
+/// `STORAGE_UNFIT` when the directory is not there.
+pub fn environment(dir: &Path) -> Result<Environment, Fault> {
+    let unfit = |act: &str, error: std::io::Error| {
         Fault::new(
-            Reason::StorageFailed,
-            format!("{act} {}: {err}", dir.display()),
+            Reason::StorageUnfit,
+            format!("{act} {}: {error}", dir.display()),
         )
     };
-    let vfs = Arc::new(RealFs::open(&dir).map_err(|err| failed("open", err))?);
-    let rng = Arc::new(SystemRng);
+    let vfs: Arc<dyn Vfs> = Arc::new(RealFs::open(dir).map_err(|e| unfit("open", e))?);
+    let clock: Arc<dyn Clock> =
+        Arc::new(SystemClock::open().map_err(|e| unfit("ask for the boot id, for", e))?);
+    let rng: Arc<dyn Rng> = Arc::new(SystemRng);
+    let catalogue = Box::new(SledCatalogue::new(dir, Arc::clone(&vfs), Arc::clone(&rng)));
     Ok(Environment {
-        catalogue: Box::new(SledCatalogue::new(&dir, vfs.clone(), rng.clone())),
-        clock: Arc::new(SystemClock::open().map_err(|err| failed("read the clock for", err))?),
-        index: Arc::new(MemoryIndex::default()),
         vfs,
+        clock,
         rng,
+        catalogue,
+        index: Arc::new(MemoryIndex::default()),
     })
+}
+
+/// Opens the store in `dir`. Blocks on the disk.
+///
+/// # Errors
+/// Why it cannot be opened.
+pub fn open(dir: &Path, options: Options) -> Result<Store, Fault> {
+    Store::open(environment(dir)?, options).map_err(fault)
 }

@@ -1,121 +1,93 @@
-//! The repository's calls: convert, call, convert. Who may make them is checked before they come here.
-
-use std::time::SystemTime;
+//! The repository's calls: convert, call, convert. Which role may make them is checked before they
+//! come here; what a proxy may do is checked by the [`Gate`].
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use stillwater_format::Time;
-use stillwater_format::commit::Dataset as StoredDataset;
+use stillwater_format::commit;
+use stillwater_format::pack::RecordId;
 use stillwater_repository_api::*;
 use stillwater_rpc::Peer;
 use stillwater_rpc::grant::Verb;
-use stillwater_store::{Point as StoredPoint, Session as OpenSession, SessionKey, Store};
-use stillwater_types::{Fault, PointId, Reason};
+use stillwater_store::{self as store, SessionKey, Store, Usage};
+use stillwater_types::{Fault, NodeId, PointId, Reason};
 use tokio_util::sync::CancellationToken;
 
-use crate::authority::{Gate, Permit};
-use crate::ingest::{blocking, ingest};
-use crate::{reading, record};
+use crate::delivery::{Delivery, kind};
+use crate::engine::Engine;
+use crate::gate::Gate;
+use crate::intake::{Intake, draining};
 
-/// Answers the repository's calls.
+/// Everything that is behind the port.
 #[derive(Clone)]
-pub(crate) struct Calls {
-    pub(crate) store: Store,
+pub(crate) struct Services {
+    pub(crate) node: NodeId,
+    pub(crate) engine: Engine,
     pub(crate) gate: Gate,
-    /// Cancelled when the repository takes no new work.
+    pub(crate) intake: Intake,
+    pub(crate) delivery: Delivery,
+    /// Cancelled when the repository begins to stop.
     pub(crate) drain: CancellationToken,
 }
 
-impl Calls {
-    fn refuse_when_draining(&self) -> Result<(), Fault> {
-        if !self.drain.is_cancelled() {
-            return Ok(());
+impl Services {
+    /// Refuses new work while the repository stops; what was begun may end.
+    fn admit_work(&self) -> Result<(), Fault> {
+        if self.drain.is_cancelled() {
+            Err(draining())
+        } else {
+            Ok(())
         }
-        Err(Fault::new(
-            Reason::Draining,
-            "the repository is shutting down: try again later",
-        ))
-    }
-
-    async fn admit(&self, peer: &Peer, authority: Authority, verb: Verb) -> Result<Permit, Fault> {
-        let (calls, peer) = (self.clone(), *peer);
-        blocking(move || calls.gate.admit(&calls.store, &peer, &authority, verb)).await
-    }
-
-    async fn ask<T: Send + 'static>(
-        &self,
-        act: impl FnOnce(&Store) -> Result<T, stillwater_store::Error> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let store = self.store.clone();
-        blocking(move || Ok(act(&store)?)).await
     }
 }
 
 #[async_trait]
-impl RepositoryService for Calls {
+impl RepositoryService for Services {
     async fn get_repository(&self, _: &Peer) -> Result<Repository, Fault> {
-        let usage = self.ask(Store::usage).await?;
-        Ok(Repository {
-            node_id: self.store.identity().node,
-            writable_bytes: usage.writable_bytes,
-            capacity_bytes: usage.capacity_bytes,
-            stored_bytes: usage.stored_bytes,
-            chunk_count: usage.chunk_count,
-            point_count: usage.point_count,
-            format_version: stillwater_store::STORE_FORMAT_VERSION.into(),
-        })
+        let usage = self.engine.measure().await?;
+        Ok(repository(self.node, &usage))
     }
 }
 
 #[async_trait]
-impl DatasetService for Calls {
+impl DatasetService for Services {
     async fn create_dataset(&self, _: &Peer, dataset: Dataset) -> Result<Dataset, Fault> {
         let Dataset {
             dataset_id,
             label,
             wrapped_key,
         } = dataset;
-        let stored = StoredDataset {
+        let new = commit::Dataset {
             id: dataset_id,
             label,
-            wrapped_key: wrapped_key.to_vec(),
+            wrapped_key: wrapped_key.into(),
         };
-        self.ask(move |store| store.create_dataset(stored))
-            .await
-            .map(told)
+        let created = self
+            .engine
+            .call(move |store| store.create_dataset(new))
+            .await?;
+        Ok(dataset_message(created))
     }
 
     async fn list_datasets(&self, _: &Peer) -> Result<Vec<Dataset>, Fault> {
-        let datasets = self.ask(|store| Ok(store.datasets())).await?;
-        Ok(datasets.into_iter().map(told).collect())
-    }
-}
-
-fn told(dataset: StoredDataset) -> Dataset {
-    let StoredDataset {
-        id,
-        label,
-        wrapped_key,
-    } = dataset;
-    Dataset {
-        dataset_id: id,
-        label,
-        wrapped_key: wrapped_key.into(),
+        let datasets = self.engine.call(|store| Ok(store.datasets())).await?;
+        Ok(datasets.into_iter().map(dataset_message).collect())
     }
 }
 
 #[async_trait]
-impl SessionService for Calls {
+impl SessionService for Services {
     async fn open_session(&self, _: &Peer, request: OpenSessionRequest) -> Result<Session, Fault> {
-        self.refuse_when_draining()?;
+        self.admit_work()?;
         let OpenSessionRequest {
             run_id,
             dataset_id,
             expected_bytes,
         } = request;
-        let opened = self.ask(move |store| store.open_session(run_id, dataset_id, expected_bytes));
-        lease(opened.await?)
+        let open = move |store: &Store| store.open_session(run_id, dataset_id, expected_bytes);
+        session(&self.engine.call(open).await?)
     }
 
     async fn renew_session(
@@ -127,7 +99,12 @@ impl SessionService for Calls {
             run: request.run_id,
             fence: request.fence,
         };
-        lease(self.ask(move |store| store.renew_session(key)).await?)
+        session(
+            &self
+                .engine
+                .call(move |store| store.renew_session(key))
+                .await?,
+        )
     }
 
     async fn close_session(&self, _: &Peer, request: CloseSessionRequest) -> Result<(), Fault> {
@@ -135,37 +112,33 @@ impl SessionService for Calls {
             run: request.run_id,
             fence: request.fence,
         };
-        self.ask(move |store| store.close_session(key)).await
+        self.engine
+            .call(move |store| store.close_session(key))
+            .await
     }
 }
 
-fn lease(session: OpenSession) -> Result<Session, Fault> {
-    let OpenSession {
-        key,
-        dataset,
-        lasts,
-    } = session;
-    let expires_at = Timestamp::try_from(SystemTime::now() + lasts)
-        .map_err(|_| Fault::new(Reason::Bug, "the clock is beyond every calendar"))?;
-    Ok(Session {
-        run_id: key.run,
-        dataset_id: dataset,
-        fence: key.fence,
-        expires_at,
-    })
-}
-
 #[async_trait]
-impl RecordService for Calls {
+impl RecordService for Services {
     async fn find_records(
         &self,
         peer: &Peer,
         request: FindRecordsRequest,
     ) -> Result<FindRecordsResponse, Fault> {
-        let permit = self.admit(peer, request.authority, Verb::Find).await?;
-        let ids = record::ids(request.record_type, &request.ids);
+        let FindRecordsRequest {
+            authority,
+            record_type,
+            ids,
+        } = request;
+        let store = self.engine.store();
+        let (key, _) = self
+            .gate
+            .admit_to_session(store, peer, &authority, Verb::Find)?;
+        let kind = kind(record_type);
+        let records: Vec<_> = ids.into_iter().map(|id| RecordId { kind, id }).collect();
         let found = self
-            .ask(move |store| store.find(permit.session, &ids))
+            .engine
+            .call(move |store| store.find(key, &records))
             .await?;
         Ok(FindRecordsResponse { found })
     }
@@ -176,19 +149,8 @@ impl RecordService for Calls {
         header: PackHeader,
         parts: BoxStream<'static, Result<PackPart, Fault>>,
     ) -> Result<PutPackResponse, Fault> {
-        self.refuse_when_draining()?;
-        let permit = self.admit(peer, header.authority, Verb::Put).await?;
-        if header.dataset_id != permit.dataset {
-            return Err(Fault::new(
-                Reason::GrantInvalid,
-                "the pack is for another dataset",
-            ));
-        }
-        let salt = header.salt;
-        let writer = self
-            .ask(move |store| store.begin_pack(permit.session, &salt))
-            .await?;
-        ingest(writer, parts).await
+        self.admit_work()?;
+        self.intake.take(peer, header, parts).await
     }
 
     async fn read_records(
@@ -196,27 +158,32 @@ impl RecordService for Calls {
         peer: &Peer,
         request: ReadRecordsRequest,
     ) -> Result<BoxStream<'static, Result<ReadRecordsResponse, Fault>>, Fault> {
-        let permit = self.admit(peer, request.authority, Verb::Read).await?;
-        let ids = record::ids(request.record_type, &request.ids);
-        Ok(reading::read(self.store.clone(), permit.dataset, ids))
+        self.delivery.give(peer, request).await
     }
 }
 
 #[async_trait]
-impl PointService for Calls {
+impl PointService for Services {
     async fn propose_point(
         &self,
         _: &Peer,
         request: ProposePointRequest,
     ) -> Result<ProposePointResponse, Fault> {
-        let key = SessionKey {
-            run: request.run_id,
-            fence: request.fence,
-        };
+        let ProposePointRequest {
+            run_id,
+            fence,
+            manifest,
+        } = request;
+        let key = SessionKey { run: run_id, fence };
         let proposed = self
-            .ask(move |store| store.propose_point(key, &request.manifest))
+            .engine
+            .call(move |store| store.propose_point(key, &manifest))
             .await?;
-        let (manifest_hash, walked_count) = (proposed.manifest_hash, proposed.walked_count);
+        let store::Proposed {
+            manifest_hash,
+            walked_count,
+            ..
+        } = proposed;
         Ok(ProposePointResponse {
             manifest_hash,
             walked_count,
@@ -224,15 +191,18 @@ impl PointService for Calls {
     }
 
     async fn commit_point(&self, _: &Peer, request: CommitPointRequest) -> Result<Point, Fault> {
-        let key = SessionKey {
-            run: request.run_id,
-            fence: request.fence,
-        };
-        let point = self
-            .ask(move |store| store.commit_point(key, request.point_id))
+        let CommitPointRequest {
+            run_id,
+            fence,
+            point_id,
+        } = request;
+        let key = SessionKey { run: run_id, fence };
+        let committed = self
+            .engine
+            .call(move |store| store.commit_point(key, point_id))
             .await?;
-        tracing::info!(point.id = %request.point_id, run.id = %request.run_id, "committed a point");
-        shown(point)
+        tracing::info!(point.id = %point_id, run.id = %run_id, sequence = committed.sequence, "committed a restore point");
+        point(&committed)
     }
 
     async fn list_points(
@@ -240,39 +210,77 @@ impl PointService for Calls {
         _: &Peer,
         request: ListPointsRequest,
     ) -> Result<ListPointsResponse, Fault> {
-        let after = match request.page_token.as_deref().map(str::parse) {
-            None => 0,
-            Some(Ok(sequence)) => sequence,
-            Some(Err(_)) => {
-                return Err(Fault::new(
-                    Reason::BadField,
-                    "page_token is none of this repository",
-                ));
-            }
-        };
+        let after = page_start(request.page_token.as_deref())?;
         let limit = request.page_size as usize;
-        let points = self.ask(move |store| store.points(after, limit)).await?;
-        let full = points.len() >= limit;
-        let last = points.last().map(|point| point.sequence.to_string());
-        let points = points.into_iter().map(shown).collect::<Result<_, _>>()?;
+        let found = self
+            .engine
+            .call(move |store| store.points(after, limit))
+            .await?;
+        let last = found.last().map(|point| point.sequence.to_string());
+        let next_page_token = last.filter(|_| found.len() == limit);
+        let points = found.iter().map(point).collect::<Result<_, _>>()?;
         Ok(ListPointsResponse {
             points,
-            next_page_token: last.filter(|_| full),
+            next_page_token,
         })
     }
 
     async fn get_point(&self, _: &Peer, point_id: PointId) -> Result<GetPointResponse, Fault> {
-        let found = self.ask(move |store| Ok((store.point(point_id)?, store.manifest(point_id)?)));
-        let (point, manifest) = found.await?;
+        let found = self
+            .engine
+            .call(move |store| Ok((store.point(point_id)?, store.manifest(point_id)?)))
+            .await?;
         Ok(GetPointResponse {
-            point: shown(point)?,
-            manifest: manifest.into(),
+            point: point(&found.0)?,
+            manifest: Bytes::from(found.1),
         })
     }
 }
 
-fn shown(point: StoredPoint) -> Result<Point, Fault> {
-    let StoredPoint { sequence, commit } = point;
+fn repository(node_id: NodeId, usage: &Usage) -> Repository {
+    Repository {
+        node_id,
+        writable_bytes: usage.writable_bytes,
+        capacity_bytes: usage.capacity_bytes,
+        stored_bytes: usage.stored_bytes,
+        chunk_count: usage.chunk_count,
+        point_count: usage.point_count,
+        format_version: u32::from(store::STORE_FORMAT_VERSION),
+    }
+}
+
+fn dataset_message(dataset: commit::Dataset) -> Dataset {
+    let commit::Dataset {
+        id,
+        label,
+        wrapped_key,
+    } = dataset;
+    Dataset {
+        dataset_id: id,
+        label,
+        wrapped_key: Bytes::from(wrapped_key),
+    }
+}
+
+fn session(session: &store::Session) -> Result<Session, Fault> {
+    let store::Session {
+        key,
+        dataset,
+        lasts,
+    } = *session;
+    let expires_at = Timestamp::now()
+        .checked_add(lasts)
+        .map_err(|error| Fault::new(Reason::Bug, format!("reckon a session's end: {error}")))?;
+    Ok(Session {
+        run_id: key.run,
+        dataset_id: dataset,
+        fence: key.fence,
+        expires_at,
+    })
+}
+
+fn point(point: &store::Point) -> Result<Point, Fault> {
+    let store::Point { sequence, commit } = *point;
     Ok(Point {
         point_id: commit.point,
         dataset_id: commit.dataset,
@@ -285,8 +293,15 @@ fn shown(point: StoredPoint) -> Result<Point, Fault> {
 }
 
 fn timestamp(time: Time) -> Result<Timestamp, Fault> {
-    i64::try_from(time.millis())
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .ok_or_else(|| Fault::new(Reason::CommitLogCorrupt, "a time beyond every calendar"))
+    let millis = i64::try_from(time.millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(millis)
+        .map_err(|error| Fault::new(Reason::ManifestUnreadable, format!("read a time: {error}")))
+}
+
+/// The sequence after which a page begins.
+fn page_start(token: Option<&str>) -> Result<u64, Fault> {
+    token.map_or(Ok(0), |token| {
+        let bad = || Fault::new(Reason::BadField, "page_token is not one of this repository");
+        token.parse().map_err(|_| bad())
+    })
 }

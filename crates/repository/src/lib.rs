@@ -1,22 +1,26 @@
 //! The repository role: keeps chunks durable and decides alone what is deleted.
 //!
-//! A thin shell round the engine in crate `store`: it proves who calls, holds grants and fences
-//! against each call, and moves blocking work off the async threads. It never holds a key.
+//! It never holds a key: what it stores is sealed, and what it can check without a key it checks
+//! before it acknowledges. Policies, schedules and vSphere are the controller's.
 //!
 //! Invariants:
-//! - A proxy is served only with a grant of the controller for this repository, that proxy, the
-//!   session's run and dataset, and the act; and only under the run's newest fence.
-//! - Nothing is acknowledged before the engine says that it is durable.
-//! - Memory does not depend on the size of packs: see [`ingest`] and [`reading`].
+//! - What was acknowledged is durable; what was not leaves no trace.
+//! - A proxy acts only with a grant for this repository, and only while its session's fence is the
+//!   run's newest.
+//! - What a call holds in memory does not depend on what is stored (see [`intake`] and [`delivery`]).
+//! - Nothing is deleted but unfinished files of its own.
 
-pub mod authority;
 pub mod command;
 pub mod config;
+pub mod delivery;
 pub mod engine;
+pub mod error;
+pub mod gate;
 mod grpc;
-pub mod ingest;
+pub mod intake;
 pub mod join;
 pub mod metrics;
-pub mod reading;
-mod record;
 pub mod serve;
+
+#[cfg(test)]
+mod tests;

@@ -6,29 +6,66 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use stillwater_store::{Counts, Store, Usage};
+use stillwater_store::{Counts, Usage};
 
-/// The store, read when it is asked.
-pub struct StoreMetrics(pub Store);
+use crate::engine::Engine;
 
-impl fmt::Debug for StoreMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StoreMetrics")
+/// Reads the engine's numbers when it is asked: counts as they are, usage as it was last measured.
+pub struct Board {
+    engine: Engine,
+}
+
+impl Board {
+    /// Shows this engine.
+    pub const fn new(engine: Engine) -> Self {
+        Self { engine }
     }
 }
 
-type Row = (&'static str, &'static str, u64);
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Board").finish_non_exhaustive()
+    }
+}
 
-fn counters(counts: Counts) -> [Row; 6] {
+impl Collector for Board {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let store = self.engine.store();
+        for (name, help, value) in counts(&store.counters().read()) {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                counter.metric_type(),
+            )?)?;
+        }
+        let writable = [(
+            "stillwater_repository_writable",
+            "Whether the store takes anything; a restart is needed when it does not",
+            u64::from(store.is_writable()),
+        )];
+        let usage = self.engine.measured();
+        for (name, help, value) in writable.into_iter().chain(usage.iter().flat_map(gauges)) {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+type Number = (&'static str, &'static str, u64);
+
+fn counts(counts: &Counts) -> [Number; 6] {
     [
         (
             "stillwater_repository_packs_written",
-            "Packs that were acknowledged",
+            "Packs acknowledged",
             counts.packs_written,
         ),
         (
             "stillwater_repository_written_bytes",
-            "Bytes of acknowledged packs",
+            "Bytes of packs acknowledged",
             counts.bytes_written,
         ),
         (
@@ -38,7 +75,7 @@ fn counters(counts: Counts) -> [Row; 6] {
         ),
         (
             "stillwater_repository_read_bytes",
-            "Stored bytes of records read",
+            "Stored bytes read and checked",
             counts.bytes_read,
         ),
         (
@@ -48,13 +85,13 @@ fn counters(counts: Counts) -> [Row; 6] {
         ),
         (
             "stillwater_repository_points_committed",
-            "Points committed",
+            "Restore points committed",
             counts.points_committed,
         ),
     ]
 }
 
-fn gauges(usage: Usage, writable: bool) -> [Row; 9] {
+fn gauges(usage: &Usage) -> [Number; 11] {
     [
         (
             "stillwater_repository_capacity_bytes",
@@ -63,7 +100,7 @@ fn gauges(usage: Usage, writable: bool) -> [Row; 9] {
         ),
         (
             "stillwater_repository_writable_bytes",
-            "What packs may still take",
+            "Bytes that packs may still take",
             usage.writable_bytes,
         ),
         (
@@ -71,10 +108,17 @@ fn gauges(usage: Usage, writable: bool) -> [Row; 9] {
             "Bytes in packs",
             usage.stored_bytes,
         ),
+        ("stillwater_repository_packs", "Packs", usage.pack_count),
         (
-            "stillwater_repository_chunks",
-            "Chunks stored",
-            usage.chunk_count,
+            "stillwater_repository_packs_damaged",
+            "Packs found damaged at the start",
+            usage.damaged_pack_count,
+        ),
+        ("stillwater_repository_chunks", "Chunks", usage.chunk_count),
+        (
+            "stillwater_repository_nodes",
+            "Tree nodes",
+            usage.node_count,
         ),
         (
             "stillwater_repository_points",
@@ -82,48 +126,19 @@ fn gauges(usage: Usage, writable: bool) -> [Row; 9] {
             usage.point_count,
         ),
         (
-            "stillwater_repository_sessions",
-            "Sessions open",
-            usage.session_count,
-        ),
-        (
-            "stillwater_repository_packs_damaged",
-            "Packs found damaged at the start",
-            usage.damaged_pack_count,
-        ),
-        (
             "stillwater_repository_points_damaged",
-            "Points without a manifest at the start",
+            "Restore points without a manifest at the start",
             usage.damaged_point_count,
         ),
         (
-            "stillwater_repository_writable",
-            "1 while the store takes data, 0 after its storage failed",
-            u64::from(writable),
+            "stillwater_repository_sessions",
+            "Open sessions",
+            usage.session_count,
+        ),
+        (
+            "stillwater_repository_time_lag_seconds",
+            "How far trusted time is behind the wall clock",
+            usage.time_lag.as_secs(),
         ),
     ]
-}
-
-impl Collector for StoreMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for (name, help, value) in counters(self.0.counters().read()) {
-            let counter = ConstCounter::new(value);
-            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
-            counter.encode(metric)?;
-        }
-        let usage = match self.0.usage() {
-            Ok(usage) => usage,
-            Err(error) => {
-                // What cannot be measured is missing from the answer, which alerts notice.
-                tracing::warn!(%error, "failed to measure the store");
-                return Ok(());
-            }
-        };
-        for (name, help, value) in gauges(usage, self.0.is_writable()) {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-            gauge.encode(metric)?;
-        }
-        Ok(())
-    }
 }

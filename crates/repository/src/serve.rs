@@ -15,63 +15,77 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::authority::Gate;
 use crate::config::Config;
-use crate::grpc::Calls;
-use crate::ingest::blocking;
-use crate::metrics::StoreMetrics;
-use crate::{engine, join};
+use crate::delivery::Delivery;
+use crate::engine::{self, Engine, blocking};
+use crate::gate::Gate;
+use crate::grpc::Services;
+use crate::intake::Intake;
+use crate::join;
+use crate::metrics::Board;
 
 /// How often sessions are looked through and trusted time is put on record.
 const TICK: Duration = Duration::from_secs(60);
+/// How often the store is asked whether it still takes anything.
+const WATCH: Duration = Duration::from_secs(2);
 
 /// Serves until the process is told to stop.
 ///
 /// # Errors
 /// Why the repository cannot start or go on.
 pub async fn serve(config: Config) -> Result<(), Fault> {
-    let watch = |err| Fault::new(Reason::Bug, format!("watch signals: {err}"));
+    let watch = |error| Fault::new(Reason::Bug, format!("watch signals: {error}"));
     let signals = Signals::watch().map_err(watch)?;
-    let dir = config.identity_dir();
-    let identity = blocking(move || Identity::load(&dir)).await?;
-    let address = config.listen;
-    let (opened, owner) = (config.clone(), identity.clone());
-    let (store, verifier) = blocking(move || {
-        Ok((
-            engine::open(&opened, &owner)?,
-            join::grant_verifier(&opened)?,
-        ))
-    })
-    .await?;
-    let listener = TcpListener::bind(address).await.map_err(|err| {
-        Fault::new(
-            Reason::BadField,
-            format!("listen on {address}: {err}; change `listen`"),
-        )
+    let repository = Repository::open(config).await?;
+    let address = repository.config.listen;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        let message = format!("listen on {address}: {error}; change `listen`");
+        Fault::new(Reason::BadField, message)
     })?;
-    let controller = join::controller(&config, &identity)?;
-    let gate = Gate::new(verifier, identity.node());
-    tracing::info!(repository.id = %identity.node(), %address, "serving");
-    let repository = Repository {
-        config,
-        identity,
-        controller,
-        store,
-        gate,
-    };
+    tracing::info!(repository.id = %repository.identity.node(), %address, "serving");
     repository.serve(listener, signals.drain.clone()).await
 }
 
-struct Repository {
+/// A repository that serves nobody yet.
+pub struct Repository {
     config: Config,
     identity: Identity,
     controller: Client,
-    store: Store,
+    engine: Engine,
     gate: Gate,
 }
 
 impl Repository {
-    async fn serve(self, listener: TcpListener, drain: CancellationToken) -> Result<(), Fault> {
+    /// Reads the identity and opens the store.
+    ///
+    /// # Errors
+    /// Why one of them cannot be used.
+    pub async fn open(config: Config) -> Result<Self, Fault> {
+        let asked = config.clone();
+        let (identity, store, verifier) = blocking(move || {
+            let identity = Identity::load(&asked.identity_dir())?;
+            let store = engine::open(&asked.store_dir(), asked.options())?;
+            check_owner(&store, &identity)?;
+            Ok((identity, store, join::verifier(&asked)?))
+        })
+        .await?;
+        let controller = join::controller(&config, &identity)?;
+        let gate = Gate::new(verifier, identity.node());
+        Ok(Self {
+            config,
+            identity,
+            controller,
+            engine: Engine::new(store),
+            gate,
+        })
+    }
+
+    /// Answers on `listener` until `drain`, then lets open calls end.
+    ///
+    /// # Errors
+    /// Those of the port and of the metrics' port; `STORAGE_FAILED` when the store takes nothing any
+    /// more and only a restart helps.
+    pub async fn serve(self, listener: TcpListener, drain: CancellationToken) -> Result<(), Fault> {
         let stop = CancellationToken::new();
         let health = Health::default();
         let server = Server {
@@ -81,68 +95,90 @@ impl Repository {
             removed: RemovedNodes::default(),
             drain: self.config.drain.0,
         };
-        let routes = self.routes(drain.clone());
+        let begins = drain.clone();
+        let (stopping, routes) = (health.clone(), self.routes(&drain));
         let work = async {
             health.set_ready(true);
             systemd::ready();
             let served = server
-                .serve(listener, routes, drain.clone().cancelled_owned())
+                .serve(listener, routes, async move {
+                    begins.cancelled().await;
+                    stopping.set_ready(false);
+                    systemd::stopping();
+                })
                 .await;
-            health.set_ready(false);
-            systemd::stopping();
+            drain.cancel();
             stop.cancel();
             served
         };
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(StoreMetrics(self.store.clone())));
-        let measuring = metrics::serve(
-            &self.config.metrics,
-            Arc::new(registry),
-            health.clone(),
-            stop.clone(),
-        );
+        let registry = Arc::new(self.registry());
+        let measuring =
+            metrics::serve(&self.config.metrics, registry, health.clone(), stop.clone());
         let identity_dir = self.config.identity_dir();
         let renewing = keep_identity_fresh(&self.identity, &identity_dir, &stop, |request| {
             self.renew(request)
         });
-        let (served, measured, (), (), (), ()) = tokio::join!(
+        let (served, measured, watched, (), (), (), ()) = tokio::join!(
             work,
             measuring,
+            self.watch(&stop, &drain),
+            self.tick(&stop),
             renewing,
             beat(&stop, || self.heartbeat()),
-            self.tick(&stop),
             systemd::feed_watchdog(&stop),
         );
-        served.and(measured)
+        watched.and(served).and(measured)
     }
 
-    fn routes(&self, drain: CancellationToken) -> Routes {
-        let calls = Arc::new(Calls {
-            store: self.store.clone(),
-            gate: self.gate.clone(),
-            drain,
+    fn routes(&self, drain: &CancellationToken) -> Routes {
+        let (engine, gate, limits) = (&self.engine, &self.gate, &self.config.limits);
+        let services = Arc::new(Services {
+            node: self.identity.node(),
+            engine: engine.clone(),
+            gate: gate.clone(),
+            intake: Intake::new(engine.clone(), gate.clone(), limits.packs),
+            delivery: Delivery::new(engine.clone(), gate.clone(), limits.reads),
+            drain: drain.clone(),
         });
-        Routes::new(api::repository_service(calls.clone()))
-            .add_service(api::dataset_service(calls.clone()))
-            .add_service(api::session_service(calls.clone()))
-            .add_service(api::record_service(calls.clone()))
-            .add_service(api::point_service(calls))
+        Routes::new(api::repository_service(services.clone()))
+            .add_service(api::dataset_service(services.clone()))
+            .add_service(api::session_service(services.clone()))
+            .add_service(api::record_service(services.clone()))
+            .add_service(api::point_service(services))
+    }
+
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Board::new(self.engine.clone())));
+        registry
+    }
+
+    /// Stops the role when its store has stopped: whoever started it starts it again.
+    async fn watch(
+        &self,
+        stop: &CancellationToken,
+        drain: &CancellationToken,
+    ) -> Result<(), Fault> {
+        while pause(stop, WATCH).await {
+            if !self.engine.store().is_writable() {
+                drain.cancel();
+                let message = "the store takes nothing any more after an I/O error; check the disk";
+                return Err(Fault::new(Reason::StorageFailed, message));
+            }
+        }
+        Ok(())
     }
 
     async fn tick(&self, stop: &CancellationToken) {
-        let mut timer = tokio::time::interval(TICK);
-        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(timer.tick()).await.is_some() {
-            let store = self.store.clone();
-            if let Err(fault) = blocking(move || Ok(store.tick()?)).await {
-                tracing::error!(reason = %fault.reason, error = %fault.message, "failed to keep time");
+        while pause(stop, TICK).await {
+            if let Err(fault) = self.engine.call(Store::tick).await {
+                tracing::warn!(error = %fault, "failed to put trusted time on record");
             }
         }
     }
 
     async fn heartbeat(&self) -> Result<Duration, Fault> {
-        let store = self.store.clone();
-        let usage = blocking(move || Ok(store.usage()?)).await?;
+        let usage = self.engine.measure().await?;
         let load = NodeLoad {
             writable_bytes: usage.writable_bytes,
             capacity_bytes: usage.capacity_bytes,
@@ -165,4 +201,25 @@ impl Repository {
             .await?
             .certificate_chain)
     }
+}
+
+/// A store of another repository in the place of this one's is most likely a wrong mount.
+fn check_owner(store: &Store, identity: &Identity) -> Result<(), Fault> {
+    let found = store.identity();
+    if found == join::owner(identity) {
+        return Ok(());
+    }
+    let message = "the store belongs to another repository; mount the right disk, or remove the \
+                   identity directory and join again to take it over";
+    let fault = Fault::new(Reason::StorageUnfit, message);
+    Err(fault
+        .with("node", found.node)
+        .with("cluster", found.cluster))
+}
+
+/// False when it is time to stop.
+async fn pause(stop: &CancellationToken, time: Duration) -> bool {
+    stop.run_until_cancelled(tokio::time::sleep(time))
+        .await
+        .is_some()
 }

@@ -138,6 +138,17 @@ pub(crate) struct Ledger {
 }
 
 impl Store {
+    /// Tries whether a repository can be kept here; leaves directories behind and no repository.
+    ///
+    /// # Errors
+    /// When the storage is unfit, or another process has the repository that is there.
+    pub fn probe(env: &Environment, options: &Options) -> Result<(), Error> {
+        fitness::check_medium(&*env.vfs, options.allow_volatile)?;
+        make_directories(&*env.vfs)?;
+        let _lock = lock(&*env.vfs)?;
+        fitness::self_test(&*env.vfs, &*env.rng)
+    }
+
     /// Makes a repository in an empty directory.
     ///
     /// # Errors
