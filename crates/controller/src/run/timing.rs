@@ -23,6 +23,8 @@ pub struct Timing {
     pub release: Backoff,
     /// Looking for a transfer whose proxy does not answer.
     pub follow: Backoff,
+    /// How long a proxy may say nothing of a transfer.
+    pub silence: Duration,
     /// How long an export waits for its reader.
     pub export: Duration,
     /// How often an export is looked after.
@@ -54,6 +56,7 @@ impl Default for Timing {
             commit: backoff(500, 15, 12),
             release: backoff(500, 15, 8),
             follow: backoff(500, 5, 6),
+            silence: Duration::from_secs(30),
             export: Duration::from_secs(3600),
             export_poll: Duration::from_secs(5),
             reap_every: Duration::from_secs(20),

@@ -26,6 +26,10 @@ const CREATE_SNAPSHOT: Duration = Duration::from_secs(15 * 60);
 const REMOVE_SNAPSHOT: Duration = Duration::from_secs(4 * 3600);
 /// Reconfiguring, creating, destroying and powering on.
 const SHORT_TASK: Duration = Duration::from_secs(10 * 60);
+/// How often a VM is looked for whose making was asked for and whose answer was lost: the task may
+/// still run, and what it makes after the last look would stay.
+const STRAY_LOOKS: u32 = 5;
+const STRAY_PAUSE: Duration = Duration::from_secs(2);
 /// How many VMs are searched for leases at a time on one vCenter.
 const SEARCH_PARALLEL: usize = 4;
 
@@ -206,7 +210,7 @@ impl Vsphere for Vcenters {
         let mut new = NewVm::from_config(&order.config_xml, &order.name)?;
         new.disks
             .retain(|disk| order.disks.contains(&disk.source_key));
-        new.annotation = Some(annotation(new.annotation.take(), &order.marker));
+        new.annotation = Some(order.marker.annotate(new.annotation.as_deref()));
         let created = client.create_vm(&new, &placement, SHORT_TASK).await?;
         let files: BTreeMap<i32, String> = created
             .disks
@@ -227,19 +231,11 @@ impl Vsphere for Vcenters {
         marker: &Marker,
     ) -> Result<(), Fault> {
         let client = self.sessions.client(vcenter).await?;
-        for summary in client
-            .inventory()
-            .await?
-            .into_iter()
-            .filter(|vm| vm.name == name)
-        {
-            let vm = match client.vm(&summary.vm).await {
-                Err(Error::VmNotFound { .. }) => continue,
-                vm => vm?,
-            };
-            if marker.is_in(&vm.config_xml) {
-                client.destroy_vm(&summary.vm, SHORT_TASK).await?;
+        for _ in 0..STRAY_LOOKS {
+            if destroy_marked(&client, name, marker).await? {
+                return Ok(());
             }
+            tokio::time::sleep(STRAY_PAUSE).await;
         }
         Ok(())
     }
@@ -251,6 +247,27 @@ impl Vsphere for Vcenters {
         }
         Ok(client.power_on(&vm, SHORT_TASK).await?)
     }
+}
+
+/// Destroys the VM of that name and mark; whether it was there.
+async fn destroy_marked(client: &Client, name: &str, marker: &Marker) -> Result<bool, Fault> {
+    let mut found = false;
+    for summary in client
+        .inventory()
+        .await?
+        .into_iter()
+        .filter(|vm| vm.name == name)
+    {
+        let vm = match client.vm(&summary.vm).await {
+            Err(Error::VmNotFound { .. }) => continue,
+            vm => vm?,
+        };
+        if marker.is_in(&vm.config_xml) {
+            client.destroy_vm(&summary.vm, SHORT_TASK).await?;
+            found = true;
+        }
+    }
+    Ok(found)
 }
 
 /// Merges deltas that a removal left, once; whether none are left.
@@ -294,12 +311,5 @@ fn placement_spec(placement: &Placement) -> PlacementSpec {
         folder: folder.clone(),
         pool: resource_pool.clone(),
         host: host.clone(),
-    }
-}
-
-fn annotation(notes: Option<String>, marker: &Marker) -> String {
-    match notes {
-        Some(notes) if !notes.is_empty() => format!("{notes}\n{marker}"),
-        _ => marker.to_string(),
     }
 }

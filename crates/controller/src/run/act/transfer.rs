@@ -161,9 +161,10 @@ impl Act {
             // One attempt succeeds when the stream told anything: only silence uses attempts up.
             let told = self
                 .repeat(&self.world.timing.follow, || async {
-                    self.watch_once(key, proxy, transfer).await.map_err(lost)
+                    self.watch_once(key, proxy, transfer).await
                 })
-                .await?;
+                .await
+                .map_err(lost)?;
             if told.state.is_final() {
                 return Ok(told);
             }
@@ -181,11 +182,14 @@ impl Act {
         let mut states = self.world.proxies.watch_transfer(proxy, transfer).await?;
         let mut last = None;
         loop {
+            let next = tokio::time::timeout(self.world.timing.silence, states.next());
             let next = self
                 .halt
-                .run_until_cancelled(states.next())
+                .run_until_cancelled(next)
                 .await
                 .ok_or_else(stopped)?;
+            // A proxy tells something every second; one that does not is gone, whatever TCP thinks.
+            let next = next.unwrap_or(None);
             match (next, last) {
                 (Some(Ok(state)), _) => {
                     self.note_progress(key, &state);

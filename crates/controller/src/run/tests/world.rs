@@ -750,6 +750,7 @@ pub fn quick() -> Timing {
         commit: backoff,
         release: backoff,
         follow: backoff,
+        silence: Duration::from_secs(30),
         export: Duration::from_millis(300),
         export_poll: Duration::from_millis(1),
         reap_every: Duration::from_millis(5),
