@@ -34,7 +34,10 @@ fn list(contexts: &Contexts, format: Format) -> Result<(), Fault> {
     let names = contexts.names()?;
     let is_current = |name: &String| current.as_ref() == Some(name);
     let row = |name: &String| {
-        [Field::text(name), Field::text(if is_current(name) { "yes" } else { "no" })]
+        [
+            Field::text(name),
+            Field::text(if is_current(name) { "yes" } else { "no" }),
+        ]
     };
     let json = || {
         names
