@@ -3,7 +3,7 @@
 mod backup;
 mod cut;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod fetch;
 mod find;
 mod limits;

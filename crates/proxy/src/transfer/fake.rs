@@ -10,11 +10,14 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use stillwater_disk::{DiskReader, DiskWriter, Error as DiskError};
 use stillwater_format::pack::stored_hash;
+use stillwater_proxy_api as api;
 use stillwater_repository_api::{PutPackResponse, Record, RecordType, SaltedRecord};
-use stillwater_types::{Extent, Fault, PackId, Reason};
+use stillwater_types::{DatasetId, Extent, Fault, NodeId, PackId, Reason, RunId};
 use tokio::sync::{Notify, watch};
 
-use super::store::{PackStream, RecordStore};
+use super::{PackStream, RecordStore, Source, Target};
+use crate::error::Error;
+use crate::reach::Reach;
 
 pub(crate) const PATH: &str = "[ds] web/web.vmdk";
 
@@ -387,4 +390,77 @@ pub(crate) fn disk(seed: u64) -> Vec<u8> {
         vec![0; 512 * 9],
     ]
     .concat()
+}
+
+/// Both ends in memory.
+pub(crate) struct FakeReach {
+    pub disk: Arc<FakeDisk>,
+    pub store: Arc<FakeStore>,
+    pub written: Mutex<Vec<Arc<Mutex<Written>>>>,
+    pub refuse: Option<Reason>,
+}
+
+impl FakeReach {
+    pub(crate) fn new(disk: FakeDisk, store: FakeStore) -> Arc<Self> {
+        let (disk, store) = (Arc::new(disk), Arc::new(store));
+        Arc::new(Self {
+            disk,
+            store,
+            written: Mutex::default(),
+            refuse: None,
+        })
+    }
+}
+
+#[async_trait]
+impl Reach for FakeReach {
+    fn store(&self, _: &api::Store) -> Result<Arc<dyn RecordStore>, Fault> {
+        match self.refuse {
+            Some(reason) => Err(Fault::new(reason, "refused")),
+            None => Ok(self.store.clone()),
+        }
+    }
+
+    async fn source(&self, disk: &api::Disk, _: u64) -> Result<Source, Error> {
+        let api::Disk::Folder(folder) = disk;
+        assert_ne!(folder.path, "panic", "as ordered");
+        Ok(Source {
+            name: folder.path.clone(),
+            reader: self.disk.clone(),
+        })
+    }
+
+    async fn target(&self, disk: &api::Disk, length: u64) -> Result<Target, Error> {
+        let api::Disk::Folder(folder) = disk;
+        let (writer, written) = FakeWriter::new(length);
+        self.written.lock().unwrap().push(written);
+        Ok(Target {
+            name: folder.path.clone(),
+            writer: Box::new(writer),
+        })
+    }
+}
+
+/// What the controller says of the repository.
+pub(crate) fn order_store() -> api::Store {
+    api::Store {
+        repository_node_id: NodeId::mint(),
+        address: "repository:7445".into(),
+        dataset_id: DatasetId::from_bytes([7; 16]),
+        dataset_key: api::DatasetKey::new([5; 32]),
+        grant: Bytes::new(),
+        run_id: RunId::mint(),
+        fence: 1,
+    }
+}
+
+/// What the controller says of a disk.
+pub(crate) fn order_disk(path: &str) -> api::Disk {
+    api::Disk::Folder(api::FolderDisk {
+        address: "vcenter:443".into(),
+        cookie: String::from("session").into(),
+        trust: api::FolderTrust::CertificateSha256([0; 32]),
+        datacenter: "/DC0".into(),
+        path: path.into(),
+    })
 }

@@ -131,3 +131,25 @@ impl Cursor {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_that_is_not_the_next_is_noticed() {
+        let areas = ExtentSet::collect([Extent::new(0, 8192), Extent::new(40_960, 4096)], 1 << 20);
+        let mut cursor = Cursor::new(&areas);
+        assert_eq!(cursor.pass(4096, 4096), Err(0));
+        assert_eq!(cursor.pass(0, 12_288), Err(0));
+        assert_eq!(cursor.pass(0, 4096), Ok(()));
+        assert_eq!(cursor.pass(40_960, 4096), Err(4096));
+        assert_eq!(cursor.due(), Some(4096));
+        assert_eq!(cursor.pass(4096, 4096), Ok(()));
+        assert_eq!(cursor.pass(8192, 4096), Err(40_960));
+        assert_eq!(cursor.pass(40_960, 4096), Ok(()));
+        assert_eq!(cursor.due(), None);
+        assert!(cursor.pass(45_056, 1).is_err());
+        assert_eq!(Cursor::new(&ExtentSet::empty()).due(), None);
+    }
+}
