@@ -80,7 +80,7 @@ pub struct NewDisk {
     /// What its maker calls it: the device key in the saved configuration. Answered with
     /// [`CreatedDisk::source_key`].
     pub source_key: i32,
-    /// Its size; a multiple of 1024.
+    /// Its size; a multiple of 512.
     pub capacity_bytes: u64,
     /// Whether space is taken only when it is written.
     pub thin: bool,
@@ -162,8 +162,8 @@ pub struct CreatedDisk {
 impl Client {
     /// Makes a VM, powered off, with empty disks.
     ///
-    /// When its disks are not what was asked for, or the answer was lost, the VM may be there:
-    /// look for its name.
+    /// When the answer was lost ([`Error::OutcomeUnknown`]) or the task takes too long, the VM may be
+    /// there: look for its name. One whose disks are not what was asked for is removed again.
     pub async fn create_vm(
         &self,
         new: &NewVm,
@@ -185,8 +185,16 @@ impl Client {
             }
             vm => vm?,
         };
-        let disks = self.created_disks(new, &vm).await?;
-        Ok(CreatedVm { vm, disks })
+        match self.created_disks(new, &vm).await {
+            Ok(disks) => Ok(CreatedVm { vm, disks }),
+            Err(error) => {
+                // Nobody else can know of it yet.
+                if let Err(left) = self.destroy_vm(&vm, timeout).await {
+                    tracing::warn!(%vm, error = %left, "a vm of a failed restore remains");
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Removes a VM and its files. Only for VMs that we made and whose restore failed.

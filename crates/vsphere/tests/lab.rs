@@ -646,8 +646,8 @@ async fn consolidation_is_seen_done_and_refused() {
 async fn a_vm_is_made_from_a_saved_configuration() {
     let lab = Simulator::start_with(
         |dir| {
-            let disks = [("a", 4), ("b", 6)];
-            let disks = disks.map(|(name, mib)| json!({"file": image(dir, name, mib * MIB, 9)}));
+            let disks = [("a", 4 * MIB), ("b", 6 * MIB + 512)];
+            let disks = disks.map(|(name, length)| json!({"file": image(dir, name, length, 9)}));
             json!([{"name": "web", "disks": disks, "cpus": 4, "memory_mb": 3072,
                 "firmware": "efi", "cbt": true}])
         },
@@ -676,7 +676,7 @@ async fn a_vm_is_made_from_a_saved_configuration() {
         .iter()
         .map(|disk| disk.capacity_bytes)
         .collect();
-    assert_eq!(sizes, [4 * MIB, 6 * MIB]);
+    assert_eq!(sizes, [4 * MIB, 6 * MIB + 512]);
     let keys: Vec<_> = created.disks.iter().map(|disk| disk.source_key).collect();
     assert_eq!(
         keys,

@@ -96,8 +96,8 @@ impl NewVm {
                 Some(_) if !taken.insert((disk.controller_key, disk.unit)) => {
                     "is where another disk is"
                 }
-                Some(_) if disk.capacity_bytes == 0 || disk.capacity_bytes % 1024 != 0 => {
-                    "has a size that is no multiple of 1024"
+                Some(_) if disk.capacity_bytes == 0 || disk.capacity_bytes % 512 != 0 => {
+                    "has a size that is no multiple of 512"
                 }
                 Some(_) => continue,
             };

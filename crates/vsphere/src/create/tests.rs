@@ -80,8 +80,8 @@ fn check(change: impl Fn(&mut NewDisk), words: &str) {
 fn disks_that_no_server_could_make_are_refused() {
     check(|disk| disk.controller_key = 9, "no controller");
     check(|disk| disk.unit = 7, "where its controller is");
-    check(|disk| disk.capacity_bytes = 512, "multiple of 1024");
-    check(|disk| disk.capacity_bytes = 0, "multiple of 1024");
+    check(|disk| disk.capacity_bytes = 1000, "multiple of 512");
+    check(|disk| disk.capacity_bytes = 0, "multiple of 512");
     let mut twice = new();
     let second = twice.disks.first().cloned().expect("a disk");
     twice.disks.push(NewDisk {
