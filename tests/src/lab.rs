@@ -135,6 +135,7 @@ pub struct Frozen {
     #[serde(rename = "disk_key")]
     pub key: i32,
     /// The copy.
+    #[serde(rename = "path")]
     pub file: PathBuf,
 }
 
