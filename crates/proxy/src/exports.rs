@@ -79,7 +79,6 @@ impl Exports {
             ticket,
         } = request;
         let mut open = self.lock();
-        open.retain(|_, export| !export.is_abandoned());
         if let Some(export) = open.get(&export_id) {
             export.touch();
             return Ok(OpenExportResponse {
@@ -136,6 +135,17 @@ impl Exports {
             export.is_completed()
         });
         CloseExportResponse { completed }
+    }
+
+    /// Forgets exports that nobody has touched for long, with their keys and slots.
+    pub fn forget_abandoned(&self) {
+        self.lock().retain(|export_id, export| {
+            let abandoned = export.is_abandoned();
+            if abandoned {
+                tracing::warn!(export.id = %export_id, "export was left open by everybody, closing it");
+            }
+            !abandoned
+        });
     }
 
     /// Ends all of them.

@@ -176,6 +176,8 @@ impl Proxy {
     }
 
     async fn heartbeat(&self) -> Result<Duration, Fault> {
+        // Before the load is told, so that their slots count as free.
+        self.exports.forget_abandoned();
         let load = NodeLoad {
             transfer_slots: self.slots.count(),
             transfer_count: self.slots.taken(),
