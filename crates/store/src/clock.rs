@@ -33,7 +33,10 @@ impl SystemClock {
     ///
     /// # Errors
     /// When the kernel does not tell.
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that others go through")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that others go through"
+    )]
     pub fn open() -> io::Result<Self> {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let hash = blake3::hash(text.trim().as_bytes());
@@ -46,7 +49,10 @@ impl SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that others go through")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that others go through"
+    )]
     fn wall(&self) -> Time {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Time::default().after(since.unwrap_or_default())
@@ -68,7 +74,10 @@ impl Clock for SystemClock {
 pub struct SystemRng;
 
 impl Rng for SystemRng {
-    #[expect(clippy::disallowed_methods, reason = "this is the source that others go through")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the source that others go through"
+    )]
     fn fill(&self, buffer: &mut [u8]) -> io::Result<()> {
         getrandom::fill(buffer).map_err(io::Error::other)
     }

@@ -52,7 +52,10 @@ fn check(store: &Store, points: &[PointId]) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is what others do behind the store's back")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is what others do behind the store's back"
+)]
 #[test]
 fn the_catalogue_in_sled_survives_being_deleted_garbled_and_replaced() {
     let rig = Rig::default();
