@@ -1,5 +1,7 @@
 //! The whole role over mutual TLS on loopback, with a controller that only enrols.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its setting too")]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
