@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use stillwater_rpc::Identity;
+use stillwater_rpc::{Identity, Pin};
 use stillwater_types::{Fault, Reason};
 
 /// Where contexts are kept.
@@ -83,9 +83,18 @@ impl Contexts {
         publish(&self.dir, "current", name)
     }
 
-    /// Whether a context with this name can be kept.
-    pub fn check(&self, name: &str) -> Result<(), Fault> {
-        self.path(name).map(drop)
+    /// Whether a context of the cluster with this authority can be kept under this name: another
+    /// cluster's certificate is not thrown away unasked.
+    pub fn check(&self, name: &str, authority: Pin) -> Result<(), Fault> {
+        let dir = self.path(name)?;
+        match Identity::load(&dir) {
+            Ok(identity) if identity.ca_pin() != authority => Err(Fault::new(
+                Reason::BadField,
+                format!("context {name} is of another cluster: choose another name with --name"),
+            )),
+            // One that is absent or damaged can only win.
+            _ => Ok(()),
+        }
     }
 
     /// Makes a context the current one.

@@ -90,4 +90,15 @@ mod tests {
             assert!(code != 0 && code != 3 && code <= 7, "{reason}: {code}");
         }
     }
+
+    #[test]
+    fn the_operations_guide_has_the_exit_codes_of_the_help() {
+        let guide = include_str!("../../../docs/operations/cli.md");
+        for line in EXIT_CODES.lines().skip(1) {
+            assert!(
+                guide.contains(line),
+                "docs/operations/cli.md lacks {line:?}"
+            );
+        }
+    }
 }

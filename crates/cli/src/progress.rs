@@ -18,15 +18,25 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the rate looks back.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
+const DISK_TEMPLATE: &str = "  {prefix}  {wide_bar} {percent:>3}%  {msg}";
+
 /// Shows the progress of runs.
 pub(crate) enum Progress {
     /// Bars that move.
-    Bars {
-        all: MultiProgress,
-        bars: BTreeMap<(RunId, i32), (ProgressBar, Rate)>,
-    },
+    Bars(Bars),
     /// Lines that stay.
     Lines(BTreeMap<RunId, Line>),
+}
+
+/// A head for each run, and a bar for each of its disks below it.
+pub(crate) struct Bars {
+    all: MultiProgress,
+    runs: BTreeMap<RunId, RunBars>,
+}
+
+struct RunBars {
+    head: ProgressBar,
+    disks: BTreeMap<i32, (ProgressBar, Rate)>,
 }
 
 /// The line that was written last for a run.
@@ -40,57 +50,74 @@ impl Progress {
     /// Bars when a person watches, lines otherwise.
     pub fn new() -> Self {
         match std::io::stderr().is_terminal() {
-            true => Progress::Bars {
+            true => Progress::Bars(Bars {
                 all: MultiProgress::new(),
-                bars: BTreeMap::new(),
-            },
+                runs: BTreeMap::new(),
+            }),
             false => Progress::Lines(BTreeMap::new()),
         }
     }
 
     /// Shows a run as it is now.
     pub fn show(&mut self, run: &Run) {
-        let now = Instant::now();
         match self {
-            Progress::Bars { all, bars } => {
-                for disk in &run.disks {
-                    let (bar, rate) = bars
-                        .entry((run.run_id, disk.key))
-                        .or_insert_with(|| (all.add(bar(run, disk)), Rate::default()));
-                    rate.observe(now, disk.done_bytes);
-                    bar.set_length(disk.length_bytes);
-                    bar.set_position(disk.done_bytes);
-                    bar.set_message(moved(disk, rate));
-                }
-            }
-            Progress::Lines(lines) => show_line(lines, run, now),
+            Progress::Bars(bars) => bars.show(run, Instant::now()),
+            Progress::Lines(lines) => show_line(lines, run, Instant::now()),
         }
     }
 
     /// Says something without tearing the bars.
     pub fn say(&self, text: &str) {
         match self {
-            Progress::Bars { all, .. } => all.suspend(|| say(text)),
+            Progress::Bars(bars) => bars.all.suspend(|| say(text)),
             Progress::Lines(_) => say(text),
         }
     }
 
     /// Leaves the bars as they are and ends.
     pub fn end(self) {
-        if let Progress::Bars { bars, .. } = self {
-            bars.values().for_each(|(bar, _)| bar.abandon());
+        if let Progress::Bars(bars) = self {
+            for run in bars.runs.values() {
+                run.head.abandon();
+                run.disks.values().for_each(|(bar, _)| bar.abandon());
+            }
         }
     }
 }
 
-fn bar(run: &Run, disk: &RunDisk) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix}  {wide_bar} {percent:>3}%  {msg}")
+impl Bars {
+    fn show(&mut self, run: &Run, now: Instant) {
+        let all = &self.all;
+        let bars = self.runs.entry(run.run_id).or_insert_with(|| {
+            let head = all.add(ProgressBar::no_length().with_style(style("{msg}")));
+            RunBars {
+                head,
+                disks: BTreeMap::new(),
+            }
+        });
+        bars.head.set_message(plain(&head(run)));
+        let mut above = bars.head.clone();
+        for disk in &run.disks {
+            let (bar, rate) = bars.disks.entry(disk.key).or_insert_with(|| {
+                let bar = all.insert_after(&above, ProgressBar::new(disk.length_bytes));
+                bar.set_style(style(DISK_TEMPLATE));
+                bar.set_prefix(plain(&disk.label));
+                (bar, Rate::default())
+            });
+            rate.observe(now, disk.done_bytes);
+            bar.set_length(disk.length_bytes);
+            bar.set_position(disk.done_bytes);
+            bar.set_message(moved(disk, rate));
+            above = bar.clone();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template);
+    style
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("█▉▊▋▌▍▎▏ ");
-    let label = format!("{} {}", view::run::subject(&run.kind), disk.label);
-    ProgressBar::new(disk.length_bytes)
-        .with_style(style)
-        .with_prefix(plain(&label))
+        .progress_chars("█▉▊▋▌▍▎▏ ")
 }
 
 fn show_line(lines: &mut BTreeMap<RunId, Line>, run: &Run, now: Instant) {
@@ -119,13 +146,18 @@ fn show_line(lines: &mut BTreeMap<RunId, Line>, run: &Run, now: Instant) {
     }
 }
 
-/// A run in one line.
-fn line(run: &Run, rate: &Rate) -> String {
+/// Which run, and where it stands.
+fn head(run: &Run) -> String {
     let step = match (run.state, run.phase) {
         (RunState::Running, Some(phase)) => view::run::phase(phase),
         (state, _) => view::run::state(state),
     };
-    let head = format!("{} {} {step}", run.run_id, view::run::subject(&run.kind));
+    format!("{} {} {step}", run.run_id, view::run::subject(&run.kind))
+}
+
+/// A run in one line.
+fn line(run: &Run, rate: &Rate) -> String {
+    let head = head(run);
     if run.disks.is_empty() {
         return head;
     }
@@ -205,6 +237,10 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
+    use indicatif::ProgressDrawTarget;
+    use stillwater_controller_api::{RestoreVmRun, RunKind};
+    use stillwater_types::PointId;
+
     use super::*;
 
     fn rate(observations: &[(u64, u64)]) -> Option<u64> {
@@ -265,5 +301,81 @@ mod tests {
             moved(&disk, &rate),
             "read 300.0 MiB, new 20.0 MiB, sent 8.0 MiB, 100.0 MiB/s, 6 s left"
         );
+    }
+
+    fn run(disks: Vec<RunDisk>) -> Run {
+        Run {
+            run_id: RunId::from_bytes([7; 16]),
+            kind: RunKind::RestoreVm(RestoreVmRun {
+                point_id: PointId::from_bytes([8; 16]),
+                vm_name: "web\u{1b}".into(),
+                vm_id: None,
+            }),
+            state: RunState::Running,
+            phase: Some(RunPhase::Transferring),
+            disks,
+            started_at: jiff::Timestamp::UNIX_EPOCH,
+            ended_at: None,
+            fault: None,
+            warnings: vec![],
+        }
+    }
+
+    #[test]
+    fn a_run_has_a_head_and_a_bar_for_each_disk() {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let mut bars = Bars {
+            all,
+            runs: BTreeMap::new(),
+        };
+        bars.show(&run(vec![]), Instant::now());
+        let disk = |key, done_bytes| RunDisk {
+            key,
+            label: "Hard disk".into(),
+            length_bytes: 100,
+            done_bytes,
+            ..RunDisk::default()
+        };
+        bars.show(&run(vec![disk(2000, 10), disk(2001, 20)]), Instant::now());
+        bars.show(&run(vec![disk(2000, 30), disk(2001, 40)]), Instant::now());
+        let shown = bars.runs.values().next().expect("a run");
+        let message = shown.head.message();
+        assert!(message.ends_with("web\u{fffd} transferring"), "{message}");
+        let positions: Vec<u64> = shown
+            .disks
+            .values()
+            .map(|(bar, _)| bar.position())
+            .collect();
+        assert_eq!(positions, [30, 40]);
+        assert_eq!(
+            shown.disks[&2000].0.message(),
+            "read 0 B, new 0 B, sent 0 B"
+        );
+    }
+
+    #[test]
+    fn the_templates_of_bars_are_valid() {
+        assert!(ProgressStyle::with_template(DISK_TEMPLATE).is_ok());
+    }
+
+    #[test]
+    fn a_line_is_due_when_the_step_changes_or_time_has_passed() {
+        let start = Instant::now();
+        let mut lines = BTreeMap::new();
+        let mut at = |second, phase| {
+            let run = Run {
+                phase: Some(phase),
+                ..run(vec![])
+            };
+            show_line(&mut lines, &run, start + Duration::from_secs(second));
+            lines
+                .get(&run.run_id)
+                .map(|line: &Line| (line.at - start).as_secs())
+        };
+        assert_eq!(at(0, RunPhase::Freezing), Some(0));
+        assert_eq!(at(1, RunPhase::Freezing), Some(0));
+        assert_eq!(at(2, RunPhase::Mapping), Some(2));
+        assert_eq!(at(11, RunPhase::Mapping), Some(2));
+        assert_eq!(at(12, RunPhase::Mapping), Some(12));
     }
 }

@@ -3,13 +3,14 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use stillwater_controller_api::{
-    Client, ListPointsRequest, ListRunsRequest, PAGE_SIZE_MAX, Point, Run,
-};
+use stillwater_controller_api::{Client, ListPointsRequest, ListRunsRequest, Point, Run};
 use stillwater_types::{Fault, NodeId, PointId, Reason, RunId};
 
 /// Fewer characters than this fit too much by accident.
 const PREFIX_CHARS_MIN: usize = 8;
+
+/// Entries asked for at a time: a page of VMs with many disks must fit in one message.
+const PAGE_SIZE: u32 = 200;
 
 /// The run with this id, or with the only id that begins so.
 pub(crate) async fn run(controller: &Client, text: &str) -> Result<RunId, Fault> {
@@ -96,9 +97,7 @@ pub(crate) async fn points(
 }
 
 fn page_size(left: usize) -> u32 {
-    u32::try_from(left)
-        .unwrap_or(PAGE_SIZE_MAX)
-        .clamp(1, PAGE_SIZE_MAX)
+    u32::try_from(left).unwrap_or(PAGE_SIZE).clamp(1, PAGE_SIZE)
 }
 
 enum Wanted {

@@ -39,10 +39,11 @@ impl Session {
         let controller = Client::new(stillwater_rpc::connect(&identity, target)?);
         if identity.needs_renewal(now) {
             // There is a third of its time left to try again.
-            if let Err(fault) = renew(&controller, &identity).await {
+            let renewed = renew(&controller, &identity)
+                .await
+                .and_then(|()| identity.save(&dir));
+            if let Err(fault) = renewed {
                 output::say(&format!("warning: renew the certificate: {fault}"));
-            } else {
-                identity.save(&dir)?;
             }
         }
         Ok(Self {
@@ -74,8 +75,7 @@ async fn renew(controller: &Client, identity: &Identity) -> Result<(), Fault> {
 }
 
 /// Joins a cluster as an administrator; answers the controller's address and who the user is now.
-pub(crate) async fn join(text: &str) -> Result<(String, Identity), Fault> {
-    let token: Token = text.parse()?;
+pub(crate) async fn join(token: &Token) -> Result<(String, Identity), Fault> {
     if token.role != Role::Admin {
         let message = format!(
             "this token is for a {}: run `stillwater-{0} join`",
@@ -102,7 +102,7 @@ pub(crate) async fn join(text: &str) -> Result<(String, Identity), Fault> {
         let message = format!("the controller gave a certificate that was not asked for: {name}");
         return Err(Fault::new(Reason::CertificateUntrusted, message));
     }
-    Ok((token.controller, identity))
+    Ok((token.controller.clone(), identity))
 }
 
 /// `user@host`, which `stillwater node list` shows.

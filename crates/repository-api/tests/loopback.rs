@@ -65,7 +65,7 @@ impl RecordService for Records {
                     assert_eq!(finish.record_count as usize, records.len());
                 }
                 Err(fault) => {
-                    *self.broken.lock().unwrap() = Some(fault.clone());
+                    *self.broken.lock().expect("not poisoned") = Some(fault.clone());
                     return Err(fault);
                 }
             }
@@ -77,7 +77,7 @@ impl RecordService for Records {
             .iter()
             .map(|record| record.stored.len() as u64)
             .sum();
-        *self.kept.lock().unwrap() = Some((peer.node, header, records));
+        *self.kept.lock().expect("not poisoned") = Some((peer.node, header, records));
         Ok(PutPackResponse {
             pack_id: PackId::mint(),
             stored_bytes,
@@ -197,7 +197,13 @@ async fn a_pack_arrives_whole_and_from_whom_it_came() {
     }
     let answer = pack.finish().await.expect("durable");
     assert_eq!(answer.stored_bytes, 36 << 20);
-    let (node, kept, records) = site.records.kept.lock().unwrap().take().expect("kept");
+    let (node, kept, records) = site
+        .records
+        .kept
+        .lock()
+        .expect("not poisoned")
+        .take()
+        .expect("kept");
     assert_eq!((node, kept), (site.proxy, header));
     assert!(
         records
@@ -238,10 +244,10 @@ async fn a_pack_whose_sender_gives_up_is_no_pack() {
     };
     site.client.find_records(find.clone()).await.expect("found");
     drop(pack);
-    while site.records.broken.lock().unwrap().is_none() {
+    while site.records.broken.lock().expect("not poisoned").is_none() {
         site.client.find_records(find.clone()).await.expect("found");
     }
-    assert!(site.records.kept.lock().unwrap().is_none());
+    assert!(site.records.kept.lock().expect("not poisoned").is_none());
 }
 
 #[tokio::test]

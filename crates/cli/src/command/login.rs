@@ -1,6 +1,7 @@
 //! `stillwater login` and `stillwater context`.
 
 use serde_json::json;
+use stillwater_rpc::Token;
 use stillwater_types::Fault;
 
 use crate::arguments::{Context, Format, Login};
@@ -12,8 +13,9 @@ use crate::session;
 pub(super) async fn run(login: Login) -> Result<Outcome, Fault> {
     let Login { token, name } = login;
     let contexts = Contexts::of_user()?;
+    let token: Token = token.parse()?;
     // The token is worth one try: whether the context can be kept is found out before.
-    contexts.check(&name)?;
+    contexts.check(&name, token.ca_pin)?;
     let (controller, identity) = session::join(&token).await?;
     contexts.keep(&name, &controller, &identity)?;
     output::say(&format!("logged in to {controller} as context {name}"));

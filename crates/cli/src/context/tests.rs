@@ -76,3 +76,15 @@ fn a_context_is_no_path_and_must_exist() {
     assert_eq!(reason(Some("absent")), Reason::NoCertificate);
     assert_eq!(reason(None), Reason::NoCertificate);
 }
+
+#[test]
+fn another_clusters_context_is_not_replaced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let contexts = Contexts::at(dir.path().into());
+    let (one, two) = (identity(), identity());
+    assert_eq!(contexts.check("one", one.ca_pin()), Ok(()));
+    contexts.keep("one", "a.example:7443", &one).expect("kept");
+    assert_eq!(contexts.check("one", one.ca_pin()), Ok(()));
+    let refused = contexts.check("one", two.ca_pin()).expect_err("refused");
+    assert!(refused.message.contains("--name"), "{refused}");
+}

@@ -29,7 +29,7 @@ pub(crate) struct Writer {
 
 enum Content {
     Raw,
-    Vmdk(Vmdk),
+    Vmdk(Box<Vmdk>),
 }
 
 impl Target {
@@ -74,7 +74,8 @@ impl Target {
         let content = match self.format {
             // What is never written stays a hole.
             DiskFormat::Raw => file.set_len(length).map(|()| Content::Raw),
-            DiskFormat::Vmdk => Vmdk::begin(file, length, &name(&self.path)).map(Content::Vmdk),
+            DiskFormat::Vmdk => Vmdk::begin(file, length, &name(&self.path))
+                .map(|vmdk| Content::Vmdk(Box::new(vmdk))),
         };
         match content {
             Ok(content) => Ok(Writer {

@@ -1,5 +1,7 @@
 //! The stream of an export, held against its own promises.
 
+use std::time::Duration;
+
 use futures::stream::{BoxStream, StreamExt};
 use stillwater_proxy_api::{ExportData, ExportHeader, ExportPart};
 use stillwater_types::{Fault, Reason};
@@ -39,6 +41,9 @@ pub(crate) async fn receive(
     }
 }
 
+/// A proxy that sends nothing for this long will not send any more.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
+
 enum Message {
     Length(u64),
     Data(ExportData),
@@ -62,8 +67,8 @@ async fn feed(
     seen: impl Fn(u64, u64),
 ) -> Result<(), Stop> {
     let mut check = Check::Opening;
-    while let Some(part) = parts.next().await {
-        let (next, message) = check.accept(part?)?;
+    while let Some(part) = next(&mut parts).await? {
+        let (next, message) = check.accept(part)?;
         check = next;
         if let Check::Open { at, length, .. } = check {
             seen(at, length);
@@ -73,6 +78,15 @@ async fn feed(
     match check {
         Check::Finished => Ok(()),
         Check::Opening | Check::Open { .. } => Err(broken("it ended without a finish").into()),
+    }
+}
+
+async fn next(
+    parts: &mut BoxStream<'static, Result<ExportPart, Fault>>,
+) -> Result<Option<ExportPart>, Fault> {
+    match tokio::time::timeout(SILENCE_MAX, parts.next()).await {
+        Ok(part) => part.transpose(),
+        Err(_) => Err(broken("nothing came for five minutes")),
     }
 }
 

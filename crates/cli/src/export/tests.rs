@@ -67,6 +67,7 @@ fn export(
     force: bool,
 ) -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .expect("a runtime");
     let target = Target::prepare(path, format, force)?;

@@ -1,1 +1,299 @@
+use clap::CommandFactory;
+use insta::{assert_json_snapshot, assert_snapshot};
+use jiff::Timestamp;
+use stillwater_controller_api::*;
+use stillwater_types::{Fault, NodeId, PointId, Reason, Role, RunId, TreeId, VcenterId, VmId};
 
+use super::{node, point, run, vcenter, vm};
+use crate::arguments::Arguments;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::new(1_795_000_000 + second, 123_456_789).expect("in range")
+}
+
+fn id(last: u8) -> [u8; 16] {
+    let mut id = [
+        0x01, 0x90, 0xa5, 0xc2, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    id[15] = last;
+    id
+}
+
+fn vm_id() -> VmId {
+    VmId {
+        vcenter: VcenterId::from_bytes(id(1)),
+        moref: "vm-16".into(),
+    }
+}
+
+fn run_disk(key: i32) -> RunDisk {
+    RunDisk {
+        key,
+        label: format!("Hard disk {}", key - 1999),
+        length_bytes: 40 << 30,
+        done_bytes: 10 << 30,
+        read_bytes: 4 << 30,
+        new_bytes: 300 << 20,
+        sent_bytes: 100 << 20,
+        hole_bytes: 6 << 30,
+        chunk_count: 131_072,
+        new_chunk_count: 9_600,
+        transport: "https".into(),
+        proxy_name: "proxy-1".into(),
+    }
+}
+
+fn runs() -> Vec<Run> {
+    let running = Run {
+        run_id: RunId::from_bytes(id(2)),
+        kind: RunKind::Backup(BackupRun {
+            vm_id: vm_id(),
+            vm_name: "web".into(),
+            point_id: Some(PointId::from_bytes(id(3))),
+        }),
+        state: RunState::Incomplete,
+        phase: Some(RunPhase::CleaningUp),
+        disks: vec![run_disk(2000), run_disk(2001)],
+        started_at: at(0),
+        ended_at: Some(at(83)),
+        fault: None,
+        warnings: vec![
+            Fault::new(Reason::DiskUnprotectable, "disk 2002 is independent").with("disk", 2002),
+        ],
+    };
+    let failed = Run {
+        run_id: RunId::from_bytes(id(4)),
+        kind: RunKind::RestoreVm(RestoreVmRun {
+            point_id: PointId::from_bytes(id(3)),
+            vm_name: "web-2".into(),
+            vm_id: None,
+        }),
+        state: RunState::Failed,
+        phase: Some(RunPhase::CreatingVm),
+        disks: vec![],
+        fault: Some(Fault::new(Reason::DatastoreFull, "ds1 has 1 GiB left").with("free", 1 << 30)),
+        warnings: vec![],
+        ..running.clone()
+    };
+    let export = Run {
+        run_id: RunId::from_bytes(id(5)),
+        kind: RunKind::ExportDisk(ExportDiskRun {
+            point_id: PointId::from_bytes(id(3)),
+            disk_key: 2000,
+            access: Some(ExportAccess {
+                export_id: stillwater_types::ExportId::from_bytes(id(6)),
+                proxy_node_id: NodeId::from_bytes(id(7)),
+                address: "proxy-1.example:7444".into(),
+                ticket: Ticket::new([0xab; 32]),
+            }),
+        }),
+        state: RunState::Pending,
+        phase: None,
+        ended_at: None,
+        fault: None,
+        ..failed.clone()
+    };
+    vec![running, failed, export]
+}
+
+fn shown_point() -> GetPointResponse {
+    let disk = PointDisk {
+        key: 2000,
+        label: "Hard disk 1".into(),
+        length_bytes: 40 << 30,
+        root: TreeId::from_bytes([0x5a; 32]),
+        read_bytes: 4 << 30,
+        new_bytes: 300 << 20,
+        stored_bytes: 100 << 20,
+        hole_bytes: 30 << 30,
+        chunk_count: 131_072,
+        new_chunk_count: 9_600,
+    };
+    let point = Point {
+        point_id: PointId::from_bytes(id(3)),
+        vm_id: vm_id(),
+        vm_name: "web".into(),
+        run_id: RunId::from_bytes(id(2)),
+        repository_name: "store-1".into(),
+        committed_at: at(80),
+        retain_until: at(80 + 14 * 86_400),
+        consistency: Consistency::FileSystem,
+        complete: false,
+        disks: vec![disk],
+        missing: vec!["disk 2002 (Hard disk 3): independent".into()],
+    };
+    let line = |name: &str, value: &str| EvidenceLine {
+        name: name.into(),
+        value: value.into(),
+    };
+    let lines = vec![
+        line("quiesce", "asked, done by tools"),
+        line("transport", "https"),
+    ];
+    GetPointResponse {
+        point,
+        evidence: Evidence { lines },
+    }
+}
+
+fn nodes() -> Vec<Node> {
+    let load = NodeLoad {
+        transfer_slots: 4,
+        transfer_count: 1,
+        writable_bytes: 3 << 40,
+        capacity_bytes: 4 << 40,
+        stored_bytes: 1 << 40,
+    };
+    let proxy = Node {
+        node_id: NodeId::from_bytes(id(7)),
+        role: Role::Proxy,
+        name: "proxy-1".into(),
+        address: Some("proxy-1.example:7444".into()),
+        state: NodeState::Online,
+        joined_at: at(-1000),
+        seen_at: Some(at(0)),
+        certificate_expires_at: at(30 * 86_400),
+        version: Some("0.1.0".into()),
+        load: Some(load),
+    };
+    let repository = Node {
+        node_id: NodeId::from_bytes(id(8)),
+        role: Role::Repository,
+        name: "store-1".into(),
+        state: NodeState::Offline,
+        ..proxy.clone()
+    };
+    let admin = Node {
+        node_id: NodeId::from_bytes(id(9)),
+        role: Role::Admin,
+        name: "ada@desk".into(),
+        address: None,
+        state: NodeState::Removed,
+        seen_at: None,
+        version: None,
+        load: None,
+        ..proxy.clone()
+    };
+    vec![proxy, repository, admin]
+}
+
+fn vcenters() -> Vec<Vcenter> {
+    let pinned = Vcenter {
+        vcenter_id: VcenterId::from_bytes(id(1)),
+        name: "main".into(),
+        address: "vc.example".into(),
+        username: "backup@vsphere.local".into(),
+        trust: VcenterTrust::CertificateSha256([0xab; 32]),
+        about: Some(VcenterAbout {
+            full_name: "VMware vCenter Server 8.0.3 build-24022515".into(),
+            api_version: "8.0.3.0".into(),
+            instance_uuid: "b2f4".into(),
+        }),
+    };
+    let by_authority = Vcenter {
+        vcenter_id: VcenterId::from_bytes(id(10)),
+        name: "branch".into(),
+        trust: VcenterTrust::CaPem("-----BEGIN CERTIFICATE-----".into()),
+        about: None,
+        ..pinned.clone()
+    };
+    vec![pinned, by_authority]
+}
+
+fn one_vm() -> Vm {
+    let disk = |key: i32, unprotectable: Option<&str>| VmDisk {
+        key,
+        label: format!("Hard disk {}", key - 1999),
+        capacity_bytes: 40 << 30,
+        file: format!("[ds1] web/web_{key}.vmdk"),
+        unprotectable: unprotectable.map(str::to_owned),
+    };
+    Vm {
+        summary: VmSummary {
+            vm_id: vm_id(),
+            name: "web".into(),
+            path: "/DC0/vm/prod/web".into(),
+            vcenter_name: "main".into(),
+            power: "poweredOn".into(),
+            change_tracking: true,
+            disk_count: 2,
+        },
+        guest_id: "debian12_64Guest".into(),
+        tools: "toolsOk".into(),
+        disks: vec![disk(2000, None), disk(2001, Some("independent_persistent"))],
+        snapshots: vec![VmSnapshot {
+            name: "before-upgrade".into(),
+            created_at: "2026-11-01T08:00:00Z".into(),
+            ours: false,
+        }],
+    }
+}
+
+#[test]
+fn tables_are_as_people_know_them() {
+    assert_snapshot!("runs", run::list(&runs()));
+    assert_snapshot!("points", point::list(&[shown_point().point]));
+    assert_snapshot!("nodes", node::list(&nodes()));
+    assert_snapshot!("vcenters", vcenter::list(&vcenters()));
+    assert_snapshot!("vms", vm::list(&[one_vm().summary]));
+}
+
+#[test]
+fn one_of_each_is_shown_with_all_that_it_has() {
+    let runs = runs()
+        .iter()
+        .map(run::show)
+        .collect::<Vec<_>>()
+        .join("\n\n---\n\n");
+    assert_snapshot!("run", runs);
+    assert_snapshot!("point", point::show(&shown_point()));
+    assert_snapshot!("vm", vm::show(&one_vm()));
+    let tested = TestVcenterResponse {
+        vcenter: vcenters().remove(0),
+        vm_count: 42,
+    };
+    assert_snapshot!("vcenter", vcenter::tested(&tested));
+}
+
+#[test]
+fn json_keeps_its_names() {
+    assert_json_snapshot!(
+        "runs_json",
+        runs().iter().map(run::json).collect::<Vec<_>>()
+    );
+    assert_json_snapshot!("point_json", point::shown_json(&shown_point()));
+    assert_json_snapshot!(
+        "nodes_json",
+        nodes().iter().map(node::json).collect::<Vec<_>>()
+    );
+    let vcenters: Vec<_> = vcenters().iter().map(vcenter::json).collect();
+    assert_json_snapshot!("vcenters_json", vcenters);
+    assert_json_snapshot!("vm_json", vm::json(&one_vm()));
+}
+
+#[test]
+fn a_ticket_is_shown_in_no_form() {
+    let export = runs().remove(2);
+    let shown = run::show(&export) + &run::json(&export).to_string();
+    assert!(!shown.contains("ab ab") && !shown.contains("171") && !shown.contains("ticket"));
+}
+
+/// The help of every command, in the order of the tool's own help.
+#[test]
+fn help_is_as_documented() {
+    let mut tool = Arguments::command().term_width(100);
+    tool.build();
+    let mut pages = Vec::new();
+    let mut waiting = vec![tool];
+    while let Some(mut command) = waiting.pop() {
+        pages.push(command.render_help().to_string());
+        let mut below: Vec<_> = command
+            .get_subcommands()
+            .filter(|c| c.get_name() != "help")
+            .cloned()
+            .collect();
+        below.reverse();
+        waiting.extend(below);
+    }
+    assert_snapshot!("help", pages.join("\n===\n\n"));
+}

@@ -74,7 +74,11 @@ impl Fake {
 
     pub fn token(&self, role: Role) -> Token {
         let token = Token::mint(&self.address, self.ca.spki_pin(), role).expect("a token");
-        self.state.lock().unwrap().tokens.push(token.clone());
+        self.state
+            .lock()
+            .expect("not poisoned")
+            .tokens
+            .push(token.clone());
         token
     }
 
@@ -87,37 +91,41 @@ impl Fake {
     }
 
     pub fn runs(&self) -> Vec<Run> {
-        self.state.lock().unwrap().runs.clone()
+        self.state.lock().expect("not poisoned").runs.clone()
     }
 
     pub fn password(&self) -> String {
-        self.state.lock().unwrap().password.clone()
+        self.state.lock().expect("not poisoned").password.clone()
     }
 
     /// Refuses every run from now on.
     pub fn refuse(&self, fault: Fault) {
-        self.state.lock().unwrap().refusal = Some((fault, false));
+        self.state.lock().expect("not poisoned").refusal = Some((fault, false));
     }
 
     /// Refuses the next run.
     pub fn refuse_once(&self, fault: Fault) {
-        self.state.lock().unwrap().refusal = Some((fault, true));
+        self.state.lock().expect("not poisoned").refusal = Some((fault, true));
     }
 
     pub fn end_runs_as(&self, state: RunState, fault: Option<Fault>) {
-        self.state.lock().unwrap().end = (state, fault);
+        self.state.lock().expect("not poisoned").end = (state, fault);
     }
 
     pub fn warn(&self, fault: Fault) {
-        self.state.lock().unwrap().warnings.push(fault);
+        self.state
+            .lock()
+            .expect("not poisoned")
+            .warnings
+            .push(fault);
     }
 
     pub fn page_size(&self, page_size: usize) {
-        self.state.lock().unwrap().page_size = page_size;
+        self.state.lock().expect("not poisoned").page_size = page_size;
     }
 
     pub fn rename_vms(&self, name: &str) {
-        self.state.lock().unwrap().vm_name = name.to_owned();
+        self.state.lock().expect("not poisoned").vm_name = name.to_owned();
     }
 
     fn find(&self, run_id: RunId) -> Result<Run, Fault> {
@@ -127,7 +135,7 @@ impl Fake {
     }
 
     fn change(&self, run_id: RunId, change: impl Fn(&mut Run)) -> Result<Run, Fault> {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("not poisoned");
         let found = state.runs.iter_mut().find(|run| run.run_id == run_id);
         let run = found.ok_or_else(|| Fault::new(Reason::RunNotFound, "no such run"))?;
         change(run);
@@ -135,7 +143,7 @@ impl Fake {
     }
 
     fn summary(&self) -> VmSummary {
-        let name = self.state.lock().unwrap().vm_name.clone();
+        let name = self.state.lock().expect("not poisoned").vm_name.clone();
         VmSummary {
             vm_id: self.point.vm_id.clone(),
             path: format!("/DC0/vm/{name}"),
@@ -182,7 +190,7 @@ fn point() -> Point {
 #[async_trait]
 impl RunService for Fake {
     async fn start_run(&self, _: &Peer, request: StartRunRequest) -> Result<Run, Fault> {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("not poisoned");
         if let Some((fault, once)) = state.refusal.clone() {
             if once {
                 state.refusal = None;
@@ -230,7 +238,7 @@ impl RunService for Fake {
         _: &Peer,
         request: ListRunsRequest,
     ) -> Result<ListRunsResponse, Fault> {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock().expect("not poisoned");
         let from: usize = request
             .page_token
             .map_or(0, |token| token.parse().expect("ours"));
@@ -273,7 +281,7 @@ impl RunService for Fake {
             return Ok(waiting.boxed());
         }
         let (end, warnings) = {
-            let state = self.state.lock().unwrap();
+            let state = self.state.lock().expect("not poisoned");
             (state.end.clone(), state.warnings.clone())
         };
         let ended = self.change(run_id, |run| {
@@ -298,7 +306,7 @@ impl NodeService for Fake {
     ) -> Result<JoinClusterResponse, Fault> {
         let invalid = || Fault::new(Reason::TokenInvalid, "unknown");
         let token: Token = request.token.expose_secret().parse()?;
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("not poisoned");
         let known = state
             .tokens
             .iter()
@@ -358,7 +366,7 @@ impl NodeService for Fake {
             version: None,
             load: None,
         };
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock().expect("not poisoned");
         let admins = state.admins.iter().map(|id| node(*id, Role::Admin, None));
         let proxy = node(self.proxy.0, Role::Proxy, Some(self.proxy.1.clone()));
         Ok(admins.chain([proxy]).collect())
@@ -441,14 +449,14 @@ impl VcenterService for Fake {
             trust,
             about: None,
         };
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("not poisoned");
         state.password = password.expose_secret().to_owned();
         state.vcenters.push(vcenter.clone());
         Ok(vcenter)
     }
 
     async fn list_vcenters(&self, _: &Peer) -> Result<Vec<Vcenter>, Fault> {
-        Ok(self.state.lock().unwrap().vcenters.clone())
+        Ok(self.state.lock().expect("not poisoned").vcenters.clone())
     }
 
     async fn test_vcenter(&self, _: &Peer, _: String) -> Result<TestVcenterResponse, Fault> {

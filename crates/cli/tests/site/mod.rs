@@ -120,7 +120,12 @@ impl Site {
     }
 
     pub fn stop_controller(&self) {
-        let stop = self.stop.lock().unwrap().take().expect("it runs");
+        let stop = self
+            .stop
+            .lock()
+            .expect("not poisoned")
+            .take()
+            .expect("it runs");
         stop.send(()).expect("it runs");
         let gone = async {
             while tokio::net::TcpStream::connect(self.fake.address())

@@ -34,7 +34,7 @@ pub struct Fake {
 
 impl Fake {
     pub fn break_with(&self, fault: Fault) {
-        *self.broken.lock().unwrap() = Some(fault);
+        *self.broken.lock().expect("not poisoned") = Some(fault);
     }
 
     /// Whether somebody was given the finish.
@@ -52,7 +52,7 @@ impl Fake {
         });
         let data_bytes = PIECES.iter().map(|(_, length)| *length as u64).sum();
         let mut parts: Vec<_> = [header].into_iter().chain(data).map(Ok).collect();
-        match self.broken.lock().unwrap().clone() {
+        match self.broken.lock().expect("not poisoned").clone() {
             Some(fault) => parts.push(Err(fault)),
             None => {
                 self.read.store(true, Ordering::SeqCst);
