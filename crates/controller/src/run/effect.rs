@@ -4,7 +4,7 @@ use stillwater_types::{NodeId, TransferId};
 
 use super::event::{Hold, RunEvent};
 
-/// One act in the world, decided by [`step`](super::step) and performed by the loop.
+/// One act in the world, decided by [`step()`](super::step()) and performed by the loop.
 ///
 /// Each forward act ends in exactly one event, `Failed` among them; giving a hold back ends in
 /// `LetGo` or `Stuck`.

@@ -1,6 +1,6 @@
 //! Runs: attempts to protect a VM or to restore one.
 //!
-//! [`step`] decides, the engine journals what happened and performs what was decided, against the
+//! [`step()`] decides, the engine journals what happened and performs what was decided, against the
 //! three traits of `outside`. The engine keeps nothing that matters in memory only: whatever must be
 //! given back to the world is in the journal before it is taken.
 
