@@ -36,9 +36,16 @@ impl Disks {
         let mut images: Vec<PathBuf> = fs::read_dir(workspace::lab_file("images")?)?
             .map(|entry| Ok(entry?.path()))
             .collect::<Result<_>>()?;
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = |path: &Path| {
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
         images.retain(|path| {
-            name(path).strip_prefix(set).is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".raw"))
+            name(path)
+                .strip_prefix(set)
+                .is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".raw"))
         });
         // The root disk is the first one.
         images.sort_by_key(|path| !name(path).ends_with("-root.raw"));

@@ -3,11 +3,14 @@
 //! Starts the lab and the three roles as separate processes with mutual TLS, protects a bootable
 //! Debian with two disks while a writer changes both, restores it as a new VM and as files, and
 //! compares every byte with what was frozen.
+//!
+//! `demo --guest small` uses small disks without a boot loader and no sibling; `demo --keep` leaves
+//! everything running at the end, and tells how to try the tool by hand.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use stillwater_tests::cluster::{hash, rows, text, wait};
 use stillwater_tests::guest::{Disks, Writer};
@@ -16,13 +19,20 @@ use stillwater_tests::{Cluster, Lab};
 
 const PATIENCE: Duration = Duration::from_secs(900);
 
+struct Options {
+    guest: String,
+    keep: bool,
+}
+
 fn main() -> Result<()> {
-    step("start a vCenter with a bootable Debian of two disks, and its sibling");
+    let options = options()?;
+    let with_sibling = options.guest == "debian";
+    step("start a vCenter with a guest of two disks, and its sibling");
     let disks = Disks::new()?;
-    let vms = [
-        VmSpec::new("debian", disks.set("debian")?),
-        VmSpec::new("sibling", disks.set("sibling")?),
-    ];
+    let mut vms = vec![VmSpec::new("debian", disks.set(&options.guest)?)];
+    if with_sibling {
+        vms.push(VmSpec::new("sibling", disks.set("sibling")?));
+    }
     let lab = Lab::start(&vms, 2000)?;
 
     step("start controller, repository and proxy; each joins with a single-use token");
@@ -51,6 +61,7 @@ fn main() -> Result<()> {
     report(&cluster, &first, took)?;
 
     step("restore it as a new VM");
+    let begin = Instant::now();
     let args = [
         "restore",
         "vm",
@@ -62,6 +73,7 @@ fn main() -> Result<()> {
     ];
     let run = cluster.wait_run(&cluster.start_run(&args)?, PATIENCE)?;
     ensure!(run["state"] == "succeeded", "{run:#}");
+    finish(begin);
     for (index, disk) in frozen.iter().enumerate() {
         compare(disk, &lab.live_disk("debian-restored", index)?)?;
     }
@@ -71,7 +83,9 @@ fn main() -> Result<()> {
         let key = disk.key.to_string();
         let file = cluster.dir().join(format!("debian-{key}.raw"));
         let to = file.to_str().context("utf-8")?;
+        let begin = Instant::now();
         cluster.ok(&["restore", "disk", &first, "--disk", &key, "--to", to])?;
+        finish(begin);
         compare(disk, &file)?;
         std::fs::remove_file(&file)?;
     }
@@ -80,16 +94,54 @@ fn main() -> Result<()> {
     let (second, took) = backup(&cluster, "debian")?;
     report(&cluster, &second, took)?;
 
-    step("back up the sibling, a clone with other packages: it shares what it can");
-    let (sibling, took) = backup(&cluster, "sibling")?;
-    report(&cluster, &sibling, took)?;
+    if with_sibling {
+        step("back up the sibling, a clone with other packages: it shares what it can");
+        let (sibling, took) = backup(&cluster, "sibling")?;
+        report(&cluster, &sibling, took)?;
+    }
 
     println!("\nThe demo is over: every restored disk was identical to what was frozen.");
+    if options.keep {
+        keep(&cluster)?;
+    }
+    Ok(())
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options {
+        guest: "debian".into(),
+        keep: false,
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--keep" => options.keep = true,
+            "--guest" => options.guest = args.next().context("--guest needs a name")?,
+            _ => bail!("usage: demo [--guest debian|small] [--keep]"),
+        }
+    }
+    Ok(options)
+}
+
+fn keep(cluster: &Cluster) -> Result<()> {
+    let command = cluster.command(&[])?;
+    println!("\nEverything keeps running until you press Enter. To try the tool by hand:\n");
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            println!("  export {}={}", name.display(), value.display());
+        }
+    }
+    println!("  {} vm list", command.get_program().display());
+    std::io::stdin().read_line(&mut String::new())?;
     Ok(())
 }
 
 fn step(what: &str) {
     println!("\n== {what}");
+}
+
+fn finish(begin: Instant) {
+    println!("took {:.1} s", begin.elapsed().as_secs_f64());
 }
 
 fn backup(cluster: &Cluster, vm: &str) -> Result<(String, Duration)> {
