@@ -58,7 +58,7 @@ impl Default for Timing {
             follow: backoff(500, 5, 6),
             silence: Duration::from_secs(30),
             export: Duration::from_secs(3600),
-            export_poll: Duration::from_secs(5),
+            export_poll: Duration::from_millis(500),
             reap_every: Duration::from_secs(20),
             search_every: Duration::from_secs(600),
             grant: Duration::from_secs(24 * 3600),
