@@ -61,6 +61,12 @@ pub struct Cluster {
 impl Cluster {
     /// Makes a controller, lets a repository and a proxy join, and starts all three.
     pub fn start() -> Result<Self> {
+        // The tests share one file system with whatever else is on this machine.
+        Self::with_repository("[store]\nreserve = \"256MiB\"")
+    }
+
+    /// The same with a repository that is configured by more than its address.
+    pub fn with_repository(repository: &str) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("stillwater-cluster-")
             .tempdir_in(scratch()?)?;
@@ -86,7 +92,14 @@ impl Cluster {
         cluster.start_role(Role::Controller)?;
         cluster.ok(&["login", &text(&init, "admin_token")?])?;
         for role in [Role::Repository, Role::Proxy] {
-            cluster.configure(role, "")?;
+            cluster.configure(
+                role,
+                if role == Role::Repository {
+                    repository
+                } else {
+                    ""
+                },
+            )?;
             cluster.join(role)?;
             cluster.start_role(role)?;
         }

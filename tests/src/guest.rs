@@ -79,6 +79,22 @@ impl Disks {
         Ok(path)
     }
 
+    /// A disk of `length` bytes that cannot be compressed.
+    pub fn random(&self, length: u64) -> Result<PathBuf> {
+        let path = self.fresh("random")?;
+        let file = File::create(&path)?;
+        let mut random = Random::new(length ^ 1);
+        let mut block = vec![0; 1 << 20];
+        for offset in (0..length).step_by(block.len()) {
+            block
+                .chunks_exact_mut(8)
+                .for_each(|word| word.copy_from_slice(&random.next().to_le_bytes()));
+            file.write_all_at(&block, offset)?;
+        }
+        file.set_len(length)?;
+        Ok(path)
+    }
+
     fn fresh(&self, name: &str) -> Result<PathBuf> {
         let count = fs::read_dir(self.dir.path())?.count();
         Ok(self.dir.path().join(format!("{count}-{name}.raw")))

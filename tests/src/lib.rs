@@ -8,6 +8,7 @@ pub mod guest;
 pub mod http;
 pub mod lab;
 pub mod process;
+pub mod volume;
 pub mod workspace;
 
 pub use cluster::Cluster;
