@@ -36,6 +36,7 @@ demo: lab binaries
 	cargo run --locked --quiet -p stillwater-tests --bin demo
 
 test: lab binaries
+	tests/lab/selftest.sh
 	cargo nextest run --locked --workspace $(CARGO_TEST_FLAGS)
 	cargo test --locked --doc --workspace --quiet
 
