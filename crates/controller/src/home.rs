@@ -15,6 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use stillwater_rpc::file;
 use stillwater_service::state;
 
 use crate::error::Error;
@@ -126,24 +127,8 @@ impl Cluster {
 }
 
 /// Writes a file that others cannot read, so that after a crash it is whole or absent.
-///
-/// The directory is synced too: without it the rename itself may be lost.
 pub(crate) fn publish(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let staged = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new();
-        let mut file = file
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&staged)?;
-        io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()?;
-        fs::rename(&staged, path)
-    };
-    write().map_err(Error::file("write", path))?;
-    path.parent().map_or(Ok(()), sync_dir)
+    file::publish(path, bytes).map_err(Error::file("write", path))
 }
 
 fn sync_dir(dir: &Path) -> Result<(), Error> {
@@ -180,20 +165,5 @@ mod tests {
         let cluster = home.finish(whole).expect("finish");
         assert_eq!(fs::read(cluster.charter()).expect("read"), b"whole");
         assert!(matches!(home.setup(), Err(Error::Initialised(_))));
-    }
-
-    #[test]
-    fn others_cannot_read_what_is_published() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("secret");
-        publish(&path, b"one").expect("publish");
-        publish(&path, b"two").expect("publish again");
-        let mode = fs::metadata(&path).expect("there").permissions().mode();
-        assert_eq!(
-            (mode & 0o777, fs::read(&path).expect("read")),
-            (0o600, b"two".to_vec())
-        );
-        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
     }
 }

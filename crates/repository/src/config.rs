@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use stillwater_service::config::{Bytes, Faults, Period, Settings};
+use stillwater_service::enrol;
 use stillwater_service::metrics::MetricsSettings;
 use stillwater_service::telemetry::LogSettings;
 use stillwater_store::Options;
@@ -127,7 +128,7 @@ impl Config {
 
     /// Where key and certificates lie.
     pub fn identity_dir(&self) -> PathBuf {
-        self.state_dir.join("identity")
+        enrol::identity_dir(&self.state_dir)
     }
 
     /// Where the store lies.

@@ -1,6 +1,8 @@
 //! What a role is: its private key, its certificate and the authority it trusts.
 
 use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -108,18 +110,19 @@ impl Identity {
         Ok(Self(Arc::new(ArcSwap::from_pointee(credentials))))
     }
 
-    /// Writes the identity to `dir` (0600, whole or not at all, durable). Blocks on the disk.
+    /// Writes the identity to `dir` (0600, whole or not at all, durable), which it makes (0700) when
+    /// it is not there. Blocks on the disk.
     ///
     /// # Errors
     /// `STORAGE_FAILED` when the disk refuses.
     pub fn save(&self, dir: &Path) -> Result<(), Fault> {
-        file::publish(dir, FILE_NAME, self.0.load().pem.as_bytes()).map_err(|err| {
-            let path = dir.join(FILE_NAME);
-            Fault::new(
-                Reason::StorageFailed,
-                format!("write {}: {err}", path.display()),
-            )
-        })
+        let path = dir.join(FILE_NAME);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.and_then(|()| file::publish(&path, self.0.load().pem.as_bytes()))
+            .map_err(|err| {
+                let text = format!("write {}: {err}", path.display());
+                Fault::new(Reason::StorageFailed, text)
+            })
     }
 
     /// Who the certificate says this is.

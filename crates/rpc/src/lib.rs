@@ -7,7 +7,7 @@
 mod access;
 mod ca;
 mod connect;
-mod file;
+pub mod file;
 pub mod grant;
 mod identity;
 mod name;
