@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::lab::{Lab, scratch};
-use crate::process::Process;
+use crate::process::{Process, Usage};
 use crate::workspace;
 
 /// How long a role may take to come up or go down.
@@ -208,14 +208,11 @@ impl Cluster {
         fs::read_to_string(self.log_path(role)).unwrap_or_default()
     }
 
-    /// The process id of a running role.
-    pub fn process_id(&mut self, role: Role) -> Result<u32> {
-        Ok(self
-            .member(role)?
-            .process
-            .as_ref()
-            .context("the role is not running")?
-            .id())
+    /// What a running role has used since it started.
+    pub fn usage(&self, role: Role) -> Result<Usage> {
+        let member = self.members.iter().find(|member| member.role == role);
+        let process = member.and_then(|member| member.process.as_ref());
+        process.context("the role is not running")?.usage()
     }
 
     fn log_path(&self, role: Role) -> PathBuf {

@@ -8,6 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// What a process has used since it started.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// Seconds of all its threads, in user and kernel mode.
+    pub cpu_seconds: f64,
+    /// The most memory that it ever had resident.
+    pub peak_bytes: u64,
+}
+
 /// A running role or the lab; its stderr goes to a log file.
 #[derive(Debug)]
 pub struct Process {
@@ -42,9 +51,34 @@ impl Process {
         }
     }
 
-    /// The process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// What the process has used so far, as the kernel counts it.
+    pub fn usage(&self) -> Result<Usage> {
+        let read = |file: &str| {
+            std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))
+                .with_context(|| format!("look at {}", self.name))
+        };
+        let (stat, status) = (read("stat")?, read("status")?);
+        // The command's name may have spaces: what follows its parenthesis has none.
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .context("no name in stat")?
+            .1
+            .split_whitespace()
+            .collect();
+        let ticks: u64 = [11, 12]
+            .iter()
+            .map(|at| fields.get(*at).and_then(|field| field.parse::<u64>().ok()))
+            .sum::<Option<u64>>()
+            .context("no times in stat")?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak_kib: u64 = peak
+            .and_then(|peak| peak.split_whitespace().next()?.parse().ok())
+            .context("no peak in status")?;
+        let ticks_per_second = rustix::param::clock_ticks_per_second();
+        Ok(Usage {
+            cpu_seconds: ticks as f64 / ticks_per_second as f64,
+            peak_bytes: peak_kib << 10,
+        })
     }
 
     /// What the process has written so far.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use stillwater_tests::cluster::{hash, rows, text, wait};
+use stillwater_tests::cluster::{Role, hash, rows, text, wait};
 use stillwater_tests::guest::{Disks, Writer};
 use stillwater_tests::lab::{Frozen, VmSpec};
 use stillwater_tests::{Cluster, Lab};
@@ -98,6 +98,17 @@ fn main() -> Result<()> {
         step("back up the sibling, a clone with other packages: it shares what it can");
         let (sibling, took) = backup(&cluster, "sibling")?;
         report(&cluster, &sibling, took)?;
+    }
+
+    step("what the roles have used");
+    for role in Role::ALL {
+        let used = cluster.usage(role)?;
+        println!(
+            "{:<10}  {:>5.1} CPU s, at most {:>5.1} MiB of memory",
+            role.name(),
+            used.cpu_seconds,
+            used.peak_bytes as f64 / 1_048_576.0
+        );
     }
 
     println!("\nThe demo is over: every restored disk was identical to what was frozen.");
