@@ -76,6 +76,19 @@ impl<E: Serialize + DeserializeOwned> Journal<E> {
         self.chain.into()
     }
 
+    /// Whether an entry can be written at all.
+    ///
+    /// # Errors
+    /// [`Error::Encode`], and [`Error::Frame`] when it is too large.
+    pub fn check(draft: &Draft<E>) -> Result<(), Error> {
+        let payload = entry::encode(draft)?;
+        let mut chain = Chain::empty();
+        chain
+            .append(KIND_ENTRY, &payload)
+            .map(drop)
+            .map_err(Error::Frame)
+    }
+
     /// Appends a batch and syncs it: when this returns `Ok`, all of it is durable.
     ///
     /// # Errors

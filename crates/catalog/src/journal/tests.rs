@@ -213,3 +213,10 @@ proptest! {
         prop_assert_eq!(texts, ["a"]);
     }
 }
+
+#[test]
+fn an_entry_that_no_frame_holds_is_known_before_it_is_written() {
+    assert!(Journal::check(&said("a")).is_ok());
+    let huge = said(&"x".repeat(stillwater_format::log::MAX_PAYLOAD));
+    assert!(matches!(Journal::check(&huge), Err(Error::Frame(_))));
+}

@@ -224,3 +224,76 @@ fn a_vm_has_one_active_run_and_a_request_one_run() {
     append(first, RunEvent::Ended(Outcome::Succeeded)).unwrap();
     append(RunId::mint(), started("vm-1")).unwrap();
 }
+
+/// Tells the time, and asks something whenever it is asked.
+struct Watchful(Box<dyn Fn() + Send + Sync>);
+
+impl Clock for Watchful {
+    fn now(&self) -> Timestamp {
+        (self.0)();
+        Timestamp::UNIX_EPOCH
+    }
+}
+
+#[test]
+fn a_refusal_is_told_after_what_it_was_refused_for_can_be_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let request = RequestId::mint();
+    let twice = |run| match started("vm-1") {
+        RunEvent::Started { work, .. } => event(run, RunEvent::Started { request, work }),
+        _ => unreachable!(),
+    };
+    let (first, first_answer) = change(Actor::Console, twice(RunId::mint()));
+    let (second, second_answer) = change(Actor::Console, twice(RunId::mint()));
+    let (third, third_answer) = change(Actor::Console, event(RunId::mint(), started("vm-2")));
+    let refused = Arc::new(std::sync::Mutex::new(second_answer));
+    let early = Arc::clone(&refused);
+    let clock = Watchful(Box::new(move || {
+        let told = early.lock().unwrap().try_recv();
+        assert!(told.is_err(), "refused for a run that nobody can see yet");
+    }));
+    let journal = Journal::open(&dir.path().join(JOURNAL_FILE), |_, _| {}).unwrap();
+    let projection = writer::open_projection(
+        &dir.path().join(PROJECTION_DIR),
+        dir.path().join(JOURNAL_FILE),
+        &writer::Fold::default(),
+    );
+    let (publish, published) = watch::channel(Arc::default());
+    let (sender, queue) = mpsc::channel(3);
+    for change in [first, second, third] {
+        sender.try_send(change).unwrap();
+    }
+    drop(sender);
+    Writer {
+        journal,
+        projection: Arc::new(projection),
+        state: Arc::default(),
+        publish,
+        clock: Arc::new(clock),
+    }
+    .run(queue);
+    assert!(first_answer.blocking_recv().unwrap().is_ok());
+    assert!(refused.lock().unwrap().try_recv().unwrap().is_err());
+    assert!(third_answer.blocking_recv().unwrap().is_ok());
+    assert!(published.borrow().runs.of_request(request).is_some());
+}
+
+#[test]
+fn an_event_that_is_too_large_is_refused_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let (good, huge) = runtime.block_on(async {
+        let huge = "x".repeat(2 << 20);
+        tokio::join!(
+            memory.append(Actor::Console, event(RunId::mint(), started("vm-1"))),
+            memory.append(Actor::Console, event(RunId::mint(), started(&huge))),
+        )
+    });
+    assert!(good.is_ok());
+    assert_eq!(huge.unwrap_err().reason, Reason::Bug);
+    let after = memory.append_blocking(Actor::Console, event(RunId::mint(), started("vm-2")));
+    assert_eq!(after.unwrap().runs.iter().count(), 2);
+}

@@ -137,27 +137,47 @@ impl Writer {
     fn commit(&mut self, batch: impl Iterator<Item = Change>) {
         let mut next = State::clone(&self.state);
         let (mut drafts, mut rows, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        let mut refused = Vec::new();
         for Change { by, event, answer } in batch {
             let at = self.clock.now();
-            if let Err(fault) = next.check(at, &event) {
-                reply(answer, Err(fault));
-                continue;
-            }
-            let ended = next.apply(at, &event);
-            rows.extend(ended.and_then(|run| row(&run)));
-            drafts.push(Draft {
+            let draft = Draft {
                 at,
                 by: by.to_string(),
                 event,
-            });
+            };
+            // One that does not fit must not take the others of its batch with it.
+            let checked = next
+                .check(at, &draft.event)
+                .and_then(|()| Ok(Journal::check(&draft)?));
+            if let Err(fault) = checked {
+                refused.push((answer, fault));
+                continue;
+            }
+            let ended = next.apply(at, &draft.event);
+            rows.extend(ended.and_then(|run| row(&run)));
+            drafts.push(draft);
             waiting.push(answer);
         }
-        if drafts.is_empty() {
-            return;
+        if !drafts.is_empty() {
+            self.write(next, &drafts, &rows, waiting);
         }
-        match self.journal.append(&drafts) {
+        // Only now: one may have been refused for another of the batch, and whoever is told so looks
+        // for that one.
+        for (answer, fault) in refused {
+            reply(answer, Err(fault));
+        }
+    }
+
+    fn write(
+        &mut self,
+        next: State,
+        drafts: &[Draft<Event>],
+        rows: &[Write],
+        waiting: Vec<oneshot::Sender<Result<Arc<State>, Fault>>>,
+    ) {
+        match self.journal.append(drafts) {
             Ok(position) => {
-                self.projection.write(&rows, Some(&position));
+                self.projection.write(rows, Some(&position));
                 self.state = Arc::new(next);
                 self.publish.send_replace(Arc::clone(&self.state));
                 waiting
