@@ -34,7 +34,7 @@ alike! { pb:
     }
     ExportHeader { length_bytes }
     ExportFinish { data_bytes }
-    OpenExportResponse { completed }
+    OpenExportResponse { completed, reading }
     CloseExportResponse { completed }
 }
 

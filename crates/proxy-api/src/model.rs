@@ -246,6 +246,8 @@ pub struct ExportFinish {
 pub struct OpenExportResponse {
     /// Whether a reader got the finish: the disk was read to its end.
     pub completed: bool,
+    /// Whether a reader has its stream open now.
+    pub reading: bool,
 }
 
 /// An export that ended.

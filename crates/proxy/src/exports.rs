@@ -83,6 +83,7 @@ impl Exports {
             export.touch();
             return Ok(OpenExportResponse {
                 completed: export.is_completed(),
+                reading: export.reading.load(Ordering::Acquire),
             });
         }
         let export = Export {
@@ -96,7 +97,10 @@ impl Exports {
         };
         open.insert(export_id, Arc::new(export));
         tracing::info!(export.id = %export_id, run.id = %store.run_id, "export opened");
-        Ok(OpenExportResponse { completed: false })
+        Ok(OpenExportResponse {
+            completed: false,
+            reading: false,
+        })
     }
 
     /// Streams an export to whoever has its ticket. One reader at a time; one that broke off may

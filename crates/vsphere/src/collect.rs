@@ -37,6 +37,17 @@ impl Properties {
         self.values.get(path)
     }
 
+    /// A value; none when it is not set, a fault when it may be set and we may not see it.
+    pub(crate) fn seen(&self, path: &str) -> Result<Option<&Element>> {
+        match (self.values.get(path), self.missing.get(path)) {
+            (None, Some(fault)) => Err(Error::Fault {
+                method: RETRIEVE,
+                fault: Box::new(fault.clone()),
+            }),
+            (value, _) => Ok(value),
+        }
+    }
+
     /// A value that must be there. A property that we may not see is a fault, one that is not set a
     /// bad answer.
     pub(crate) fn need(&self, path: &str) -> Result<&Element> {

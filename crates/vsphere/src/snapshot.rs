@@ -11,7 +11,7 @@ use crate::error::FaultKind;
 use crate::reference::Moref;
 use crate::vm::vm_gone;
 use crate::xml::{Element, Problem};
-use crate::{ChangeId, Error, Result, SnapshotRef, TaskRef, VmRef};
+use crate::{ChangeId, Error, Protectability, Result, SnapshotRef, TaskRef, VmRef};
 
 const CREATE: &str = "CreateSnapshotEx_Task";
 const REMOVE: &str = "RemoveSnapshot_Task";
@@ -95,13 +95,15 @@ pub struct FrozenDisk {
     pub change_id: Option<ChangeId>,
     /// UUID of the backing, when it has one.
     pub backing_uuid: Option<String>,
+    /// Whether the snapshot froze it at all.
+    pub protectability: Protectability,
 }
 
 /// The VM as a snapshot froze it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotConfig {
-    /// Its disks. Independent disks are in vSphere's own list, too: match against
-    /// [`VmDisk::protectability`](crate::VmDisk::protectability).
+    /// Its disks. Independent disks are in vSphere's own list, too: see
+    /// [`FrozenDisk::protectability`].
     pub disks: Vec<FrozenDisk>,
     /// The whole `config` as XML with type names, to be kept in the restore point.
     pub config_xml: String,
@@ -174,7 +176,8 @@ impl Client {
     /// The VM's snapshots, parents before children.
     pub async fn snapshots(&self, vm: &VmRef) -> Result<Vec<SnapshotInfo>> {
         let read = self.read_vm(vm, &["snapshot"]).await?;
-        let snapshots = read.get("snapshot").map(tree).transpose();
+        // A tree that cannot be seen is not an empty one.
+        let snapshots = read.seen("snapshot")?.map(tree).transpose();
         Ok(snapshots
             .map_err(|problem| read.bad(problem))?
             .unwrap_or_default())
@@ -369,6 +372,7 @@ fn frozen_disks(config: &Element) -> Result<Vec<FrozenDisk>, Problem> {
             file_name: disk.file_name,
             change_id,
             backing_uuid: disk.backing_uuid,
+            protectability: disk.protectability,
         });
     Ok(frozen.collect())
 }

@@ -254,7 +254,7 @@ fn fresh(vm: &VmRef, read: &Properties, config: &Element, places: &Places) -> Re
     let supported = read
         .get("capability.changeTrackingSupported")
         .map(Element::parsed::<bool>);
-    let snapshots = read.get("snapshot").map(tree).transpose().map_err(bad)?;
+    let snapshots = read.seen("snapshot")?.map(tree).transpose().map_err(bad)?;
     Ok(Vm {
         vm: vm.clone(),
         name: display_name(&read.need("name")?.text),

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use stillwater_rpc::retry;
 use stillwater_types::{Fault, Reason};
 
+/// How much of a message or a detail is kept.
+const TEXT_BYTES_MAX: usize = 2048;
+
 /// A fault that a run remembers.
 ///
 /// The reason is kept by its stable name. A name of a newer release reads as `BUG` with the name in
@@ -42,8 +45,18 @@ impl Cause {
 }
 
 impl From<Fault> for Cause {
-    fn from(fault: Fault) -> Self {
+    /// What a person reads is cut: vSphere's words have no bound, and a journal entry has one.
+    fn from(mut fault: Fault) -> Self {
+        cut(&mut fault.message);
+        fault.details.values_mut().for_each(cut);
         Self(fault)
+    }
+}
+
+fn cut(text: &mut String) {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.push('…');
     }
 }
 
@@ -75,5 +88,21 @@ impl From<Cause> for Written {
             message,
             details,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_without_bound_are_cut_at_a_character() {
+        let fault = Fault::new(Reason::VcenterTaskFailed, "ä".repeat(100_000));
+        let Cause(kept) = fault.with("detail", "b".repeat(100_000)).into();
+        for text in kept.details.values().chain([&kept.message]) {
+            assert!(text.len() <= TEXT_BYTES_MAX + '…'.len_utf8() && text.ends_with('…'));
+        }
+        let short = Fault::new(Reason::VcenterTaskFailed, "as it is");
+        assert_eq!(Cause::from(short.clone()).0, short);
     }
 }

@@ -243,6 +243,9 @@ pub enum RunEvent {
     },
     /// The frozen disks and what to read of them are known.
     Mapped {
+        /// Disks of the VM that are neither moved nor were excluded: they came after the plan.
+        #[serde(default)]
+        missing: Vec<Cause>,
         /// What a person should know, such as a map that could not be had.
         warnings: Vec<Cause>,
     },

@@ -104,17 +104,22 @@ pub trait Vsphere: Send + Sync + 'static {
     /// Opens a session of its own for a run's data plane on this VM.
     async fn open_access(&self, vm: &VmId) -> Result<DataAccess, Fault>;
 
+    /// Uses such a session, so that it does not fall idle; whether it is still there.
+    async fn touch_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault>;
+
     /// Ends such a session; one that has ended is no error.
     async fn close_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<(), Fault>;
 
     /// Makes a VM with empty disks, powered off.
     async fn create_vm(&self, order: &VmOrder) -> Result<MadeVm, Fault>;
 
-    /// Removes the VM that carries the marker, if it is there; never another.
+    /// Removes the VM that carries the marker, if it is there; never another. One that is `known` is
+    /// looked at whatever it is called now, and no other is; else it is looked for by its name.
     async fn destroy_vm(
         &self,
         vcenter: VcenterId,
         name: &str,
+        known: Option<&VmId>,
         marker: &Marker,
     ) -> Result<(), Fault>;
 
@@ -142,12 +147,12 @@ pub trait Proxies: Send + Sync + 'static {
     /// Stops a transfer; answers when it has stopped.
     async fn cancel_transfer(&self, proxy: NodeId, transfer: TransferId) -> Result<(), Fault>;
 
-    /// Makes an export ready, and tells whether it was read to its end. Idempotent by its id.
+    /// Makes an export ready, and tells whether it is or was read. Idempotent by its id.
     async fn open_export(
         &self,
         proxy: NodeId,
         request: proxy_api::OpenExportRequest,
-    ) -> Result<bool, Fault>;
+    ) -> Result<proxy_api::OpenExportResponse, Fault>;
 
     /// Ends an export, and tells whether it was read to its end.
     async fn close_export(&self, proxy: NodeId, export: ExportId) -> Result<bool, Fault>;

@@ -90,11 +90,8 @@ impl Proxies for Peers {
         &self,
         proxy: NodeId,
         request: proxy_api::OpenExportRequest,
-    ) -> Result<bool, Fault> {
-        self.proxy(proxy)?
-            .open_export(request)
-            .await
-            .map(|answer| answer.completed)
+    ) -> Result<proxy_api::OpenExportResponse, Fault> {
+        self.proxy(proxy)?.open_export(request).await
     }
 
     async fn close_export(&self, proxy: NodeId, export: ExportId) -> Result<bool, Fault> {

@@ -6,10 +6,13 @@
 //! asked for; a lease that was found before its run was looked up therefore has no active run that
 //! could still want it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use stillwater_types::{ClusterId, Fault, VmId};
+use futures::FutureExt;
+use stillwater_types::{ClusterId, Fault, Reason, VmId};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,9 +28,15 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
 pub struct Reaper {
     world: Arc<World>,
     /// What could not be removed yet, and since when.
-    left: BTreeMap<(VmId, String), (Lease, Instant)>,
+    left: BTreeMap<Key, (Lease, Instant)>,
+    /// Which of these are being removed.
+    at_work: BTreeSet<Key>,
+    removals: JoinSet<(Key, Result<(), Fault>)>,
     searched_at: Option<Instant>,
 }
+
+/// A leftover: its VM and its lease as it is written.
+type Key = (VmId, String);
 
 /// Whether a snapshot may be removed.
 pub fn is_leftover(lease: &Lease, cluster: ClusterId, state: &State) -> bool {
@@ -40,6 +49,8 @@ impl Reaper {
         Self {
             world,
             left: BTreeMap::new(),
+            at_work: BTreeSet::new(),
+            removals: JoinSet::new(),
             searched_at: None,
         }
     }
@@ -67,16 +78,19 @@ impl Reaper {
             self.searched_at = whole.then(Instant::now);
         }
         self.note_stuck();
-        for ((vm, _), (lease, since)) in self.left.clone() {
-            self.reap(&vm, &lease, since).await;
-        }
+        self.reap_all();
     }
 
     async fn search(&mut self) -> bool {
         let state = self.world.memory.state();
         let mut whole = true;
-        for vcenter in state.vcenters.iter() {
-            match self.world.vsphere.leased_snapshots(vcenter.vcenter).await {
+        // All at once: one that does not answer must not keep the others' leftovers alive.
+        let searches = state.vcenters.iter().map(|vcenter| async {
+            let found = self.world.vsphere.leased_snapshots(vcenter.vcenter).await;
+            (Arc::clone(vcenter), found)
+        });
+        for (vcenter, found) in futures::future::join_all(searches).await {
+            match found {
                 Ok(found) => self.note(found),
                 Err(fault) => {
                     whole = false;
@@ -100,16 +114,55 @@ impl Reaper {
         }
     }
 
-    /// Takes over what runs could not remove themselves, without another search.
+    /// Takes over what runs could not remove themselves, without another search. A run that has not
+    /// ended yet keeps its own for a later round.
     fn note_stuck(&mut self) {
-        let stuck = std::mem::take(&mut *self.world.stuck());
-        self.note(stuck);
+        let state = self.world.memory.state();
+        let is_active = |found: &LeasedSnapshot| state.runs.find(found.lease.run).is_some();
+        let ended = {
+            let mut stuck = self.world.stuck();
+            let (active, ended) = std::mem::take(&mut *stuck).into_iter().partition(is_active);
+            *stuck = active;
+            ended
+        };
+        self.note(ended);
     }
 
-    async fn reap(&mut self, vm: &VmId, lease: &Lease, since: Instant) {
-        match self.remove(vm, lease).await {
+    /// Begins to remove whatever is not being removed already. A removal may take hours, and so does
+    /// one that waits for a vCenter that is away: neither keeps another waiting.
+    fn reap_all(&mut self) {
+        while let Some(ended) = self.removals.try_join_next() {
+            match ended {
+                Ok((key, done)) => self.reaped(key, done),
+                Err(error) => tracing::error!(%error, "a removal was lost"),
+            }
+        }
+        for (key, (lease, _)) in &self.left {
+            if self.at_work.insert(key.clone()) {
+                let (world, key, lease) = (Arc::clone(&self.world), key.clone(), *lease);
+                self.removals.spawn(async move {
+                    let removal = AssertUnwindSafe(remove(&world, &key.0, &lease)).catch_unwind();
+                    let done = removal.await.unwrap_or_else(|_| {
+                        Err(Fault::new(
+                            Reason::Bug,
+                            "removing a leftover snapshot panicked; see the log",
+                        ))
+                    });
+                    (key, done)
+                });
+            }
+        }
+    }
+
+    fn reaped(&mut self, key: Key, done: Result<(), Fault>) {
+        self.at_work.remove(&key);
+        let Some((lease, since)) = self.left.get(&key) else {
+            return;
+        };
+        let vm = &key.0;
+        match done {
             Ok(()) => {
-                self.left.remove(&(vm.clone(), lease.to_string()));
+                self.left.remove(&key);
             }
             Err(fault) if since.elapsed() > PATIENCE => {
                 tracing::error!(vm.id = %vm, run.id = %lease.run, %fault, "a leftover snapshot cannot be removed; remove it in vsphere");
@@ -119,16 +172,16 @@ impl Reaper {
             }
         }
     }
+}
 
-    async fn remove(&self, vm: &VmId, lease: &Lease) -> Result<(), Fault> {
-        let removal = match self.world.vsphere.remove_snapshot(vm, lease).await {
-            Err(fault) if fault.kind() == stillwater_types::Kind::NotFound => return Ok(()),
-            removal => removal?,
-        };
-        tracing::info!(vm.id = %vm, run.id = %lease.run, count = removal.removed_count, "removed a leftover snapshot");
-        if removal.consolidation_needed {
-            tracing::warn!(vm.id = %vm, "the vm needs consolidation; consolidate its disks in vsphere");
-        }
-        Ok(())
+async fn remove(world: &World, vm: &VmId, lease: &Lease) -> Result<(), Fault> {
+    let removal = match world.vsphere.remove_snapshot(vm, lease).await {
+        Err(fault) if fault.kind() == stillwater_types::Kind::NotFound => return Ok(()),
+        removal => removal?,
+    };
+    tracing::info!(vm.id = %vm, run.id = %lease.run, count = removal.removed_count, "removed a leftover snapshot");
+    if removal.consolidation_needed {
+        tracing::warn!(vm.id = %vm, "the vm needs consolidation; consolidate its disks in vsphere");
     }
+    Ok(())
 }

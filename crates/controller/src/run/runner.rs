@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use stillwater_repository_api::RenewSessionRequest;
-use stillwater_types::{Fault, NodeId, Reason, RunId};
+use stillwater_types::{Fault, NodeId, Reason, RunId, VcenterId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ use super::event::RunEvent;
 use super::scratch::Scratch;
 use super::state::{Run, Stage};
 use super::step::step;
+use super::timing::Timing;
 use crate::event::{Actor, Event};
 
 /// An event that comes from outside the run's own acts, and who caused it.
@@ -40,6 +41,8 @@ pub struct Runner {
     is_halting: bool,
     /// Apart from the acts: a halting run does not wait for it.
     keeper: JoinSet<Cause>,
+    /// Keeps data sessions from falling idle; as the keeper, apart from the acts.
+    toucher: JoinSet<()>,
     deadline: Option<Instant>,
 }
 
@@ -61,6 +64,7 @@ impl Runner {
             halt: CancellationToken::new(),
             is_halting: false,
             keeper: JoinSet::new(),
+            toucher: JoinSet::new(),
             deadline: None,
         }
     }
@@ -91,6 +95,7 @@ impl Runner {
                 }
             }
             self.keep_session();
+            self.keep_access();
             self.watch_lease();
         }
         tracing::info!(run.id = %run_id, outcome = ?self.run.ending, "run ended");
@@ -181,6 +186,24 @@ impl Runner {
         }
     }
 
+    /// Uses the data sessions now and then while the run has some.
+    fn keep_access(&mut self) {
+        let is_needed = self.run.access_held && self.run.stage < Stage::Halting;
+        match self.run.vm_at_work().filter(|_| is_needed) {
+            None => self.toucher = JoinSet::new(),
+            Some(vm) if self.toucher.is_empty() => {
+                let keeper = AccessKeeper {
+                    world: Arc::clone(&self.world),
+                    scratch: Arc::clone(&self.scratch),
+                    run: self.run.id,
+                    vcenter: vm.vcenter,
+                };
+                self.toucher.spawn(keeper.keep());
+            }
+            Some(_) => {}
+        }
+    }
+
     /// No snapshot of ours outlives its lease: a run that takes too long is stopped in time.
     fn watch_lease(&mut self) {
         match (&self.run.snapshot, self.deadline) {
@@ -190,6 +213,8 @@ impl Runner {
                 self.deadline =
                     Some(Instant::now() + left.saturating_sub(self.world.timing.lease_margin));
             }
+            // Once it is being removed, a run that gave up would only throw its work away.
+            (Some(_), Some(_)) if self.run.stage >= Stage::Releasing => self.deadline = None,
             (None, Some(_)) => self.deadline = None,
             _ => {}
         }
@@ -222,8 +247,7 @@ impl SessionKeeper {
             {
                 Ok(session) => {
                     let left = session.expires_at.duration_since(self.world.clock.now());
-                    let third = Duration::try_from(left).unwrap_or_default() / 3;
-                    wait = third.max(self.world.timing.renew_first.min(Duration::from_secs(1)));
+                    wait = until_renewal(left, &self.world.timing);
                 }
                 Err(fault) if fault.reason == Reason::FenceStale => return fault.into(),
                 Err(fault) => {
@@ -233,6 +257,44 @@ impl SessionKeeper {
             }
         }
     }
+}
+
+struct AccessKeeper {
+    world: Arc<World>,
+    scratch: Arc<Scratch>,
+    run: RunId,
+    vcenter: VcenterId,
+}
+
+impl AccessKeeper {
+    /// Works until it is dropped. A session that is over is forgotten: the next transfer opens
+    /// another, and one that reads through the old one fails and is tried again.
+    async fn keep(self) {
+        loop {
+            tokio::time::sleep(self.world.timing.touch_access).await;
+            let accesses = self.scratch.notes().accesses.clone();
+            for access in &accesses {
+                match self.world.vsphere.touch_access(self.vcenter, access).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        tracing::warn!(run.id = %self.run, "a data session is over; the next transfer opens another");
+                        self.scratch.forget_access(access);
+                    }
+                    Err(fault) => {
+                        tracing::warn!(run.id = %self.run, %fault, "data session could not be kept alive");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How long to wait until a session with so much left is renewed. What is left was reckoned with two
+/// clocks that may differ by hours: it is believed only within bounds.
+fn until_renewal(left: jiff::SignedDuration, timing: &Timing) -> Duration {
+    let third = Duration::try_from(left).unwrap_or_default() / 3;
+    let least = timing.renew_first.min(Duration::from_secs(1));
+    third.max(least).min(timing.renew_longest)
 }
 
 /// What an act that panicked comes to.
@@ -258,4 +320,27 @@ fn lease_over() -> Cause {
 
 fn far_future() -> Instant {
     Instant::now() + Duration::from_secs(365 * 24 * 3600)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(left: SignedDuration, expected: Duration) {
+        assert_eq!(until_renewal(left, &Timing::default()), expected);
+    }
+
+    #[test]
+    fn a_session_is_renewed_in_time_whatever_the_clocks_say() {
+        check(SignedDuration::from_secs(12), Duration::from_secs(4));
+        // The longest wait is a third of the shortest session that can be configured.
+        check(SignedDuration::from_secs(300), Duration::from_secs(10));
+        check(SignedDuration::from_hours(1000), Duration::from_secs(10));
+        check(SignedDuration::from_hours(-1000), Duration::from_secs(1));
+        check(SignedDuration::ZERO, Duration::from_secs(1));
+        check(SignedDuration::MAX, Duration::from_secs(10));
+    }
 }

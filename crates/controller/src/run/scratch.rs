@@ -4,18 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use secrecy::ExposeSecret;
 use stillwater_controller_api::ExportAccess;
 use stillwater_proxy_api::TransferProgress;
 use stillwater_types::ExtentSet;
 use stillwater_vsphere::{DataAccess, SnapshotConfig, Vm};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::slots::Permit;
 use crate::point::{EvidenceNote, OpenedPoint};
 
 /// A run's memory. Locked for moments only, never across a wait.
 #[derive(Default)]
-pub struct Scratch(Mutex<Notes>);
+pub struct Scratch {
+    notes: Mutex<Notes>,
+    /// A slot that the run has became spare.
+    spared: Notify,
+}
 
 /// What a run notes down.
 #[derive(Default)]
@@ -65,7 +71,29 @@ impl Scratch {
     /// The notes.
     pub fn notes(&self) -> MutexGuard<'_, Notes> {
         // Notes are hints and handles; a panic while one is set leaves the others usable.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a data session that is over.
+    pub fn forget_access(&self, over: &DataAccess) {
+        let same =
+            |access: &DataAccess| access.cookie.expose_secret() == over.cookie.expose_secret();
+        self.notes().accesses.retain(|access| !same(access));
+    }
+
+    /// Ends when a disk of the run gives its slot back after this call.
+    pub fn spared(&self) -> Notified<'_> {
+        self.spared.notified()
+    }
+
+    /// Takes the slot of a disk that was moved for another disk of the run.
+    pub fn spare(&self, disk: i32) {
+        {
+            let mut notes = self.notes();
+            let permit = notes.permits.remove(&disk);
+            notes.free_permits.extend(permit);
+        }
+        self.spared.notify_waiters();
     }
 }
 

@@ -205,6 +205,15 @@ impl Run {
         }
     }
 
+    /// The VM whose disks are moved, once it is there.
+    pub fn vm_at_work(&self) -> Option<&VmId> {
+        match (&self.work, &self.vm) {
+            (Work::Backup(work), _) => Some(&work.vm),
+            (_, Some(NewVm::Created(vm) | NewVm::Kept(vm))) => Some(vm),
+            _ => None,
+        }
+    }
+
     /// What the run holds in the world, in the order in which it is to be given back.
     ///
     /// Readers go before what they read: a disk that a proxy still holds blocks the removal of its

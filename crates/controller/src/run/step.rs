@@ -73,7 +73,10 @@ impl Run {
                 }
                 self.warnings.extend_from_slice(warnings);
             }
-            RunEvent::Mapped { warnings } => self.warnings.extend_from_slice(warnings),
+            RunEvent::Mapped { missing, warnings } => {
+                self.missing.extend_from_slice(missing);
+                self.warnings.extend_from_slice(warnings);
+            }
             RunEvent::VmIntended => self.vm = Some(NewVm::Intended),
             RunEvent::VmCreated { vm, warnings } => {
                 self.vm = Some(NewVm::Created(vm.clone()));

@@ -13,6 +13,12 @@ pub struct Timing {
     pub lease_margin: Duration,
     /// When a fresh session is renewed first; then at a third of what it has left.
     pub renew_first: Duration,
+    /// The longest wait until a session is renewed, whatever the repository's clock says; less than
+    /// a third of what a session lasts.
+    pub renew_longest: Duration,
+    /// How often a data session is used, so that it does not fall idle: moving data does not count,
+    /// and vCenter ends a session after 30 idle minutes, or what its administrator chose.
+    pub touch_access: Duration,
     /// How long a run waits for a proxy slot.
     pub slot_wait: Duration,
     /// Calls that prepare: reading the VM, opening a session.
@@ -33,7 +39,8 @@ pub struct Timing {
     pub reap_every: Duration,
     /// How often all VMs are searched for leftovers.
     pub search_every: Duration,
-    /// How long a grant is valid beyond what the run may take.
+    /// How long a grant is valid: longer than any restore, for it cannot be renewed. It is worth
+    /// nothing without the run's session, which ends with the run.
     pub grant: Duration,
 }
 
@@ -51,6 +58,8 @@ impl Default for Timing {
             lease: Duration::from_secs(24 * 3600),
             lease_margin: Duration::from_secs(15 * 60),
             renew_first: Duration::from_secs(5),
+            renew_longest: Duration::from_secs(10),
+            touch_access: Duration::from_secs(3 * 60),
             slot_wait: Duration::from_secs(10 * 60),
             call: Backoff::CALL,
             commit: backoff(500, 15, 12),
@@ -61,7 +70,7 @@ impl Default for Timing {
             export_poll: Duration::from_millis(500),
             reap_every: Duration::from_secs(20),
             search_every: Duration::from_secs(600),
-            grant: Duration::from_secs(24 * 3600),
+            grant: Duration::from_secs(14 * 24 * 3600),
         }
     }
 }

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use stillwater_types::{ExtentSet, Fault, Reason, VcenterId, VmId};
 use stillwater_vsphere::{
-    Client, DataAccess, Error, NewVm, PlacementSpec, Quiesce, Since, SnapshotConfig, SnapshotInfo,
-    SnapshotRef, SnapshotSpec, Vm, VmRef,
+    Client, DataAccess, Error, FaultKind, NewVm, PlacementSpec, Quiesce, Since, SnapshotConfig,
+    SnapshotInfo, SnapshotRef, SnapshotSpec, Vm, VmRef,
 };
 
 use super::event::Placement;
@@ -63,11 +63,11 @@ async fn leased(client: &Client, vm: &VmRef, lease: &Lease) -> Result<Vec<Snapsh
 /// Waits for snapshots that are being made, whoever asked: one of them may be ours.
 async fn settle(client: &Client, vm: &VmRef) -> Result<(), Error> {
     for task in client.snapshot_tasks(vm).await? {
-        // How it ended is read from the tree; only one that still runs cannot be.
-        if let Err(timeout @ Error::TaskTimeout { .. }) =
-            client.wait_task(&task, CREATE_SNAPSHOT).await
-        {
-            return Err(timeout);
+        match client.wait_task(&task, CREATE_SNAPSHOT).await {
+            // How it ended is read from the tree.
+            Ok(_) | Err(Error::TaskFailed { .. } | Error::TaskLost { .. }) => {}
+            // It may still run, and what it makes would be missed.
+            Err(unknown) => return Err(unknown),
         }
     }
     Ok(())
@@ -180,6 +180,12 @@ impl Vsphere for Vcenters {
                     Ok(snapshots) => Ok(leases(&vm, &snapshots)),
                     // It went away between the list and the question.
                     Err(Error::VmNotFound { .. }) => Ok(Vec::new()),
+                    // One VM that cannot be read must not hide the leftovers of all others.
+                    Err(error @ (Error::Fault { .. } | Error::BadAnswer { .. })) => {
+                        let fault = Fault::from(error);
+                        tracing::warn!(vm.id = %vm, %fault, "cannot look for leftovers of one vm");
+                        Ok(Vec::new())
+                    }
                     Err(error) => Err(Fault::from(error)),
                 }
             }
@@ -194,6 +200,15 @@ impl Vsphere for Vcenters {
     async fn open_access(&self, vm: &VmId) -> Result<DataAccess, Fault> {
         let (client, vm) = self.client(vm).await?;
         Ok(client.open_data_access(&vm).await?)
+    }
+
+    async fn touch_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault> {
+        let client = self.sessions.client(vcenter).await?;
+        match client.keep_data_access_alive(access).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is(&FaultKind::NotAuthenticated) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn close_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<(), Fault> {
@@ -228,9 +243,13 @@ impl Vsphere for Vcenters {
         &self,
         vcenter: VcenterId,
         name: &str,
+        known: Option<&VmId>,
         marker: &Marker,
     ) -> Result<(), Fault> {
         let client = self.sessions.client(vcenter).await?;
+        if let Some(vm) = known {
+            return destroy_known(&client, &VmRef::new(&vm.moref), marker).await;
+        }
         for _ in 0..STRAY_LOOKS {
             if destroy_marked(&client, name, marker).await? {
                 return Ok(());
@@ -247,6 +266,23 @@ impl Vsphere for Vcenters {
         }
         Ok(client.power_on(&vm, SHORT_TASK).await?)
     }
+}
+
+/// Destroys a VM that is known to be the run's, unless somebody made it theirs.
+async fn destroy_known(client: &Client, vm: &VmRef, marker: &Marker) -> Result<(), Fault> {
+    let found = match client.vm(vm).await {
+        Err(Error::VmNotFound { .. }) => return Ok(()),
+        found => found?,
+    };
+    if !marker.is_in(&found.config_xml) {
+        return Err(Fault::new(
+            Reason::VcenterTaskFailed,
+            "the vm does not carry the mark of its restore any more and is left alone; it is not whole, remove it in vsphere",
+        )
+        .with("vm", vm)
+        .with("path", found.path));
+    }
+    Ok(client.destroy_vm(vm, SHORT_TASK).await?)
 }
 
 /// Destroys the VM of that name and mark; whether it was there.

@@ -168,7 +168,10 @@ proptest! {
         check::<pb::WatchTransferRequest, _>(transfer_id);
         check::<pb::CancelTransferRequest, _>(transfer_id);
         check::<pb::CloseExportRequest, _>(export_id);
-        check::<pb::OpenExportResponse, _>(OpenExportResponse { completed: g.pick(&[true, false]) });
+        check::<pb::OpenExportResponse, _>(OpenExportResponse {
+            completed: g.pick(&[true, false]),
+            reading: g.pick(&[true, false]),
+        });
         check::<pb::CloseExportResponse, _>(CloseExportResponse { completed: g.pick(&[true, false]) });
         check::<pb::ReadExportResponse, _>(ExportPart::Header(ExportHeader { length_bytes: g.u64() }));
         check::<pb::ReadExportResponse, _>(ExportPart::Data(ExportData {

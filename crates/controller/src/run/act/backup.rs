@@ -85,12 +85,39 @@ impl Act {
                     .with("vm", vm)
                     .with("disk", key)
                 })?;
+            ensure_frozen(disk)?;
             self.map_disk(vm, snapshot, disk).await;
         }
+        let missing = self.unplanned(&frozen.disks);
         self.scratch.notes().frozen = Some(frozen);
         Ok(vec![RunEvent::Mapped {
+            missing,
             warnings: Vec::new(),
         }])
+    }
+
+    /// Frozen disks that the plan does not know: somebody added them meanwhile.
+    fn unplanned(&self, frozen: &[FrozenDisk]) -> Vec<Cause> {
+        let exclude: &[i32] = match &self.run.work {
+            Work::Backup(work) => &work.exclude,
+            Work::RestoreVm(_) | Work::ExportDisk(_) => &[],
+        };
+        let told = |key: i32| {
+            let named = |cause: &Cause| cause.0.details.get("disk") == Some(&key.to_string());
+            exclude.contains(&key) || self.run.missing.iter().any(named)
+        };
+        let added = frozen
+            .iter()
+            .filter(|disk| !self.run.disks.contains_key(&disk.key) && !told(disk.key));
+        added
+            .map(|disk| {
+                let message = format!(
+                    "disk {} ({:?}) is not in the point: it was added after the run was planned; start another run",
+                    disk.key, disk.label
+                );
+                Cause(Fault::new(Reason::DiskUnprotectable, message).with("disk", disk.key))
+            })
+            .collect()
     }
 
     /// Asks for the areas that were ever written. Only a hint: without it, or when it may be wrong,
@@ -268,6 +295,19 @@ impl Act {
         };
         self.world.points.look_again();
         Ok(vec![RunEvent::Committed(committed_point(&point))])
+    }
+}
+
+/// A disk that was protectable when the run was planned may have become one that no snapshot
+/// freezes: its file goes on changing while it is read.
+fn ensure_frozen(disk: &FrozenDisk) -> Result<(), Fault> {
+    match disk.protectability.obstacle() {
+        None => Ok(()),
+        Some(obstacle) => Err(Fault::new(
+            Reason::DiskUnprotectable,
+            format!("a disk changed after the run was planned: {obstacle}; start the run again"),
+        )
+        .with("disk", disk.key)),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use stillwater_controller_api::{ExportAccess, Ticket as ApiTicket};
-use stillwater_proxy_api::{OpenExportRequest, Ticket};
+use stillwater_proxy_api::{OpenExportRequest, OpenExportResponse, Ticket};
 use stillwater_rpc::grant::Verb;
 use stillwater_types::{ExportId, Fault, Reason};
 use tokio::time::Instant;
@@ -50,16 +50,22 @@ impl Act {
         Ok(vec![RunEvent::ExportOpened])
     }
 
-    /// Keeps the export open until it was read, its time is over, or the run is told to stop.
+    /// Keeps the export open until it was read, nobody has read it for long, or the run is told to
+    /// stop.
     pub(super) async fn serve_export(&self) -> Came {
-        let until = Instant::now() + self.world.timing.export;
+        let mut until = Instant::now() + self.world.timing.export;
         while Instant::now() < until {
             let pause = tokio::time::sleep(self.world.timing.export_poll);
             if self.halt.run_until_cancelled(pause).await.is_none() {
                 return Ok(Vec::new());
             }
-            if self.keep_export_open().await? {
+            let told = self.keep_export_open().await?;
+            if told.completed {
                 return Ok(vec![RunEvent::ExportRead]);
+            }
+            if told.reading {
+                // A large disk takes its reader many hours.
+                until = Instant::now() + self.world.timing.export;
             }
         }
         Err(Fault::new(
@@ -70,7 +76,7 @@ impl Act {
 
     /// Opening is idempotent: it also heals a proxy that was restarted, and tells whether the disk
     /// was read.
-    async fn keep_export_open(&self) -> Result<bool, Fault> {
+    async fn keep_export_open(&self) -> Result<OpenExportResponse, Fault> {
         let held = self.run.export.ok_or_else(|| missing("export"))?;
         let access = self
             .scratch

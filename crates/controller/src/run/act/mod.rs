@@ -20,11 +20,11 @@ use stillwater_types::{ClusterId, Fault, NodeId, Reason, RunId, VmId};
 use tokio_util::sync::CancellationToken;
 
 use super::effect::Effect;
-use super::event::{Hold, RunEvent, Target, Work};
+use super::event::{Hold, RunEvent, Target};
 use super::outside::{LeasedSnapshot, Proxies, Repositories, Vsphere};
 use super::scratch::Scratch;
 use super::slots::Slots;
-use super::state::{NewVm, Run};
+use super::state::Run;
 use super::timing::Timing;
 use crate::memory::Memory;
 use crate::node::Directory;
@@ -128,11 +128,7 @@ impl Act {
 
     /// The VM whose disks are moved.
     fn vm(&self) -> Result<&VmId, Fault> {
-        match (&self.run.work, &self.run.vm) {
-            (Work::Backup(work), _) => Ok(&work.vm),
-            (_, Some(NewVm::Created(vm) | NewVm::Kept(vm))) => Ok(vm),
-            _ => Err(missing("vm")),
-        }
+        self.run.vm_at_work().ok_or_else(|| missing("vm"))
     }
 
     fn target(&self) -> Result<Target, Fault> {

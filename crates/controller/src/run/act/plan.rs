@@ -177,6 +177,8 @@ impl Act {
                 Work::RestoreVm(_) | Work::ExportDisk(_) => 0,
             },
         };
+        // Waiting for a slot may take longer than a session lasts, and only what has a fence is renewed.
+        self.reserve_slots().await?;
         let session = self
             .repeat(&self.world.timing.call, || async {
                 self.world
@@ -185,7 +187,6 @@ impl Act {
                     .await
             })
             .await?;
-        self.reserve_slots().await?;
         Ok(vec![RunEvent::Reserved {
             fence: session.fence,
         }])

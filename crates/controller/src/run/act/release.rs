@@ -130,11 +130,12 @@ impl Act {
     async fn release_vm(&self) -> Result<(), Fault> {
         let work = self.restore()?;
         let marker = self.marker();
+        let known = self.run.vm_at_work();
         let destroyed = self
             .insist(&self.world.timing.release, || async {
                 self.world
                     .vsphere
-                    .destroy_vm(work.placement.vcenter, &work.name, &marker)
+                    .destroy_vm(work.placement.vcenter, &work.name, known, &marker)
                     .await
             })
             .await;

@@ -38,21 +38,7 @@ impl Act {
 
     pub(super) async fn assign(&self, disk: i32) -> Came {
         let failed_on = self.disk(disk)?.failed_on.clone();
-        let permit = match self.spare_permit(disk, &failed_on) {
-            Some(permit) => permit,
-            None => {
-                let wait = self
-                    .world
-                    .slots
-                    .wait(&failed_on, self.world.timing.slot_wait);
-                match self.halt.run_until_cancelled(wait).await {
-                    Some(permit) => permit?,
-                    None => {
-                        return Err(Fault::new(Reason::RunCancelled, "the run was told to stop"));
-                    }
-                }
-            }
-        };
+        let permit = self.slot(disk, &failed_on).await?;
         let proxy = permit.proxy.node;
         let progress = Progress {
             transport: FOLDER,
@@ -67,6 +53,31 @@ impl Act {
             proxy,
             transfer: TransferId::mint(),
         }])
+    }
+
+    /// A slot for a disk: one that the run has to spare, or another. While other disks of the run
+    /// are being moved there is no hurry, for theirs become spare: a VM may have more disks than all
+    /// proxies have slots.
+    async fn slot(&self, disk: i32, failed_on: &BTreeSet<NodeId>) -> Result<Permit, Fault> {
+        loop {
+            let spared = self.scratch.spared();
+            if let Some(permit) = self.spare_permit(disk, failed_on) {
+                return Ok(permit);
+            }
+            let limit = self.world.timing.slot_wait;
+            let permit = tokio::select! {
+                permit = self.world.slots.wait(failed_on, limit) => permit,
+                () = spared => continue,
+                () = self.halt.cancelled() => {
+                    return Err(Fault::new(Reason::RunCancelled, "the run was told to stop"));
+                }
+            };
+            let others_move = !self.scratch.notes().permits.is_empty();
+            match permit {
+                Err(fault) if fault.reason == Reason::NoProxySlot && others_move => {}
+                permit => return permit,
+            }
+        }
     }
 
     /// A slot that the run has and no disk uses. The disk's own last one is given back: its proxy
@@ -86,10 +97,8 @@ impl Act {
 
     pub(super) async fn transfer(&self, disk: i32, proxy: NodeId, transfer: TransferId) -> Came {
         let moved = self.move_disk(disk, proxy, transfer).await;
-        let mut notes = self.scratch.notes();
         if moved.is_ok() {
-            let permit = notes.permits.remove(&disk);
-            notes.free_permits.extend(permit);
+            self.scratch.spare(disk);
         }
         let event = match moved {
             Ok((root, counts)) => RunEvent::Transferred {
@@ -118,7 +127,8 @@ impl Act {
         proxy: NodeId,
         transfer: TransferId,
     ) -> Result<(Root, Counts), Fault> {
-        if self.disk(key)?.attempts > 1 {
+        let has_access = !self.scratch.notes().accesses.is_empty();
+        if self.disk(key)?.attempts > 1 || !has_access {
             // What ended the last attempt may have been the data session.
             self.add_access().await?;
         }
@@ -236,6 +246,15 @@ impl Act {
             )),
         }?;
         let counts = ended.progress;
+        let wanted = self.length_of(key)?;
+        if root.length_bytes != wanted {
+            return Err(Fault::new(
+                Reason::ProposalRefused,
+                "the proxy dealt with a disk of another length than it was told",
+            )
+            .with("length_bytes", root.length_bytes)
+            .with("wanted_bytes", wanted));
+        }
         if root.length_bytes != counts.done_bytes {
             return Err(Fault::new(
                 Reason::ProposalRefused,
@@ -295,6 +314,22 @@ impl Act {
             root,
             target,
         }))
+    }
+
+    /// How long a disk is: as it was frozen, or as the point has it.
+    fn length_of(&self, key: i32) -> Result<u64, Fault> {
+        match self.run.work {
+            Work::Backup(_) => {
+                let notes = self.scratch.notes();
+                let frozen = notes.frozen.iter().flat_map(|frozen| &frozen.disks);
+                let disk = frozen.into_iter().find(|disk| disk.key == key);
+                disk.map(|disk| disk.capacity_bytes)
+                    .ok_or_else(|| missing("frozen disk"))
+            }
+            Work::RestoreVm(_) | Work::ExportDisk(_) => {
+                self.stored_root(key).map(|root| root.length_bytes)
+            }
+        }
     }
 
     /// The root that the point has for a disk.

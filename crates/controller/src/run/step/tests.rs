@@ -155,7 +155,10 @@ impl World {
                     warnings: vec![],
                 }
             }
-            Effect::Map => RunEvent::Mapped { warnings: vec![] },
+            Effect::Map => RunEvent::Mapped {
+                missing: vec![],
+                warnings: vec![],
+            },
             Effect::CreateVm => {
                 assert_eq!(
                     run.vm,
@@ -705,7 +708,10 @@ fn alphabet() -> Vec<RunEvent> {
             snapshot: "snapshot-1".into(),
             warnings: vec![],
         },
-        RunEvent::Mapped { warnings: vec![] },
+        RunEvent::Mapped {
+            missing: vec![],
+            warnings: vec![],
+        },
         RunEvent::VmIntended,
         RunEvent::VmCreated {
             vm: vm(),

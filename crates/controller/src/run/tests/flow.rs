@@ -239,7 +239,15 @@ async fn runs_without_a_proxy_slot_fail_before_anything_is_frozen() {
     let (_dir, cluster) = cluster_with(Habits::default()).await;
     cluster.nodes.forget(proxy(0));
     cluster.nodes.forget(proxy(1));
-    let run = cluster.run(backup()).await;
+    let run = cluster.start(backup()).await;
+    tokio::time::sleep(quick().slot_wait / 2).await;
+    // Nothing renews a session before its fence is journalled, and that waits for the slot.
+    let calls = cluster.fake.calls();
+    assert!(
+        calls.contains(&"vm") && !calls.contains(&"open_session"),
+        "{calls:?}"
+    );
+    let run = cluster.ended(run.run_id).await;
     assert_eq!(run.fault.unwrap().reason, Reason::NoProxySlot);
     assert!(!cluster.fake.calls().contains(&"create_snapshot"));
 }
@@ -291,4 +299,211 @@ async fn ended_runs_are_listed_newest_first_across_pages_and_restarts() {
     let listed: Vec<_> = first.iter().chain(&second).map(|run| run.run_id).collect();
     assert_eq!(listed, ids);
     assert!(first.iter().all(|run| run.state == RunState::Succeeded));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vm_with_more_disks_than_slots_is_moved_one_disk_after_the_other() {
+    let disks = (2000..2007).map(|key| (key, Protectability::Protectable));
+    let habits = Habits {
+        disks: disks.collect(),
+        transfers_last: Duration::from_millis(300),
+        ..Habits::default()
+    };
+    let (_dir, cluster) = cluster_with(habits).await;
+    // Two proxies with a slot each; a slot is waited for less long than two disks take.
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert_eq!(run.disks.len(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_came_after_the_plan_is_named_and_the_run_is_not_whole() {
+    let habits = Habits {
+        disks_added: vec![2005],
+        ..Habits::default()
+    };
+    let (_dir, cluster) = cluster_with(habits).await;
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.state, RunState::Incomplete, "{run:?}");
+    let named = |fault: &Fault| fault.message.contains("2005");
+    assert!(run.warnings.iter().any(named), "{run:?}");
+    let stored = Repositories::get_point(&cluster.fake, repository(), point_of(&run));
+    let manifest = stillwater_format::manifest::Manifest::decode(&stored.await.unwrap().manifest);
+    assert!(!manifest.unwrap().whole);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_read_less_than_the_disk_makes_no_point() {
+    let habits = Habits {
+        roots_short_by: 4096,
+        ..Habits::default()
+    };
+    let (_dir, cluster) = cluster_with(habits).await;
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.fault.unwrap().reason, Reason::ProposalRefused);
+    assert!(cluster.fake.things().points.is_empty());
+    assert!(ours(&cluster.fake.things()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_session_is_used_while_disks_move_and_replaced_when_it_is_over() {
+    let habits = Habits {
+        transfers_hang: true,
+        ..Habits::default()
+    };
+    let (_dir, cluster) = cluster_with(habits).await;
+    let run = cluster.start(backup()).await;
+    let used = async {
+        while cluster.fake.touched().values().all(|count| *count < 3) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), used)
+        .await
+        .expect("nobody uses the data session");
+    let mut things = cluster.fake.things();
+    things.accesses.clear();
+    cluster.fake.set(things);
+    let forgotten = async {
+        let mut before = cluster.fake.touched();
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let after = cluster.fake.touched();
+            if after == before {
+                return;
+            }
+            before = after;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), forgotten)
+        .await
+        .expect("a session that is over is used for ever");
+    cluster
+        .runs
+        .cancel(Actor::Console, run.run_id)
+        .await
+        .unwrap();
+    assert_eq!(cluster.ended(run.run_id).await.state, RunState::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_lasts_as_long_as_somebody_reads_it() {
+    let (_dir, cluster) = cluster_with(Habits::default()).await;
+    let point = point_of(&cluster.run(backup()).await);
+    cluster
+        .fake
+        .change_habits(|habits| habits.exports_are_being_read = true);
+    let run = cluster.start(export(point)).await;
+    // Three times as long as an export waits for a reader.
+    tokio::time::sleep(quick().export * 3).await;
+    assert!(
+        !cluster
+            .runs
+            .tell(run.run_id)
+            .await
+            .unwrap()
+            .state
+            .is_final()
+    );
+    cluster
+        .fake
+        .change_habits(|habits| habits.exports_are_read = true);
+    assert_eq!(cluster.ended(run.run_id).await.state, RunState::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repository_that_fills_up_in_mid_run_ends_the_run_with_that_reason() {
+    let habits = Habits {
+        transfers_fail: Some(Reason::RepositoryFull),
+        ..Habits::default()
+    };
+    let (_dir, cluster) = cluster_with(habits).await;
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.fault.unwrap().reason, Reason::RepositoryFull);
+    let things = cluster.fake.things();
+    assert!(ours(&things).is_empty() && things.sessions.is_empty() && things.points.is_empty());
+    let starts = cluster
+        .fake
+        .calls()
+        .into_iter()
+        .filter(|call| *call == "start_transfer");
+    assert!(
+        starts.count() <= 2,
+        "what is full stays full until a person acts"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_is_in_the_journal_or_the_projection() {
+    let (dir, cluster) = cluster_with(Habits::default()).await;
+    let point = point_of(&cluster.run(backup()).await);
+    cluster.run(restore(point, true)).await;
+    cluster
+        .fake
+        .change_habits(|habits| habits.exports_are_being_read = true);
+    let run = cluster.start(export(point)).await;
+    let ticket = loop {
+        let told = cluster.runs.tell(run.run_id).await.unwrap();
+        if let RunKind::ExportDisk(export) = told.kind
+            && let Some(access) = export.access
+        {
+            break *access.ticket.expose();
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    cluster
+        .fake
+        .change_habits(|habits| habits.exports_are_read = true);
+    cluster.ended(run.run_id).await;
+    let state = cluster.memory.state();
+    let key = state
+        .datasets
+        .find(dataset())
+        .unwrap()
+        .open_key(&secrets())
+        .unwrap();
+    cluster.kill().await;
+    let secrets = [
+        written(&ticket),
+        written(key.expose()),
+        vec!["cookie-".to_owned().into_bytes()],
+    ];
+    let mut files = vec![dir.path().to_owned()];
+    let mut bytes_read = 0;
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(
+                std::fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        bytes_read += bytes.len();
+        for secret in secrets.iter().flatten() {
+            let found = bytes.windows(secret.len()).any(|window| window == secret);
+            assert!(
+                !found,
+                "{} holds {}",
+                path.display(),
+                String::from_utf8_lossy(secret)
+            );
+        }
+    }
+    assert!(bytes_read > 1000);
+}
+
+/// A secret in every way in which somebody might write it.
+fn written(secret: &[u8]) -> Vec<Vec<u8>> {
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    vec![
+        secret.to_vec(),
+        hex.into_bytes(),
+        STANDARD_NO_PAD.encode(secret).into_bytes(),
+        URL_SAFE_NO_PAD.encode(secret).into_bytes(),
+        serde_json::to_vec(secret).unwrap(),
+    ]
 }

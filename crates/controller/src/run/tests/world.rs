@@ -124,10 +124,22 @@ pub struct Habits {
     pub disks: Vec<(i32, Protectability)>,
     /// How many transfers are lost by their proxy before one succeeds.
     pub transfers_lost: u32,
+    /// How long each transfer takes.
+    pub transfers_last: Duration,
+    /// How every transfer fails.
+    pub transfers_fail: Option<Reason>,
     /// Whether transfers go on for ever.
     pub transfers_hang: bool,
     /// Whether exports are read as soon as they are open.
     pub exports_are_read: bool,
+    /// Whether a reader is at exports as soon as they are open.
+    pub exports_are_being_read: bool,
+    /// Disks that are in the snapshot and were not there when the VM was read.
+    pub disks_added: Vec<i32>,
+    /// By how much a proxy's root is shorter than the disk.
+    pub roots_short_by: u64,
+    /// The VM whose snapshots take for ever to remove.
+    pub removal_hangs_on: Option<&'static str>,
     /// Snapshots of others on the VM.
     pub foreign_snapshots: usize,
 }
@@ -140,6 +152,7 @@ struct Inner {
     failing: Option<&'static str>,
     journal: Option<std::path::PathBuf>,
     history: Vec<(u64, Things)>,
+    touched: BTreeMap<String, u64>,
 }
 
 /// One world, shared by what the engine sees as three.
@@ -206,6 +219,11 @@ impl Fake {
         inner.history = vec![(0, things)];
     }
 
+    /// How often each data session was used for its own sake, by cookie.
+    pub fn touched(&self) -> BTreeMap<String, u64> {
+        self.locked().touched.clone()
+    }
+
     pub fn history(&self) -> Vec<(u64, Things)> {
         self.locked().history.clone()
     }
@@ -258,14 +276,7 @@ fn described(lease: &Lease) -> String {
 impl Vsphere for Fake {
     async fn vm(&self, id: &VmId) -> Result<Vm, Fault> {
         self.call("vm", |things, habits| {
-            let disks = match habits.disks.is_empty() {
-                true => vec![
-                    (2000, Protectability::Protectable),
-                    (2001, Protectability::Protectable),
-                ],
-                false => habits.disks.clone(),
-            };
-            Ok(fake_vm(id, disks, things))
+            Ok(fake_vm(id, planned_disks(habits), things))
         })
     }
 
@@ -304,19 +315,23 @@ impl Vsphere for Fake {
     }
 
     async fn snapshot_config(&self, vm: &VmId, snapshot: &str) -> Result<SnapshotConfig, Fault> {
-        self.call("snapshot_config", |things, _| {
+        self.call("snapshot_config", |things, habits| {
             let snapshots = things.snapshots.get(&vm.moref).unwrap();
             assert!(snapshots.iter().any(|(name, _)| name == snapshot));
-            let disk = |key| FrozenDisk {
+            let disk = |key, protectability| FrozenDisk {
                 key,
                 label: format!("Hard disk {key}"),
                 capacity_bytes: DISK_BYTES,
                 file_name: format!("[ds] web/web-{key}.vmdk"),
                 change_id: ChangeId::parse("52 de/1").filter(|_| things.tracking),
                 backing_uuid: Some(format!("uuid-{key}")),
+                protectability,
             };
+            let added = habits.disks_added.iter();
+            let added = added.map(|key| (*key, Protectability::Protectable));
+            let disks = planned_disks(habits).into_iter().chain(added);
             Ok(SnapshotConfig {
-                disks: vec![disk(2000), disk(2001)],
+                disks: disks.map(|(key, kind)| disk(key, kind)).collect(),
                 config_xml: "<config/>".to_owned(),
             })
         })
@@ -335,6 +350,10 @@ impl Vsphere for Fake {
     }
 
     async fn remove_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<Removal, Fault> {
+        let hangs_on = self.locked().habits.removal_hangs_on;
+        if hangs_on == Some(vm.moref.as_str()) {
+            std::future::pending::<()>().await;
+        }
         self.call("remove_snapshot", |things, habits| {
             let is_calm = habits.fails_at.is_none() && !habits.stays;
             assert!(
@@ -386,6 +405,14 @@ impl Vsphere for Fake {
         })
     }
 
+    async fn touch_access(&self, _vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault> {
+        use secrecy::ExposeSecret;
+        let mut inner = self.locked();
+        let cookie = access.cookie.expose_secret();
+        *inner.touched.entry(cookie.to_owned()).or_default() += 1;
+        Ok(inner.things.accesses.contains(cookie))
+    }
+
     async fn close_access(&self, _vcenter: VcenterId, access: &DataAccess) -> Result<(), Fault> {
         use secrecy::ExposeSecret;
         self.call("close_access", |things, _| {
@@ -419,6 +446,7 @@ impl Vsphere for Fake {
         &self,
         _vcenter: VcenterId,
         _name: &str,
+        _known: Option<&VmId>,
         marker: &Marker,
     ) -> Result<(), Fault> {
         self.call("destroy_vm", |things, _| {
@@ -429,6 +457,16 @@ impl Vsphere for Fake {
 
     async fn power_on(&self, _vm: &VmId) -> Result<(), Fault> {
         self.call("power_on", |_, _| Ok(()))
+    }
+}
+
+fn planned_disks(habits: &Habits) -> Vec<(i32, Protectability)> {
+    match habits.disks.is_empty() {
+        true => vec![
+            (2000, Protectability::Protectable),
+            (2001, Protectability::Protectable),
+        ],
+        false => habits.disks.clone(),
     }
 }
 
@@ -545,6 +583,22 @@ impl Proxies for Fake {
             }
             Ok((lost, habits.transfers_hang))
         })?;
+        let mut end = finished(transfer);
+        let short_by = self.locked().habits.roots_short_by;
+        if let Some(root) = &mut end.root {
+            root.length_bytes -= short_by;
+            end.progress.done_bytes -= short_by;
+        }
+        let Habits {
+            transfers_last,
+            transfers_fail,
+            ..
+        } = self.locked().habits;
+        if let Some(reason) = transfers_fail {
+            end.state = TransferState::Failed;
+            end.root = None;
+            end.fault = Some(Fault::new(reason, "planned for every transfer"));
+        }
         let first = stream::iter([Ok(running(transfer))]);
         if lost {
             self.change_habits(|habits| habits.transfers_lost -= 1);
@@ -552,7 +606,12 @@ impl Proxies for Fake {
         }
         match hangs {
             true => Ok(first.chain(stream::pending()).boxed()),
-            false => Ok(first.chain(stream::iter([Ok(finished(transfer))])).boxed()),
+            false => Ok(first
+                .chain(stream::once(async move {
+                    tokio::time::sleep(transfers_last).await;
+                    Ok(end)
+                }))
+                .boxed()),
         }
     }
 
@@ -569,12 +628,13 @@ impl Proxies for Fake {
         &self,
         _proxy: NodeId,
         request: proxy_api::OpenExportRequest,
-    ) -> Result<bool, Fault> {
+    ) -> Result<proxy_api::OpenExportResponse, Fault> {
         self.call("open_export", |things, habits| {
             let opened_before = things.exports.contains_key(&request.export_id);
-            let read = opened_before && habits.exports_are_read;
-            things.exports.insert(request.export_id, read);
-            Ok(read)
+            let completed = opened_before && habits.exports_are_read;
+            things.exports.insert(request.export_id, completed);
+            let reading = opened_before && habits.exports_are_being_read;
+            Ok(proxy_api::OpenExportResponse { completed, reading })
         })
     }
 
@@ -670,7 +730,7 @@ impl Repositories for Fake {
                 return Err(gone(Reason::FenceStale));
             }
             let manifest = Manifest::decode(&request.manifest).unwrap();
-            assert_eq!(manifest.disks.len(), 2 - usize::from(!manifest.whole));
+            assert!(manifest.disks.len() >= 2 || !manifest.whole);
             things
                 .proposals
                 .insert(manifest.point, Hidden(request.manifest.to_vec()));
@@ -745,6 +805,8 @@ pub fn quick() -> Timing {
         lease: Duration::from_secs(3600),
         lease_margin: Duration::from_secs(60),
         renew_first: Duration::from_secs(1),
+        renew_longest: Duration::from_secs(10),
+        touch_access: Duration::from_millis(2),
         slot_wait: Duration::from_millis(200),
         call: backoff,
         commit: backoff,
