@@ -26,6 +26,10 @@ use super::seal::{Job, Workers};
 use super::store::{PackStream, RecordStore};
 use crate::error::{Error, Result};
 
+/// How often one pack may arrive damaged. The disk still has what was read, so a bit that flipped in
+/// memory on the way costs a second try; a host that damages every pack must not work on.
+const DAMAGED_MAX: u32 = 3;
+
 /// What the stage works with.
 pub(super) struct Uploader<'a> {
     pub source: &'a Source,
@@ -244,7 +248,12 @@ impl Uploader<'_> {
     /// Sends what a lost pack held, until it is durable or the tries are used up.
     async fn send_again(&self, content: &Content, mut fault: Fault) -> Result<()> {
         let backoff: Backoff = self.limits.pack_backoff;
+        let mut damaged = 0;
         for failures in 1..backoff.attempts {
+            damaged += u32::from(fault.reason == Reason::ChunkHashMismatch);
+            if damaged >= DAMAGED_MAX {
+                break;
+            }
             tracing::warn!(reason = %fault.reason, failures, "pack was lost, sending it again");
             // Half of the spread is enough: packs of one transfer come one after the other.
             tokio::time::sleep(backoff.delay(failures, u32::MAX / 2)).await;
@@ -385,8 +394,12 @@ fn lost(fault: Fault) -> Result<Fault> {
     }
 }
 
-/// Whether sending the same pack once more can help. A full repository is no better in a minute:
-/// a person must make room.
+/// Whether sending the same content once more can help. A full repository is no better in a minute:
+/// a person must make room. A record that arrived damaged is made anew from the frozen disk.
 fn is_passing(fault: &Fault) -> bool {
-    fault.reason != Reason::RepositoryFull && retry::worth_repeating(fault.kind())
+    match fault.reason {
+        Reason::RepositoryFull => false,
+        Reason::ChunkHashMismatch => true,
+        _ => retry::worth_repeating(fault.kind()),
+    }
 }

@@ -308,6 +308,20 @@ async fn a_lost_pack_is_read_again_from_the_frozen_disk() {
 }
 
 #[tokio::test]
+async fn a_pack_that_arrived_damaged_is_made_anew() {
+    for moment in [Moment::Send, Moment::Finish] {
+        let (disk, store) = (new_disk(15), new_store());
+        store.plan(moment, [None, Some(Reason::ChunkHashMismatch)]);
+        let (root, progress) = run(&backup(&disk, &store)).await;
+        assert!(
+            read_back(&root.unwrap(), &store).await == disk.bytes,
+            "{moment:?}"
+        );
+        assert!(progress.read_bytes > disk.bytes.len() as u64, "{moment:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_disk_that_thawed_is_noticed_when_a_pack_is_sent_again() {
     let mut disk = FakeDisk::new(noise(10, 2 << 20));
     // The whole disk is read once in 16 requests; whatever is read again has changed.
@@ -330,6 +344,7 @@ async fn tries_are_bounded_and_a_refusal_is_not_repeated() {
     for (moment, reason, strikes) in [
         (Moment::Finish, Reason::RepositoryUnreachable, 4),
         (Moment::Finish, Reason::RepositoryFull, 1),
+        (Moment::Finish, Reason::ChunkHashMismatch, 3),
         (Moment::Send, Reason::FenceStale, 1),
         (Moment::Find, Reason::GrantInvalid, 1),
         (Moment::Find, Reason::RepositoryUnreachable, 4),
