@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::error::FaultKind;
@@ -17,6 +18,9 @@ use crate::{Endpoint, Error, Result};
 /// How often a call that may be repeated is tried, and how long is waited in between.
 const TRIES: u32 = 3;
 const RETRY_DELAY: Duration = Duration::from_millis(400);
+/// How long after a refused login the next one is made: vCenter's own policy locks an account at five
+/// failures in three minutes.
+const REFUSED_REST: Duration = Duration::from_secs(10 * 60);
 
 /// What a server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +41,9 @@ pub struct About {
 
 /// A session with a vCenter or host. Clones share it.
 ///
-/// A session that expired is renewed once per call; a login that was refused is not repeated, so
-/// that the account is not locked. Reads are repeated after transport errors; calls that change
+/// A session that expired is renewed once per call; a login that was refused is not repeated for ten
+/// minutes, so that the account is not locked. A vCenter that starts refuses good passwords, too, so
+/// that it must be tried again some time. Reads are repeated after transport errors; calls that change
 /// something are not.
 #[derive(Debug, Clone)]
 pub struct Client(Arc<Inner>);
@@ -67,7 +72,14 @@ pub(crate) struct Content {
 enum State {
     Away,
     Live(Arc<Session>),
-    Refused,
+    Refused(Instant),
+}
+
+impl State {
+    /// Whether a login would come too soon after one that was refused.
+    fn is_barred(&self, now: Instant) -> bool {
+        matches!(self, State::Refused(at) if now.saturating_duration_since(*at) < REFUSED_REST)
+    }
 }
 
 /// One login.
@@ -139,7 +151,7 @@ impl Client {
         let state = std::mem::replace(&mut *self.0.state.lock().await, State::Away);
         match state {
             State::Live(session) => self.end(&session.cookie).await,
-            State::Away | State::Refused => Ok(()),
+            State::Away | State::Refused(_) => Ok(()),
         }
     }
 
@@ -207,8 +219,8 @@ impl Client {
         let mut state = self.0.state.lock().await;
         match &*state {
             State::Live(session) => Ok(Arc::clone(session)),
-            State::Away => self.enter(&mut state).await,
-            State::Refused => Err(self.refused()),
+            refused if refused.is_barred(Instant::now()) => Err(self.refused()),
+            State::Away | State::Refused(_) => self.enter(&mut state).await,
         }
     }
 
@@ -217,8 +229,8 @@ impl Client {
         let mut state = self.0.state.lock().await;
         match &*state {
             State::Live(session) if !Arc::ptr_eq(session, old) => Ok(Arc::clone(session)),
-            State::Live(_) | State::Away => self.enter(&mut state).await,
-            State::Refused => Err(self.refused()),
+            refused if refused.is_barred(Instant::now()) => Err(self.refused()),
+            State::Live(_) | State::Away | State::Refused(_) => self.enter(&mut state).await,
         }
     }
 
@@ -231,7 +243,7 @@ impl Client {
             }
             Err(error) => {
                 if matches!(error, Error::LoginRefused { .. }) {
-                    *state = State::Refused;
+                    *state = State::Refused(Instant::now());
                 }
                 Err(error)
             }
@@ -338,4 +350,19 @@ fn one(method: &'static str, values: Vec<Element>) -> Result<Element> {
 
 pub(crate) fn bad_answer(method: &'static str, Problem(problem): Problem) -> Error {
     Error::BadAnswer { method, problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_login_is_made_again_only_after_a_rest() {
+        let at = Instant::now();
+        let refused = State::Refused(at);
+        assert!(refused.is_barred(at));
+        assert!(refused.is_barred(at + REFUSED_REST - Duration::from_secs(1)));
+        assert!(!refused.is_barred(at + REFUSED_REST));
+        assert!(!State::Away.is_barred(at));
+    }
 }
