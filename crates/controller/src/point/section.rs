@@ -107,3 +107,50 @@ impl Section {
         serde_json::from_slice(&json).map_err(unreadable)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What docs/format.md says of the plaintext.
+    const DOCUMENTED: &str = r#"{"version":1,"config_xml":"<config/>","evidence":[{"name":"quiesced","value":"false"}],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404"}],"missing":["disk 2001"],"excluded":[2002]}"#;
+
+    fn section() -> Section {
+        Section {
+            config_xml: "<config/>".into(),
+            evidence: vec![EvidenceNote {
+                name: "quiesced".into(),
+                value: "false".into(),
+            }],
+            disks: vec![DiskNote {
+                key: 2000,
+                new_chunk_count: 3,
+                attempts: 1,
+                proxy: NodeId::from_bytes([4; 16]),
+            }],
+            missing: vec!["disk 2001".into()],
+            excluded: vec![2002],
+        }
+    }
+
+    #[test]
+    fn the_section_is_written_as_the_format_says() {
+        let (dataset, point) = (DatasetId::mint(), PointId::mint());
+        let key = DatasetKey::generate().unwrap();
+        let sealed = section().seal(&key, dataset, point).unwrap();
+        let json = key
+            .open_manifest(dataset, point.as_bytes(), &sealed)
+            .unwrap();
+        assert_eq!(std::str::from_utf8(&json).unwrap(), DOCUMENTED);
+        assert!(
+            key.open_manifest(dataset, PointId::mint().as_bytes(), &sealed)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn fields_of_a_later_release_are_ignored() {
+        let later = DOCUMENTED.replace("\"missing\"", "\"later\":[1],\"missing\"");
+        assert_eq!(serde_json::from_str::<Section>(&later).unwrap(), section());
+    }
+}
