@@ -195,3 +195,14 @@ async fn slots_and_draining_count_for_exports_too() {
     setup.slots.drain();
     assert_eq!(refused(&setup), Reason::Draining);
 }
+
+#[tokio::test]
+async fn an_export_tells_whether_somebody_is_reading_it() {
+    let setup = setup(1).await;
+    let reading = || setup.exports.open(setup.request.clone()).unwrap().reading;
+    assert!(!reading() && !reading());
+    let parts = setup.read().unwrap();
+    assert!(reading());
+    drop(parts);
+    assert!(!reading());
+}
