@@ -32,6 +32,8 @@ use crate::resources::Resources;
 
 /// How many requests to a run may wait for its loop.
 const MAILBOX_LEN: usize = 16;
+/// How long the loop of a run that was just journalled may take to begin.
+const LOOP_BEGINS: Duration = Duration::from_secs(2);
 
 /// The run engine; clones share it.
 #[derive(Clone)]
@@ -235,15 +237,34 @@ impl Runs {
     /// Asks a run to stop. One that has ended is left as it is.
     ///
     /// # Errors
-    /// `RUN_NOT_FOUND`.
+    /// `RUN_NOT_FOUND`, and `STORAGE_FAILED` when the run's loop has stopped.
     pub async fn cancel(&self, by: Actor, run: RunId) -> Result<api::Run, Fault> {
-        let mailbox = self.active().get(&run).map(|handle| handle.mailbox.clone());
-        if let Some(mailbox) = mailbox
+        if let Some(mailbox) = self.mailbox(run).await?
             && mailbox.send((by, RunEvent::CancelRequested)).await.is_err()
         {
             tracing::debug!(run.id = %run, "the run ended before it could be cancelled");
         }
         self.tell(run).await
+    }
+
+    /// How to ask something of a run; none when it has ended. A run is known a moment before its loop
+    /// begins, and one whose loop has stopped must not look as if it had been asked.
+    async fn mailbox(&self, run: RunId) -> Result<Option<mpsc::Sender<Message>>, Fault> {
+        let until = tokio::time::Instant::now() + LOOP_BEGINS;
+        loop {
+            let mailbox = self.active().get(&run).map(|handle| handle.mailbox.clone());
+            if mailbox.is_some() || self.world.memory.state().runs.find(run).is_none() {
+                return Ok(mailbox);
+            }
+            if tokio::time::Instant::now() > until {
+                return Err(Fault::new(
+                    Reason::StorageFailed,
+                    "the run is parked; restart the controller, which ends it",
+                )
+                .with("run", run));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// One run, at work or ended.

@@ -494,6 +494,55 @@ async fn no_secret_is_in_the_journal_or_the_projection() {
     assert!(bytes_read > 1000);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_ends_while_its_snapshot_is_removed_costs_nothing() {
+    let habits = Habits {
+        removals_last: Duration::from_secs(3),
+        ..Habits::default()
+    };
+    let timing = crate::run::Timing {
+        lease: quick().lease_margin + Duration::from_secs(2),
+        ..quick()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open_with(dir.path(), &Fake::new(habits), timing).await;
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_known_but_has_no_loop_cannot_be_cancelled_in_silence() {
+    let (_dir, cluster) = cluster_with(Habits::default()).await;
+    let run = stillwater_types::RunId::mint();
+    let started = crate::event::Event::Run {
+        run,
+        event: Box::new(crate::run::RunEvent::Started {
+            request: RequestId::mint(),
+            work: backup(),
+        }),
+    };
+    cluster
+        .memory
+        .append(Actor::Console, started)
+        .await
+        .unwrap();
+    let refused = cluster.runs.cancel(Actor::Console, run).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::StorageFailed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_request_many_times_at_once_is_one_run() {
+    let (_dir, cluster) = cluster_with(Habits::default()).await;
+    for _ in 0..20 {
+        let request = RequestId::mint();
+        let start = || cluster.runs.start(Actor::Console, request, backup());
+        let (a, b, c) = tokio::join!(start(), start(), start());
+        let ids = [a, b, c].map(|run| run.expect("a run").run_id);
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        cluster.ended(ids[0]).await;
+    }
+}
+
 /// A secret in every way in which somebody might write it.
 fn written(secret: &[u8]) -> Vec<Vec<u8>> {
     use base64::Engine;

@@ -140,6 +140,8 @@ pub struct Habits {
     pub roots_short_by: u64,
     /// The VM whose snapshots take for ever to remove.
     pub removal_hangs_on: Option<&'static str>,
+    /// How long it takes to remove a snapshot.
+    pub removals_last: Duration,
     /// Snapshots of others on the VM.
     pub foreign_snapshots: usize,
 }
@@ -354,6 +356,8 @@ impl Vsphere for Fake {
         if hangs_on == Some(vm.moref.as_str()) {
             std::future::pending::<()>().await;
         }
+        let lasts = self.locked().habits.removals_last;
+        tokio::time::sleep(lasts).await;
         self.call("remove_snapshot", |things, habits| {
             let is_calm = habits.fails_at.is_none() && !habits.stays;
             assert!(
