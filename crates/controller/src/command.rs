@@ -1,12 +1,12 @@
 //! The command line of `stillwater-controller`.
 
-use std::error::Error as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
+use stillwater_service::command::{Failure, block_on};
 use stillwater_service::config::Arguments;
 use stillwater_service::{systemd, telemetry};
 use stillwater_types::Role;
@@ -70,24 +70,23 @@ impl Command {
     /// Does what the command line asks; the exit code is 0, 1 for a fault, 2 for a bad
     /// configuration.
     pub fn run(self) -> ExitCode {
-        if self.arguments.check_config {
-            return self.arguments.check::<Config>(Role::Controller);
-        }
-        let mut config = match self.arguments.load::<Config>(Role::Controller) {
-            Ok(config) => config,
-            Err(faults) => {
-                eprintln!("{faults}");
-                return ExitCode::from(2);
-            }
-        };
-        config.state_dir = self.state_dir.unwrap_or(config.state_dir);
-        match act(self.act.unwrap_or(Act::Run), config) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                complain(&error);
-                ExitCode::FAILURE
-            }
-        }
+        let (state_dir, wanted) = (self.state_dir, self.act.unwrap_or(Act::Run));
+        self.arguments.run(Role::Controller, |config: Config| {
+            let state_dir = state_dir.unwrap_or(config.state_dir);
+            act(
+                wanted,
+                Config {
+                    state_dir,
+                    ..config
+                },
+            )
+        })
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(&error, error.reason())
     }
 }
 
@@ -114,26 +113,9 @@ fn act(act: Act, config: Config) -> Result<(), Error> {
 }
 
 fn serve(config: Config) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::file("start threads for", "stillwater-controller"))?;
-    let served = runtime.block_on(crate::serve::serve(config));
+    let served = block_on(crate::serve::serve(config))?;
     systemd::stopping();
     served
-}
-
-fn complain(error: &Error) {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    match error.reason() {
-        Some(reason) => eprintln!("error: {text} [{reason}]"),
-        None => eprintln!("error: {text}"),
-    }
 }
 
 /// Written to the end before the cluster is put in force.

@@ -1,7 +1,7 @@
 //! `/etc/stillwater/controller.toml`.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,11 +9,9 @@ use stillwater_service::config::{Faults, Period, SecretRef, Settings};
 use stillwater_service::metrics::MetricsSettings;
 use stillwater_service::telemetry::LogSettings;
 
-use crate::node::is_address;
-
 /// Runs at once that one controller plans, at most: more would only wait for proxies.
 const PARALLEL_RUNS_MAX: u32 = 256;
-const DRAIN_MAX: Duration = Duration::from_secs(600);
+const DRAIN_MAX: Period = Period(Duration::from_secs(600));
 
 /// The controller's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -80,36 +78,22 @@ impl Config {
 
 impl Settings for Config {
     fn check(&self, faults: &mut Faults) {
-        if let Some(advertise) = &self.advertise
-            && !is_address(advertise)
-        {
-            faults.add(
-                "advertise",
-                "write host:port, such as controller.example:7443",
-            );
-        }
-        if self
-            .name
-            .as_ref()
-            .is_some_and(|name| name.trim().is_empty())
-        {
-            faults.add("name", "leave the name out or write one");
-        }
-        if !Path::new(&self.state_dir).is_absolute() {
-            faults.add("state-dir", "write an absolute path");
-        }
-        if !(1..=PARALLEL_RUNS_MAX).contains(&self.limits.parallel_runs) {
-            let message = format!("write a number from 1 to {PARALLEL_RUNS_MAX}");
-            faults.add("limits.parallel-runs", message);
-        }
-        if self.drain.0 > DRAIN_MAX {
-            faults.add("drain", "write at most \"10m\"");
-        }
+        faults.check_address("advertise", self.advertise.as_deref());
+        faults.check_name("name", self.name.as_deref());
+        faults.check_path("state-dir", &self.state_dir);
+        let parallel_runs = self.limits.parallel_runs;
+        faults.check_number("limits.parallel-runs", parallel_runs, 1..=PARALLEL_RUNS_MAX);
+        faults.check_period("drain", self.drain, Period(Duration::ZERO)..=DRAIN_MAX);
+        self.metrics.check(faults);
+        self.log.check(faults);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use stillwater_testkit::example;
+    use stillwater_types::Role;
+
     use super::*;
 
     fn faults(text: &str) -> Vec<String> {
@@ -129,26 +113,10 @@ mod tests {
 
     #[test]
     fn the_example_is_a_good_configuration_with_and_without_its_comments() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../deploy/examples/controller.toml"
-        );
-        let example = std::fs::read_to_string(path).expect("the example");
-        assert_eq!(faults(&example), Vec::<String>::new());
-        let setting = |line: &str| {
-            line.split_once(" = ")
-                .is_some_and(|(key, _)| !key.contains(' '))
-        };
-        let shown: Vec<_> = example
-            .lines()
-            .map(|line| {
-                line.strip_prefix("# ")
-                    .filter(|rest| setting(rest))
-                    .unwrap_or(line)
-            })
-            .collect();
-        assert_eq!(faults(&shown.join("\n")), Vec::<String>::new());
-        let shown: Config = toml::from_str(&shown.join("\n")).expect("well formed");
+        let [shipped, shown] = example::forms(Role::Controller);
+        assert_eq!(faults(&shipped), Vec::<String>::new());
+        assert_eq!(faults(&shown), Vec::<String>::new());
+        let shown: Config = toml::from_str(&shown).expect("well formed");
         let defaults = Config::default();
         assert_eq!(
             (shown.listen, shown.drain),
@@ -169,6 +137,8 @@ mod tests {
             state-dir = "state"
             drain = "1h"
             limits.parallel-runs = 0
+            metrics.listen = "0.0.0.0:9443"
+            log.level = "a=loud"
         "#;
         let expected = [
             "advertise",
@@ -176,6 +146,8 @@ mod tests {
             "state-dir",
             "limits.parallel-runs",
             "drain",
+            "metrics.listen",
+            "log.level",
         ];
         assert_eq!(faults(text), expected);
     }

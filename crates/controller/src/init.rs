@@ -8,6 +8,7 @@ use stillwater_catalog::{Clock, SystemClock};
 use stillwater_rpc::grant::GrantSigner;
 use stillwater_rpc::{Ca, NODE_VALIDITY, PendingKey};
 use stillwater_seal::RecoveryKey;
+use stillwater_service::config::{host_name, is_address};
 use stillwater_types::{ClusterId, NodeId, Role};
 use zeroize::Zeroizing;
 
@@ -18,7 +19,7 @@ use crate::event::Actor;
 use crate::home::{Cluster, Home};
 use crate::kek;
 use crate::memory::Memory;
-use crate::node::{is_address, mint};
+use crate::node::mint;
 use crate::secret::Secrets;
 
 /// A cluster that is made but not in force: [`Draft::finish`] puts it in force.
@@ -136,9 +137,4 @@ fn address(config: &Config, advertise: Option<&str>) -> Result<String, Error> {
         true => Ok(address.to_owned()),
         false => Err(Error::BadAddress(address.to_owned())),
     }
-}
-
-fn host_name() -> String {
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().into_owned()
 }

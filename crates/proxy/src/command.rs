@@ -2,91 +2,32 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use stillwater_service::config::Arguments;
+use clap::Parser;
+use stillwater_service::command::NodeArguments;
 use stillwater_service::telemetry;
-use stillwater_types::{Fault, Reason, Role};
+use stillwater_types::{Fault, Role};
 
 use crate::config::Config;
+use crate::join::join;
 
 /// Moves disks between vSphere and the repositories of one Stillwater cluster.
 #[derive(Debug, Parser)]
 #[command(name = "stillwater-proxy", version)]
 pub struct Command {
     #[command(flatten)]
-    arguments: Arguments,
-    #[command(subcommand)]
-    act: Option<Act>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Act {
-    /// Serve; what happens without a command too
-    Run,
-    /// Enrol this proxy with a token of `stillwater token create --role proxy`
-    Join {
-        /// The token, or - to read it from standard input
-        token: String,
-    },
+    node: NodeArguments,
 }
 
 impl Command {
     /// Does what the command line asks; the exit code is 0, 1 for a fault, 2 for a bad
     /// configuration.
     pub fn run(self) -> ExitCode {
-        if self.arguments.check_config {
-            return self.arguments.check::<Config>(Role::Proxy);
-        }
-        let config = match self.arguments.load::<Config>(Role::Proxy) {
-            Ok(config) => config,
-            Err(faults) => {
-                eprintln!("{faults}");
-                return ExitCode::from(2);
-            }
-        };
-        match act(self.act.unwrap_or(Act::Run), config) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fault) => {
-                eprintln!("error: {} [{}]", fault.message, fault.reason);
-                ExitCode::FAILURE
-            }
-        }
+        let join = async |config, token: String| join(&config, &token).await;
+        self.node.run(Role::Proxy, serve, join)
     }
 }
 
-fn act(act: Act, config: Config) -> Result<(), Fault> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|err| Fault::new(Reason::Bug, format!("start threads: {err}")))?;
-    match act {
-        Act::Run => {
-            telemetry::start(&config.log)?;
-            runtime.block_on(crate::serve::serve(config))
-        }
-        Act::Join { token } => {
-            let identity = runtime.block_on(crate::join::join(&config, &read(token)?))?;
-            println!(
-                "joined cluster {} as proxy {}",
-                identity.cluster(),
-                identity.node()
-            );
-            Ok(())
-        }
-    }
-}
-
-/// A token on the command line is seen in the list of processes; `-` avoids that.
-fn read(token: String) -> Result<String, Fault> {
-    if token != "-" {
-        return Ok(token);
-    }
-    let mut line = String::new();
-    match std::io::stdin().read_line(&mut line) {
-        Ok(_) => Ok(line),
-        Err(err) => Err(Fault::new(
-            Reason::TokenInvalid,
-            format!("read the token: {err}"),
-        )),
-    }
+async fn serve(config: Config) -> Result<(), Fault> {
+    telemetry::start(&config.log)?;
+    crate::serve::serve(config).await
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use stillwater_service::config::{Faults, Period, Settings};
+use stillwater_service::config::{self, Faults, Period, Settings};
 use stillwater_service::enrol;
 use stillwater_service::metrics::MetricsSettings;
 use stillwater_service::telemetry::LogSettings;
@@ -14,7 +14,7 @@ use crate::transfer;
 
 const TRANSFERS_MAX: u32 = 64;
 const WORKERS_MAX: u32 = 64;
-const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
+const DRAIN_MAX: Period = Period(Duration::from_secs(24 * 3600));
 
 /// The proxy's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -79,13 +79,12 @@ impl Default for Limits {
 impl Config {
     /// Where others call this proxy.
     pub fn address(&self) -> String {
-        let here = || format!("{}:{}", host_name(), self.listen.port());
-        self.advertise.clone().unwrap_or_else(here)
+        config::advertised(self.advertise.as_deref(), self.listen)
     }
 
     /// The proxy's name in lists.
     pub fn node_name(&self) -> String {
-        self.name.clone().unwrap_or_else(host_name)
+        self.name.clone().unwrap_or_else(config::host_name)
     }
 
     /// Where key and certificates lie.
@@ -103,61 +102,26 @@ impl Config {
     }
 }
 
-fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
-}
-
 impl Settings for Config {
     fn check(&self, faults: &mut Faults) {
-        for (key, address) in [
-            ("advertise", &self.advertise),
-            ("controller", &self.controller),
-        ] {
-            if address
-                .as_deref()
-                .is_some_and(|address| !is_address(address))
-            {
-                faults.add(key, "write host:port, such as proxy.example:7444");
-            }
-        }
-        if self
-            .name
-            .as_ref()
-            .is_some_and(|name| name.trim().is_empty())
-        {
-            faults.add("name", "leave the name out or write one");
-        }
-        if !self.state_dir.is_absolute() {
-            faults.add("state-dir", "write an absolute path");
-        }
-        if self.drain.0 > DRAIN_MAX {
-            faults.add("drain", "write at most \"24h\"");
-        }
-        for (key, value, max) in [
-            ("limits.transfers", self.limits.transfers, TRANSFERS_MAX),
-            ("limits.workers", self.limits.workers, WORKERS_MAX),
-        ] {
-            if !(1..=max).contains(&value) {
-                faults.add(key, format!("write a number from 1 to {max}"));
-            }
-        }
+        faults.check_address("advertise", self.advertise.as_deref());
+        faults.check_address("controller", self.controller.as_deref());
+        faults.check_name("name", self.name.as_deref());
+        faults.check_path("state-dir", &self.state_dir);
+        faults.check_period("drain", self.drain, Period(Duration::ZERO)..=DRAIN_MAX);
+        let Limits { transfers, workers } = self.limits;
+        faults.check_number("limits.transfers", transfers, 1..=TRANSFERS_MAX);
+        faults.check_number("limits.workers", workers, 1..=WORKERS_MAX);
         self.metrics.check(faults);
+        self.log.check(faults);
     }
-}
-
-fn is_address(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty()
-            && !host.contains(char::is_whitespace)
-            && port.parse::<u16>().is_ok_and(|port| port > 0)
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use stillwater_testkit::example;
+    use stillwater_types::Role;
+
     use super::*;
 
     fn faults(text: &str) -> Vec<String> {
@@ -183,6 +147,24 @@ mod tests {
     }
 
     #[test]
+    fn the_example_shows_every_setting_with_its_default() {
+        let [shipped, shown] = example::forms(Role::Proxy);
+        assert_eq!(faults(&shipped), Vec::<String>::new());
+        assert_eq!(faults(&shown), Vec::<String>::new());
+        let shown: Config = toml::from_str(&shown).unwrap();
+        assert!(shown.advertise.is_some() && shown.name.is_some());
+        assert!(shown.controller.is_some() && shown.metrics.listen.is_some());
+        let shown = Config {
+            advertise: None,
+            name: None,
+            controller: None,
+            metrics: MetricsSettings::default(),
+            ..shown
+        };
+        assert_eq!(shown, Config::default());
+    }
+
+    #[test]
     fn every_fault_is_found_at_once() {
         let text = r#"
             advertise = "proxy"
@@ -193,6 +175,7 @@ mod tests {
             limits.transfers = 0
             limits.workers = 65
             metrics.listen = "0.0.0.0:9444"
+            log.level = "a=loud"
         "#;
         let expected = [
             "advertise",
@@ -203,6 +186,7 @@ mod tests {
             "limits.transfers",
             "limits.workers",
             "metrics.listen",
+            "log.level",
         ];
         assert_eq!(faults(text), expected);
     }

@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use stillwater_service::config::{Bytes, Faults, Period, Settings};
+use stillwater_service::config::{self, Bytes, Faults, Period, Settings};
 use stillwater_service::enrol;
 use stillwater_service::metrics::MetricsSettings;
 use stillwater_service::telemetry::LogSettings;
 use stillwater_store::Options;
 
 const STREAMS_MAX: u32 = 256;
-const DRAIN_MAX: Duration = Duration::from_secs(600);
+const DRAIN_MAX: Period = Period(Duration::from_secs(600));
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const RETENTION_MAX: Duration = DAY.saturating_mul(365 * 100);
-const SESSION_MIN: Duration = Duration::from_secs(30);
+const RETENTION_MAX: Period = Period(DAY.saturating_mul(365 * 100));
+const SESSION_MIN: Period = Period(Duration::from_secs(30));
+const SESSION_MAX: Period = Period(DAY);
 
 /// The repository's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -117,13 +118,12 @@ impl Default for Limits {
 impl Config {
     /// Where others call this repository.
     pub fn address(&self) -> String {
-        let here = || format!("{}:{}", host_name(), self.listen.port());
-        self.advertise.clone().unwrap_or_else(here)
+        config::advertised(self.advertise.as_deref(), self.listen)
     }
 
     /// The repository's name in lists.
     pub fn node_name(&self) -> String {
-        self.name.clone().unwrap_or_else(host_name)
+        self.name.clone().unwrap_or_else(config::host_name)
     }
 
     /// Where key and certificates lie.
@@ -157,73 +157,33 @@ impl Config {
     }
 }
 
-fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
-}
-
 impl Settings for Config {
     fn check(&self, faults: &mut Faults) {
-        for (key, address) in [
-            ("advertise", &self.advertise),
-            ("controller", &self.controller),
-        ] {
-            if address
-                .as_deref()
-                .is_some_and(|address| !is_address(address))
-            {
-                faults.add(key, "write host:port, such as repository.example:7445");
-            }
+        faults.check_address("advertise", self.advertise.as_deref());
+        faults.check_address("controller", self.controller.as_deref());
+        faults.check_name("name", self.name.as_deref());
+        faults.check_path("state-dir", &self.state_dir);
+        if let Some(dir) = &self.store.dir {
+            faults.check_path("store.dir", dir);
         }
-        if self
-            .name
-            .as_ref()
-            .is_some_and(|name| name.trim().is_empty())
-        {
-            faults.add("name", "leave the name out or write one");
-        }
-        for (key, dir) in [
-            ("state-dir", Some(&self.state_dir)),
-            ("store.dir", self.store.dir.as_ref()),
-        ] {
-            if dir.is_some_and(|dir| !dir.is_absolute()) {
-                faults.add(key, "write an absolute path");
-            }
-        }
-        if self.drain.0 > DRAIN_MAX {
-            faults.add("drain", "write at most \"10m\"");
-        }
-        if self.store.retention.0 > RETENTION_MAX {
-            faults.add("store.retention", "write at most \"36500d\"");
-        }
-        if !(SESSION_MIN..=DAY).contains(&self.store.session.0) {
-            faults.add("store.session", "write a time from \"30s\" to \"24h\"");
-        }
-        for (key, value) in [
-            ("limits.packs", self.limits.packs),
-            ("limits.reads", self.limits.reads),
-        ] {
-            if !(1..=STREAMS_MAX).contains(&value) {
-                faults.add(key, format!("write a number from 1 to {STREAMS_MAX}"));
-            }
-        }
+        faults.check_period("drain", self.drain, Period(Duration::ZERO)..=DRAIN_MAX);
+        let (retention, session) = (self.store.retention, self.store.session);
+        let up_to_a_century = Period(Duration::ZERO)..=RETENTION_MAX;
+        faults.check_period("store.retention", retention, up_to_a_century);
+        faults.check_period("store.session", session, SESSION_MIN..=SESSION_MAX);
+        let Limits { packs, reads } = self.limits;
+        faults.check_number("limits.packs", packs, 1..=STREAMS_MAX);
+        faults.check_number("limits.reads", reads, 1..=STREAMS_MAX);
         self.metrics.check(faults);
         self.log.check(faults);
     }
 }
 
-fn is_address(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty()
-            && !host.contains(char::is_whitespace)
-            && port.parse::<u16>().is_ok_and(|port| port > 0)
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use stillwater_testkit::example;
+    use stillwater_types::Role;
+
     use super::*;
 
     fn faults(text: &str) -> Vec<String> {
@@ -243,26 +203,12 @@ mod tests {
 
     #[test]
     fn the_example_shows_every_setting_with_its_default() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../deploy/examples/repository.toml"
-        );
-        let example = std::fs::read_to_string(path).unwrap();
-        assert_eq!(faults(&example), Vec::<String>::new());
-        let setting = |line: &str| {
-            line.split_once(" = ")
-                .is_some_and(|(key, _)| !key.contains(' '))
-        };
-        let shown: Vec<_> = example
-            .lines()
-            .map(|line| {
-                line.strip_prefix("# ")
-                    .filter(|rest| setting(rest))
-                    .unwrap_or(line)
-            })
-            .collect();
-        let shown: Config = toml::from_str(&shown.join("\n")).unwrap();
+        let [shipped, shown] = example::forms(Role::Repository);
+        assert_eq!(faults(&shipped), Vec::<String>::new());
+        assert_eq!(faults(&shown), Vec::<String>::new());
+        let shown: Config = toml::from_str(&shown).unwrap();
         assert!(shown.advertise.is_some() && shown.name.is_some() && shown.store.dir.is_some());
+        assert!(shown.controller.is_some() && shown.metrics.listen.is_some());
         let defaults = Config::default();
         let shown = Config {
             advertise: None,
@@ -289,6 +235,7 @@ mod tests {
             limits.packs = 0
             limits.reads = 257
             metrics.listen = "0.0.0.0:9445"
+            log.level = "a=loud"
             [store]
             dir = "here"
             retention = "99999d"
@@ -306,6 +253,7 @@ mod tests {
             "limits.packs",
             "limits.reads",
             "metrics.listen",
+            "log.level",
         ];
         assert_eq!(faults(text), expected);
     }

@@ -6,6 +6,7 @@
 //! Every fault is found before anything listens, and all of them are told at once with file and
 //! line: an administrator fixes a file once, not once per fault.
 
+mod check;
 mod fault;
 mod load;
 mod secret;
@@ -14,11 +15,11 @@ mod unit;
 mod walk;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
 use stillwater_types::Role;
 
+pub use check::{advertised, host_name, is_address};
 pub use fault::{ConfigFault, Faults};
 pub use load::Sources;
 pub use secret::{Secret, SecretRef};
@@ -52,20 +53,6 @@ impl Arguments {
     /// Every fault of the configuration.
     pub fn load<S: Settings>(&self, role: Role) -> Result<S, Faults> {
         Sources::of_process(self, role).load()
-    }
-
-    /// What `--check-config` does: prints `ok` or every fault; exit code 0 or 2.
-    pub fn check<S: Settings>(&self, role: Role) -> ExitCode {
-        match self.load::<S>(role) {
-            Ok(_) => {
-                println!("ok");
-                ExitCode::SUCCESS
-            }
-            Err(faults) => {
-                eprintln!("{faults}");
-                ExitCode::from(2)
-            }
-        }
     }
 }
 

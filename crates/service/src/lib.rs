@@ -4,6 +4,7 @@
 //! starts [`telemetry`], watches [`Signals`], and runs; everything here ends with its cancellation
 //! token.
 
+pub mod command;
 pub mod config;
 pub mod enrol;
 mod heartbeat;

@@ -69,17 +69,22 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("cli", &["types", "rpc", "controller-api", "proxy-api"]),
     ("xtask", &["types"]),
+    ("testkit", &["types", "rpc"]),
     // The workspace's own tests drive real processes and read what they leave behind.
     ("tests", &["types", "format"]),
 ];
+
+/// Crates that tests lean on and nothing that ships: no table entry can allow them.
+const DEV_ONLY: &[&str] = &["testkit"];
 
 /// Which crates may name a foreign crate that must stay in one place.
 const VENDORS: &[(&str, &[&str])] = &[
     ("sled", &["catalog", "store"]),
     ("aws-lc-rs", &["seal", "rpc", "vsphere"]),
     ("rcgen", &["rpc"]),
-    ("tokio-rustls", &["rpc", "vsphere"]),
-    ("rustls", &["rpc", "vsphere"]),
+    // The testkit speaks TLS that rpc rightly cannot: without a certificate, to anybody.
+    ("tokio-rustls", &["rpc", "vsphere", "testkit"]),
+    ("rustls", &["rpc", "vsphere", "testkit"]),
     ("reqwest", &["vsphere", "disk"]),
     ("quick-xml", &["vsphere"]),
     ("protox", &["controller-api", "proxy-api", "repository-api"]),
@@ -150,6 +155,11 @@ fn faults(metadata: &Metadata) -> Vec<String> {
 
 fn fault(name: &str, allowed: &[&str], dependency: &str) -> Option<String> {
     let target = short(dependency);
+    if DEV_ONLY.contains(&target) {
+        return Some(format!(
+            "{name} may name {target} only for its tests, among its dev-dependencies"
+        ));
+    }
     if target != dependency && !allowed.contains(&target) {
         return Some(format!("{name} may not depend on {target}"));
     }
@@ -213,6 +223,15 @@ mod tests {
             Some("dev"),
             &[],
         );
+    }
+
+    #[test]
+    fn only_tests_lean_on_the_testkit() {
+        let told = "proxy may name testkit only for its tests, among its dev-dependencies";
+        for kind in [None, Some("build")] {
+            check("stillwater-proxy", "stillwater-testkit", kind, &[told]);
+        }
+        check("stillwater-proxy", "stillwater-testkit", Some("dev"), &[]);
     }
 
     #[test]

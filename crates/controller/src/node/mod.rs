@@ -18,7 +18,6 @@ use crate::event::Part;
 
 pub use directory::{Directory, NodeInfo, OFFLINE_AFTER, Seen};
 pub use event::NodeEvent;
-pub(crate) use registry::is_address;
 pub use registry::{Myself, Registry, RegistryParts, actor, mint, validity};
 
 /// One enrolled node as the journal knows it.

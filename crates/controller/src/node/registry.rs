@@ -10,6 +10,7 @@ use stillwater_controller_api as api;
 use stillwater_rpc::{
     ADMIN_VALIDITY, Ca, NODE_VALIDITY, Peer, RemovedNodes, TOKEN_LIFETIME, Token,
 };
+use stillwater_service::config::is_address;
 use stillwater_types::{Fault, NodeId, Reason, Role};
 use tokio::time::Instant;
 
@@ -25,7 +26,6 @@ use crate::token::{TokenEvent, TokenHash};
 const HEARTBEAT_SECONDS: u32 = 5;
 
 const NAME_CHARS_MAX: usize = 128;
-const ADDRESS_BYTES_MAX: usize = 255;
 const VERSION_CHARS_MAX: usize = 64;
 
 /// What of the controller itself stands in the list of nodes and in tokens.
@@ -407,22 +407,6 @@ fn check_address(role: Role, address: Option<String>) -> Result<String, Fault> {
     Err(Fault::new(Reason::BadField, message).with("field", "address"))
 }
 
-/// Whether `text` is `host:port` with a host that can be put into a URL.
-pub(crate) fn is_address(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    let name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    let host = match bracketed {
-        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.chars().all(name),
-    };
-    host && text.len() <= ADDRESS_BYTES_MAX && port.parse::<u16>().is_ok_and(|port| port != 0)
-}
-
 fn timestamp(time: SystemTime) -> Timestamp {
     // Certificates end within years, and a clock that jiff cannot hold is beyond year 9999.
     Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
@@ -431,31 +415,6 @@ fn timestamp(time: SystemTime) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_a_host_and_a_port() {
-        for good in [
-            "proxy-1:7444",
-            "127.0.0.1:1",
-            "[::1]:7444",
-            "a_b.example:65535",
-        ] {
-            assert!(is_address(good), "{good}");
-        }
-        for bad in [
-            "",
-            "proxy",
-            ":7444",
-            "proxy:0",
-            "proxy:65536",
-            "::1:7444",
-            "a b:1",
-            "a/b:1",
-        ] {
-            assert!(!is_address(bad), "{bad}");
-        }
-        assert!(!is_address(&format!("{}:7444", "a".repeat(300))));
-    }
 
     #[test]
     fn only_servers_need_an_address() {

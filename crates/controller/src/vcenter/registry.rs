@@ -3,6 +3,7 @@
 use secrecy::ExposeSecret;
 use stillwater_controller_api as api;
 use stillwater_seal::Purpose;
+use stillwater_service::config::is_address;
 use stillwater_types::{Fault, Reason, VcenterId};
 use stillwater_vsphere::{About, Endpoint, probe_certificate};
 
@@ -10,7 +11,6 @@ use super::sessions::end;
 use super::{Fingerprint, Sessions, Trust, Vcenter, VcenterEvent};
 use crate::event::Actor;
 use crate::memory::Memory;
-use crate::node::is_address;
 use crate::run::Work;
 use crate::secret::Secrets;
 
