@@ -3,17 +3,15 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use http::{Request, Response};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use stillwater_rpc::{
     ADMIN_VALIDITY, Access, Ca, Caller, ClientCertificates, Identity, NODE_VALIDITY, PendingKey,
     RemovedNodes, Server, Target, connect, connect_pinned, fault, unreachable,
 };
+use stillwater_testkit::tls::{self, Credentials};
 use stillwater_types::{ClusterId, Fault, NodeId, Reason, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -250,6 +248,7 @@ async fn a_caller_without_a_certificate_is_not_even_connected_where_one_is_requi
     let address = server.address.to_string();
     let channel = connect_pinned(&address, cluster.ca.spki_pin()).expect("a channel");
     refused(&call(&channel, JOIN).await);
+    assert!(tls::demands_certificate(&address).await);
 }
 
 #[tokio::test]
@@ -265,11 +264,11 @@ async fn a_stranger_is_refused_in_both_directions() {
     let channel = channel(&stranger, &server, Role::Controller, None);
     assert_eq!(reason(&channel, JOIN).await, Reason::CertificateUntrusted);
     // A stranger who does not care whom it talks to is not believed by our server.
-    let (key, chain) = pem_identity(&theirs, Role::Admin);
-    let refused = raw_call(&server, &[&rustls::version::TLS13], Some((key, chain))).await;
+    let shown = credentials(&theirs, Role::Admin);
+    let refused = raw_call(&server, &[&rustls::version::TLS13], Some(shown)).await;
     assert!(refused.is_err(), "{refused:?}");
-    let (key, chain) = pem_identity(&ours, Role::Admin);
-    let taken = raw_call(&server, &[&rustls::version::TLS13], Some((key, chain))).await;
+    let shown = credentials(&ours, Role::Admin);
+    let taken = raw_call(&server, &[&rustls::version::TLS13], Some(shown)).await;
     assert!(taken.is_ok(), "{taken:?}");
 }
 
@@ -519,7 +518,7 @@ async fn a_saved_identity_still_proves_itself() {
     assert_eq!(damaged.err(), Some(Reason::SecretUnreadable));
 }
 
-fn pem_identity(cluster: &Cluster, role: Role) -> (String, String) {
+fn credentials(cluster: &Cluster, role: Role) -> Credentials {
     let key = rcgen::KeyPair::generate().expect("a key");
     let request = rcgen::CertificateParams::default()
         .serialize_request(&key)
@@ -528,77 +527,22 @@ fn pem_identity(cluster: &Cluster, role: Role) -> (String, String) {
     let chain = cluster
         .ca
         .issue(request.der(), role, node, NODE_VALIDITY, SystemTime::now());
-    (key.serialize_pem(), chain.expect("a chain"))
+    Credentials {
+        key: key.serialize_pem(),
+        chain: chain.expect("a chain"),
+    }
 }
 
 /// Speaks TLS by hand, believing any server, and returns what its first HTTP/2 frame is.
 async fn raw_call(
     server: &Running,
     versions: &[&'static rustls::SupportedProtocolVersion],
-    identity: Option<(String, String)>,
+    credentials: Option<Credentials>,
 ) -> std::io::Result<Vec<u8>> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(versions)
-        .expect("versions")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Believer(provider)));
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some((key, chain)) => {
-            let chain = CertificateDer::pem_slice_iter(chain.as_bytes());
-            let chain = chain.collect::<Result<_, _>>().expect("certificates");
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
-            builder.with_client_auth_cert(chain, key).expect("a pair")
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let tcp = TcpStream::connect(server.address).await?;
-    let name = ServerName::try_from("anybody.example").expect("a name");
-    let mut tls = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(name, tcp)
-        .await?;
+    let mut tls = tls::dial(&server.address.to_string(), versions, credentials).await?;
     tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .await?;
     let mut frame = vec![0; 9];
     tls.read_exact(&mut frame).await?;
     Ok(frame)
-}
-
-#[derive(Debug)]
-struct Believer(Arc<rustls::crypto::CryptoProvider>);
-
-impl rustls::client::danger::ServerCertVerifier for Believer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: rustls_pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

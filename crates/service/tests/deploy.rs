@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use stillwater_testkit::example;
 use stillwater_types::Role;
 
 const ROLES: [Role; 3] = [Role::Controller, Role::Proxy, Role::Repository];
@@ -101,29 +102,10 @@ fn every_unit_has_a_user_and_a_state_directory_of_its_own() {
     }
 }
 
-/// An example as it is, and with all the settings that it comments out.
-fn forms(example: &str) -> [String; 2] {
-    let uncommented = example.lines().map(|line| match line.strip_prefix("# ") {
-        Some(rest) if is_setting(rest) => rest,
-        _ => line,
-    });
-    [
-        example.to_owned(),
-        uncommented.collect::<Vec<_>>().join("\n"),
-    ]
-}
-
-fn is_setting(line: &str) -> bool {
-    line.split_once(" = ").is_some_and(|(key, _)| {
-        key.bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
-    })
-}
-
 #[test]
 fn every_example_is_toml_and_names_its_roles_own_places() {
     for role in ROLES {
-        let [shown, uncommented] = forms(&read(&format!("examples/{role}.toml")));
+        let [shown, uncommented] = example::forms(role);
         shown
             .parse::<toml::Table>()
             .unwrap_or_else(|err| panic!("{role}: {err}"));
