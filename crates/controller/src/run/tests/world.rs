@@ -834,6 +834,21 @@ pub fn secrets() -> Secrets {
     Secrets::new(kek())
 }
 
+/// The writer of a killed controller lets the journal go a moment after its last handle is gone.
+fn reopen(dir: &Path) -> Memory {
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        match Memory::open(dir, Arc::new(SystemClock)) {
+            Ok(memory) => return memory,
+            Err(fault) => assert!(
+                fault.reason == Reason::StorageFailed && std::time::Instant::now() < until,
+                "{fault}"
+            ),
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// A controller over a directory and a world.
 pub struct Cluster {
     pub memory: Memory,
@@ -851,9 +866,8 @@ impl Cluster {
 
     pub async fn open_with(dir: &Path, fake: &Fake, timing: Timing) -> Self {
         let dir = dir.to_owned();
-        let memory = tokio::task::spawn_blocking(move || Memory::open(&dir, Arc::new(SystemClock)))
+        let memory = tokio::task::spawn_blocking(move || reopen(&dir))
             .await
-            .unwrap()
             .unwrap();
         join_all(&memory).await;
         let nodes = Directory::new(memory.clone());
