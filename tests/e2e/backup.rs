@@ -51,6 +51,13 @@ fn a_running_vm_is_protected_as_it_was_when_frozen() -> Result<()> {
         "a snapshot was left: {:?}",
         site.lab.snapshots()?
     );
+    for disk in rows(&run["disks"]) {
+        let told = (text(&disk, "transport")?, text(&disk, "proxy_name")?);
+        ensure!(
+            told == ("folder".into(), "proxy".into()),
+            "how and by whom: {disk}"
+        );
+    }
     let point = text(&run["backup"], "point_id")?;
     check_equal_to_frozen(&site, "web", &point)
 }

@@ -277,7 +277,8 @@ impl Runs {
         }
         let memory = self.world.memory.clone();
         let ended = blocking(move || memory.ended_run(run)).await?;
-        ended.map(|run| view(&run, None)).ok_or_else(|| {
+        let nodes = &self.world.memory.state().nodes;
+        ended.map(|run| view(&run, None, nodes)).ok_or_else(|| {
             Fault::new(
                 Reason::RunNotFound,
                 "no such run; `stillwater run list` names the runs",
@@ -294,8 +295,8 @@ impl Runs {
             .get(&run)
             .map(|handle| Arc::clone(&handle.scratch));
         Some(match scratch {
-            Some(scratch) => view(found, Some(&scratch.notes())),
-            None => view(found, None),
+            Some(scratch) => view(found, Some(&scratch.notes()), &state.nodes),
+            None => view(found, None, &state.nodes),
         })
     }
 
@@ -319,7 +320,7 @@ impl Runs {
         let ended = blocking(move || memory.ended_runs(before, limit)).await?;
         for run in ended {
             if !told.iter().any(|active| active.run_id == run.id) {
-                told.push(view(&run, None));
+                told.push(view(&run, None, &state.nodes));
             }
         }
         told.sort_by_key(|run| std::cmp::Reverse(run.run_id));

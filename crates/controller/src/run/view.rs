@@ -1,15 +1,18 @@
 //! A run as the controller's protocol tells it.
 
 use stillwater_controller_api as api;
-use stillwater_types::Fault;
+use stillwater_types::{Fault, NodeId};
 
+use crate::node::Nodes;
+
+use super::act::FOLDER;
 use super::cause::Cause;
 use super::event::{Counts, Outcome, Work};
 use super::scratch::{Notes, Progress};
 use super::state::{Disk, NewVm, Run, Stage};
 
-/// What a person sees of `run`; `notes` are those of a run at work.
-pub fn view(run: &Run, notes: Option<&Notes>) -> api::Run {
+/// What a person sees of `run`; `notes` are those of a run at work, `nodes` name its proxies.
+pub fn view(run: &Run, notes: Option<&Notes>, nodes: &Nodes) -> api::Run {
     let disks = run.disks.values();
     api::Run {
         run_id: run.id,
@@ -17,7 +20,7 @@ pub fn view(run: &Run, notes: Option<&Notes>) -> api::Run {
         state: state(run, notes),
         phase: Some(phase(run)),
         disks: disks
-            .map(|disk| self::disk(disk, progress(disk, notes)))
+            .map(|disk| self::disk(disk, progress(disk, notes), nodes))
             .collect(),
         started_at: run.started_at,
         ended_at: run.ended_at,
@@ -111,7 +114,13 @@ fn progress<'a>(disk: &Disk, notes: Option<&'a Notes>) -> Option<&'a Progress> {
     notes?.progress.get(&disk.planned.key)
 }
 
-fn disk(disk: &Disk, progress: Option<&Progress>) -> api::RunDisk {
+/// Who moved a disk: a node that was removed since then keeps its name, an unknown one its id.
+fn proxy_name(nodes: &Nodes, proxy: NodeId) -> String {
+    let found = nodes.find(proxy).map(|node| node.name.clone());
+    found.unwrap_or_else(|| proxy.to_string())
+}
+
+fn disk(disk: &Disk, progress: Option<&Progress>, nodes: &Nodes) -> api::RunDisk {
     let told = progress.map(|progress| progress.counts).unwrap_or_default();
     // What was journalled at a disk's end counts; before that, what its proxy told last.
     let counts = disk.moved.as_ref().map_or(
@@ -137,11 +146,15 @@ fn disk(disk: &Disk, progress: Option<&Progress>) -> api::RunDisk {
         hole_bytes: counts.hole_bytes,
         chunk_count: counts.chunk_count,
         new_chunk_count: counts.new_chunk_count,
-        transport: progress
-            .map(|progress| progress.transport.to_owned())
-            .unwrap_or_default(),
-        proxy_name: progress
-            .map(|progress| progress.proxy_name.clone())
-            .unwrap_or_default(),
+        transport: match (progress, &disk.moved) {
+            (Some(progress), _) => progress.transport.to_owned(),
+            (None, Some(_)) => FOLDER.to_owned(),
+            (None, None) => String::new(),
+        },
+        proxy_name: match (progress, &disk.moved) {
+            (Some(progress), _) => progress.proxy_name.clone(),
+            (None, Some(moved)) => proxy_name(nodes, moved.proxy),
+            (None, None) => String::new(),
+        },
     }
 }

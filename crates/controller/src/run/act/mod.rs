@@ -10,6 +10,8 @@ mod release;
 mod restore;
 mod transfer;
 
+pub(crate) use transfer::FOLDER;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stillwater_catalog::Clock;

@@ -17,7 +17,8 @@ use crate::run::slots::Permit;
 use crate::run::state::Disk;
 
 /// How a disk behind a datastore's HTTPS folder is reached.
-const FOLDER: &str = "folder";
+/// The only transport of this release: the datastore's HTTPS folder.
+pub(crate) const FOLDER: &str = "folder";
 
 impl Act {
     pub(super) async fn open_access(&self) -> Came {
