@@ -227,6 +227,8 @@ impl Cluster {
     fn role_command(&mut self, role: Role) -> Result<Command> {
         let mut command = Command::new(workspace::binary(&format!("stillwater-{}", role.name()))?);
         command.arg("--config").arg(&self.member(role)?.config);
+        // As the systemd units have it.
+        command.env("MALLOC_ARENA_MAX", "2");
         Ok(command)
     }
 

@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     }
     ensure!(lab.snapshots()?.is_empty(), "a snapshot was left");
     println!("snapshots left: 0");
-    let frozen = lab.last_frozen("debian")?;
+    let frozen = hashed(lab.last_frozen("debian")?)?;
     report(&cluster, &first, took)?;
 
     step("restore it as a new VM");
@@ -74,19 +74,19 @@ fn main() -> Result<()> {
     let run = cluster.wait_run(&cluster.start_run(&args)?, PATIENCE)?;
     ensure!(run["state"] == "succeeded", "{run:#}");
     finish(begin);
-    for (index, disk) in frozen.iter().enumerate() {
-        compare(disk, &lab.live_disk("debian-restored", index)?)?;
+    for (index, (disk, want)) in frozen.iter().enumerate() {
+        compare(disk, want, &lab.live_disk("debian-restored", index)?)?;
     }
 
     step("restore its disks as files");
-    for disk in &frozen {
+    for (disk, want) in &frozen {
         let key = disk.key.to_string();
         let file = cluster.dir().join(format!("debian-{key}.raw"));
         let to = file.to_str().context("utf-8")?;
         let begin = Instant::now();
         cluster.ok(&["restore", "disk", &first, "--disk", &key, "--to", to])?;
         finish(begin);
-        compare(disk, &file)?;
+        compare(disk, want, &file)?;
         std::fs::remove_file(&file)?;
     }
 
@@ -187,8 +187,16 @@ fn report(cluster: &Cluster, point: &str, took: Duration) -> Result<()> {
     Ok(())
 }
 
-fn compare(frozen: &Frozen, restored: &Path) -> Result<()> {
-    let (want, got) = (hash(&frozen.file)?, hash(restored)?);
+/// Each kept copy with the BLAKE3 of its bytes.
+fn hashed(frozen: Vec<Frozen>) -> Result<Vec<(Frozen, String)>> {
+    frozen
+        .into_iter()
+        .map(|disk| hash(&disk.file).map(|hash| (disk, hash)))
+        .collect()
+}
+
+fn compare(frozen: &Frozen, want: &str, restored: &Path) -> Result<()> {
+    let got = hash(restored)?;
     ensure!(
         want == got,
         "disk {} differs: frozen {want}, restored {got}",
