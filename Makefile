@@ -4,7 +4,7 @@
 #   make test      set up and run every test
 #   make lint      set up and run every check that is not a test
 #   make lab       build the lab: VMware's simulator and guest disks
-#   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=…)
+#   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=… GUEST=small|debian)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,7 +12,15 @@ SHELL := bash
 
 ROUNDS ?= 100
 SEED ?=
+GUEST ?= small
 CARGO_TEST_FLAGS ?=
+
+# Guest disks, made once; what dpkg has to say about its chroot goes to a log.
+define images
+	@echo "guest disks: $(1)"
+	@mkdir -p tests/lab/build
+	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
+endef
 
 .PHONY: help setup lab demo test lint torture binaries advisories
 
@@ -28,11 +36,11 @@ binaries: setup
 
 lab: setup
 	tests/lab/build.sh
-	tests/lab/images.sh small >/dev/null
+	$(call images,small)
 
 demo: lab binaries
-	tests/lab/images.sh debian >/dev/null
-	tests/lab/images.sh sibling >/dev/null
+	$(call images,debian)
+	$(call images,sibling)
 	cargo run --locked --quiet -p stillwater-tests --bin demo
 
 test: lab binaries
@@ -41,7 +49,8 @@ test: lab binaries
 	cargo test --locked --doc --workspace --quiet
 
 torture: lab binaries
-	cargo run --locked --quiet -p stillwater-tests --bin torture -- --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+	$(call images,$(GUEST))
+	cargo run --locked --quiet -p stillwater-tests --bin torture -- --rounds $(ROUNDS) --guest $(GUEST) $(if $(SEED),--seed $(SEED))
 
 lint: setup
 	tests/setup.sh lint

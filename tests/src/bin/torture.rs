@@ -1,6 +1,6 @@
 //! Kills roles with `kill -9` at random moments of backups and looks at what is left.
 //!
-//! `torture --rounds 100 --seed 7`: each round starts a backup, kills one role at a random moment,
+//! `torture --rounds 100 --seed 7 --guest small`: each round starts a backup, kills one role at a random moment,
 //! starts it again, and demands: the run ends by itself, no snapshot of ours remains, and either a
 //! point exists that restores to exactly the frozen bytes, or none. The last rounds re-read every
 //! point that was ever committed. The seed is printed, and replays the same choices.
@@ -18,6 +18,7 @@ use stillwater_tests::{Cluster, Lab};
 struct Options {
     rounds: u32,
     seed: u64,
+    guest: String,
 }
 
 #[derive(Default)]
@@ -37,9 +38,12 @@ struct Torture {
 
 fn main() -> Result<()> {
     let options = options()?;
-    println!("torture: {} rounds, seed {}", options.rounds, options.seed);
+    println!(
+        "torture: {} rounds, seed {}, guest {}",
+        options.rounds, options.seed, options.guest
+    );
     let disks = Disks::new()?;
-    let lab = Lab::start(&[VmSpec::new("web", disks.set("small")?)], 16)?;
+    let lab = Lab::start(&[VmSpec::new("web", disks.set(&options.guest)?)], 16)?;
     let cluster = Cluster::start()?;
     cluster.add_lab(&lab)?;
     let mut torture = Torture {
@@ -176,6 +180,7 @@ fn options() -> Result<Options> {
     let mut options = Options {
         rounds: 100,
         seed: clock.as_nanos() as u64,
+        guest: "small".into(),
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -185,7 +190,8 @@ fn options() -> Result<Options> {
         match arg.as_str() {
             "--rounds" => options.rounds = value.parse()?,
             "--seed" => options.seed = value.parse()?,
-            _ => bail!("usage: torture [--rounds N] [--seed N]"),
+            "--guest" => options.guest = value,
+            _ => bail!("usage: torture [--rounds N] [--seed N] [--guest small|debian]"),
         }
     }
     Ok(options)
