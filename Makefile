@@ -45,8 +45,8 @@ demo: lab binaries
 
 test: lab binaries
 	tests/lab/selftest.sh
-	cargo nextest run --locked --workspace $(CARGO_TEST_FLAGS)
 	cargo test --locked --doc --workspace --quiet
+	cargo nextest run --locked --workspace $(CARGO_TEST_FLAGS)
 
 torture: lab binaries
 	$(call images,$(GUEST))
