@@ -138,7 +138,7 @@ func (f *fault) interrupt(w http.ResponseWriter, r *http.Request) bool {
 		panic(http.ErrAbortHandler)
 	case "http":
 		status, _ := strconv.Atoi(value)
-		http.Error(w, "injected by the lab", status)
+		refuse(w, r, "injected by the lab", status)
 		return false
 	case "hang":
 		seconds, _ := strconv.ParseFloat(value, 64)

@@ -37,16 +37,25 @@ func (v *vcenter) serveFolder(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !v.mayRead(r):
 		w.Header().Set("WWW-Authenticate", `Basic realm="VMware HTTP server"`)
-		http.Error(w, "not logged in", http.StatusUnauthorized)
+		refuse(w, r, "not logged in", http.StatusUnauthorized)
 	case err != nil:
-		http.Error(w, err.Error(), http.StatusNotFound)
+		refuse(w, r, err.Error(), http.StatusNotFound)
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		v.get(w, r, file, injected)
 	case r.Method == http.MethodPut:
 		v.put(w, r, file, injected)
 	default:
-		http.Error(w, "not a method of /folder", http.StatusMethodNotAllowed)
+		refuse(w, r, "not a method of /folder", http.StatusMethodNotAllowed)
 	}
+}
+
+// refuse answers an error once the body has arrived. Answered earlier, the connection is closed under a sender
+// that still writes, who then sees a reset in place of the reason.
+func refuse(w http.ResponseWriter, r *http.Request, reason string, status int) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		log.Printf("the body of a refused request: %s", err)
+	}
+	http.Error(w, reason, status)
 }
 
 func vmName(file *simulator.File) string {
@@ -156,14 +165,14 @@ func rangeOf(header string, size int64) (start, end int64) {
 func (v *vcenter) put(w http.ResponseWriter, r *http.Request, file *simulator.File, injected *fault) {
 	switch {
 	case r.Header.Get("Content-Range") != "":
-		http.Error(w, "a PUT takes whole files", http.StatusNotImplemented)
+		refuse(w, r, "a PUT takes whole files", http.StatusNotImplemented)
 		return
 	case file.Locked || !file.Writable:
-		http.Error(w, "Unable to access file: the file is locked", http.StatusInternalServerError)
+		refuse(w, r, "Unable to access file: the file is locked", http.StatusInternalServerError)
 		return
 	}
 	if _, err := os.Stat(filepath.Dir(file.Path)); err != nil {
-		http.Error(w, "no such directory", http.StatusNotFound)
+		refuse(w, r, "no such directory", http.StatusNotFound)
 		return
 	}
 	_, err := os.Stat(file.Path)
@@ -177,7 +186,7 @@ func (v *vcenter) put(w http.ResponseWriter, r *http.Request, file *simulator.Fi
 	}
 	if err := store(file.Path, body); err != nil {
 		log.Printf("put %s: %s", file.Path, err)
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		refuse(w, r, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	if injected != nil && (injected.Kind == "drop-after" || injected.Kind == "short") {
