@@ -1,9 +1,15 @@
 //! What the frames of the commit log say.
 //!
 //! The log is the repository's ordered truth: a dataset, a session or a restore point exists if and
-//! only if its frame does.
+//! only if its frame does. What is removed, and who demanded what, is decided here before it is done.
 
 use stillwater_types::{ClusterId, DatasetId, NodeId, PointId, RunId};
+
+mod authority;
+mod packs;
+
+pub use authority::{Action, AdminKey, STATEMENT_BYTES_MAX, Signed, Statement, StatementId};
+pub use packs::{Decision, Fate, Loss, NAMED_MAX};
 
 use crate::bytes::{Reader, put_blob};
 use crate::{Error, Time};
@@ -19,8 +25,19 @@ const DATASET: u16 = 2;
 const SESSION_OPENED: u16 = 3;
 const SESSION_CLOSED: u16 = 4;
 const POINT_COMMITTED: u16 = Commit::KIND;
+const POINT_LOCKED: u16 = 6;
+const POINT_DELETED: u16 = 7;
+const PACKS_DECIDED: u16 = 8;
+const RECORDS_LOST: u16 = 9;
+const CYCLE_ENDED: u16 = 10;
+const ADMIN_ADDED: u16 = 11;
+const ADMIN_REMOVED: u16 = 12;
+const SIGNED: u16 = 13;
+const FLOOR_SET: u16 = 14;
+const SWEEP_ALLOWED: u16 = 15;
+const TIME_ADVANCED: u16 = 16;
 /// The newest kind that this program reads.
-const KNOWN: u16 = POINT_COMMITTED;
+const KNOWN: u16 = TIME_ADVANCED;
 
 /// Chunks that share a key and deduplicate together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +103,89 @@ pub enum Entry {
     },
     /// A restore point was committed.
     PointCommitted(Commit),
+    /// A restore point was locked for longer.
+    PointLocked {
+        /// The point.
+        point: PointId,
+        /// Until when it cannot be removed; an earlier time than the one that counts has no effect.
+        until: Time,
+        /// The trusted time.
+        at: Time,
+    },
+    /// A restore point was deleted.
+    PointDeleted {
+        /// The point.
+        point: PointId,
+        /// The trusted time.
+        at: Time,
+    },
+    /// What becomes of packs was decided.
+    Packs(Decision),
+    /// Records were lost to damage.
+    RecordsLost(Loss),
+    /// A cycle of garbage collection went through.
+    CycleEnded(Cycle),
+    /// An administrator of the repository is accepted.
+    AdminAdded {
+        /// The key.
+        key: AdminKey,
+        /// A name for people.
+        label: String,
+        /// The trusted time.
+        at: Time,
+    },
+    /// An administrator of the repository is accepted no longer.
+    AdminRemoved {
+        /// The key.
+        key: AdminKey,
+        /// The trusted time.
+        at: Time,
+    },
+    /// An administrator signed a statement.
+    Signed {
+        /// The statement.
+        signed: Signed,
+        /// The trusted time.
+        at: Time,
+    },
+    /// The floor of retention took effect.
+    FloorSet {
+        /// For how long every new point is locked at least.
+        millis: u64,
+        /// The trusted time.
+        at: Time,
+    },
+    /// The next cycle may condemn an unusual amount.
+    SweepAllowed {
+        /// The most bytes.
+        bytes: u64,
+        /// The trusted time.
+        at: Time,
+    },
+    /// Trusted time was moved forward.
+    TimeAdvanced {
+        /// To here.
+        to: Time,
+        /// The trusted time before.
+        at: Time,
+    },
+}
+
+/// What a cycle of garbage collection found and did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cycle {
+    /// The trusted time at its end.
+    pub at: Time,
+    /// Bytes of records that something reaches.
+    pub live_bytes: u64,
+    /// Bytes in all packs.
+    pub stored_bytes: u64,
+    /// Bytes of packs that it condemned.
+    pub condemned_bytes: u64,
+    /// Bytes of packs that it would have condemned, had it been allowed; zero if it was.
+    pub held_bytes: u64,
+    /// Bytes of packs that it removed.
+    pub removed_bytes: u64,
 }
 
 impl Entry {
@@ -121,6 +221,59 @@ impl Entry {
                 commit.put(&mut out);
                 POINT_COMMITTED
             }
+            Entry::PointLocked { point, until, at } => {
+                out.extend_from_slice(point.as_bytes());
+                put_times(&mut out, [*until, *at]);
+                POINT_LOCKED
+            }
+            Entry::PointDeleted { point, at } => {
+                out.extend_from_slice(point.as_bytes());
+                put_times(&mut out, [*at]);
+                POINT_DELETED
+            }
+            Entry::Packs(decision) => {
+                decision.put(&mut out)?;
+                PACKS_DECIDED
+            }
+            Entry::RecordsLost(loss) => {
+                loss.put(&mut out)?;
+                RECORDS_LOST
+            }
+            Entry::CycleEnded(cycle) => {
+                cycle.put(&mut out);
+                CYCLE_ENDED
+            }
+            Entry::AdminAdded { key, label, at } => {
+                bounded("label of an administrator", label.len(), LABEL_BYTES_MAX)?;
+                out.extend_from_slice(key);
+                put_blob(&mut out, label.as_bytes());
+                put_times(&mut out, [*at]);
+                ADMIN_ADDED
+            }
+            Entry::AdminRemoved { key, at } => {
+                out.extend_from_slice(key);
+                put_times(&mut out, [*at]);
+                ADMIN_REMOVED
+            }
+            Entry::Signed { signed, at } => {
+                signed.put(&mut out)?;
+                put_times(&mut out, [*at]);
+                SIGNED
+            }
+            Entry::FloorSet { millis, at } => {
+                out.extend_from_slice(&millis.to_le_bytes());
+                put_times(&mut out, [*at]);
+                FLOOR_SET
+            }
+            Entry::SweepAllowed { bytes, at } => {
+                out.extend_from_slice(&bytes.to_le_bytes());
+                put_times(&mut out, [*at]);
+                SWEEP_ALLOWED
+            }
+            Entry::TimeAdvanced { to, at } => {
+                put_times(&mut out, [*to, *at]);
+                TIME_ADVANCED
+            }
         };
         Ok((kind, out))
     }
@@ -148,6 +301,43 @@ impl Entry {
                 at: Time::from_millis(fields.u64()?),
             },
             POINT_COMMITTED => Entry::PointCommitted(Commit::take(&mut fields)?),
+            POINT_LOCKED => Entry::PointLocked {
+                point: PointId::from_bytes(fields.array()?),
+                until: Time::from_millis(fields.u64()?),
+                at: Time::from_millis(fields.u64()?),
+            },
+            POINT_DELETED => Entry::PointDeleted {
+                point: PointId::from_bytes(fields.array()?),
+                at: Time::from_millis(fields.u64()?),
+            },
+            PACKS_DECIDED => Entry::Packs(Decision::take(&mut fields)?),
+            RECORDS_LOST => Entry::RecordsLost(Loss::take(&mut fields)?),
+            CYCLE_ENDED => Entry::CycleEnded(Cycle::take(&mut fields)?),
+            ADMIN_ADDED => Entry::AdminAdded {
+                key: fields.array()?,
+                label: fields.text("label", LABEL_BYTES_MAX)?,
+                at: Time::from_millis(fields.u64()?),
+            },
+            ADMIN_REMOVED => Entry::AdminRemoved {
+                key: fields.array()?,
+                at: Time::from_millis(fields.u64()?),
+            },
+            SIGNED => Entry::Signed {
+                signed: Signed::take(&mut fields)?,
+                at: Time::from_millis(fields.u64()?),
+            },
+            FLOOR_SET => Entry::FloorSet {
+                millis: fields.u64()?,
+                at: Time::from_millis(fields.u64()?),
+            },
+            SWEEP_ALLOWED => Entry::SweepAllowed {
+                bytes: fields.u64()?,
+                at: Time::from_millis(fields.u64()?),
+            },
+            TIME_ADVANCED => Entry::TimeAdvanced {
+                to: Time::from_millis(fields.u64()?),
+                at: Time::from_millis(fields.u64()?),
+            },
             0 => return Err(fields.refuse("kind")),
             found => {
                 return Err(Error::TooNew {
@@ -214,6 +404,46 @@ impl Commit {
     }
 }
 
+impl Cycle {
+    fn put(&self, out: &mut Vec<u8>) {
+        let Self {
+            at,
+            live_bytes,
+            stored_bytes,
+            condemned_bytes,
+            held_bytes,
+            removed_bytes,
+        } = *self;
+        put_times(out, [at]);
+        for bytes in [
+            live_bytes,
+            stored_bytes,
+            condemned_bytes,
+            held_bytes,
+            removed_bytes,
+        ] {
+            out.extend_from_slice(&bytes.to_le_bytes());
+        }
+    }
+
+    fn take(fields: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            at: Time::from_millis(fields.u64()?),
+            live_bytes: fields.u64()?,
+            stored_bytes: fields.u64()?,
+            condemned_bytes: fields.u64()?,
+            held_bytes: fields.u64()?,
+            removed_bytes: fields.u64()?,
+        })
+    }
+}
+
+fn put_times<const N: usize>(out: &mut Vec<u8>, times: [Time; N]) {
+    for time in times {
+        out.extend_from_slice(&time.millis().to_le_bytes());
+    }
+}
+
 fn bounded(what: &'static str, found: usize, limit: usize) -> Result<(), Error> {
     if found <= limit {
         return Ok(());
@@ -226,115 +456,4 @@ fn bounded(what: &'static str, found: usize, limit: usize) -> Result<(), Error> 
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn id<T>(make: fn([u8; 16]) -> T) -> impl Strategy<Value = T>
-    where
-        T: std::fmt::Debug,
-    {
-        any::<[u8; 16]>().prop_map(make)
-    }
-
-    fn time() -> impl Strategy<Value = Time> {
-        any::<u64>().prop_map(Time::from_millis)
-    }
-
-    fn entry() -> impl Strategy<Value = Entry> {
-        let ids = (
-            id(PointId::from_bytes),
-            id(DatasetId::from_bytes),
-            id(RunId::from_bytes),
-        );
-        prop_oneof![
-            (id(ClusterId::from_bytes), id(NodeId::from_bytes))
-                .prop_map(|(cluster, node)| Entry::Identity { cluster, node }),
-            (
-                id(DatasetId::from_bytes),
-                ".{0,64}",
-                prop::collection::vec(any::<u8>(), 0..200)
-            )
-                .prop_map(|(id, label, wrapped_key)| {
-                    Entry::Dataset(Dataset {
-                        id,
-                        label,
-                        wrapped_key,
-                    })
-                }),
-            (id(RunId::from_bytes), id(DatasetId::from_bytes), time())
-                .prop_map(|(run, dataset, at)| Entry::SessionOpened { run, dataset, at }),
-            (id(RunId::from_bytes), any::<u64>(), time())
-                .prop_map(|(run, fence, at)| Entry::SessionClosed { run, fence, at }),
-            (ids, any::<u64>(), any::<[u8; 32]>(), time(), time(), time()).prop_map(
-                |(
-                    (point, dataset, run),
-                    fence,
-                    manifest_hash,
-                    committed_at,
-                    retain_until,
-                    wall_at,
-                )| {
-                    Entry::PointCommitted(Commit {
-                        point,
-                        dataset,
-                        run,
-                        fence,
-                        manifest_hash,
-                        committed_at,
-                        retain_until,
-                        wall_at,
-                    })
-                }
-            ),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn an_entry_is_read_back_and_a_cut_one_is_refused(entry in entry()) {
-            let (kind, payload) = entry.encode().unwrap();
-            prop_assert_eq!(Entry::decode(kind, &payload), Ok(entry));
-            prop_assert!(Entry::decode(kind, &payload[..payload.len() - 1]).is_err());
-            prop_assert!(Entry::decode(kind, &[payload.as_slice(), &[0]].concat()).is_err());
-        }
-
-        #[test]
-        fn any_bytes_are_read_without_panic_and_have_one_encoding(
-            kind in 0..8u16,
-            payload in prop::collection::vec(any::<u8>(), 0..400),
-        ) {
-            if let Ok(entry) = Entry::decode(kind, &payload) {
-                prop_assert_eq!(entry.encode(), Ok((kind, payload)));
-            }
-        }
-    }
-
-    #[test]
-    fn a_commit_record_fits_one_sector() {
-        let commit = Commit {
-            point: PointId::mint(),
-            dataset: DatasetId::mint(),
-            run: RunId::mint(),
-            fence: 1,
-            manifest_hash: [1; 32],
-            committed_at: Time::default(),
-            retain_until: Time::default(),
-            wall_at: Time::default(),
-        };
-        let (kind, payload) = Entry::PointCommitted(commit).encode().unwrap();
-        let frame = crate::log::encode(1, crate::log::FrameHash::GENESIS, kind, &payload).unwrap();
-        assert_eq!(frame.len(), crate::log::ALIGN);
-    }
-
-    #[test]
-    fn an_entry_of_a_newer_release_is_named_so() {
-        let newer = Error::TooNew {
-            what: WHAT,
-            found: KNOWN + 1,
-            known: KNOWN,
-        };
-        assert_eq!(Entry::decode(KNOWN + 1, b""), Err(newer));
-    }
-}
+mod tests;

@@ -54,7 +54,7 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         match self {
             RecordKind::Salt => 1,
             RecordKind::Chunk => 2,
