@@ -250,8 +250,13 @@ fn salvage(file: &dyn File, path: &Path, id: PackId, length: u64) -> Result<Opti
 /// Everything a pack writer needs of its store.
 pub(crate) trait PackHost: Send + Sync {
     fn vfs(&self) -> &dyn Vfs;
-    /// Whether a record is stored already.
-    fn is_stored(&self, dataset: DatasetId, record: &RecordId) -> Result<bool, Error>;
+    /// Whether a record is stored already, where the session may rely on it.
+    fn is_stored(
+        &self,
+        key: crate::SessionKey,
+        dataset: DatasetId,
+        record: &RecordId,
+    ) -> Result<bool, Error>;
     /// Refuses when `bytes` more do not fit beside the reserve.
     fn check_room(&self, bytes: u64) -> Result<(), Error>;
     /// Reveals a synced pack, unless its session is over, and takes it in.

@@ -164,7 +164,7 @@ impl Inner {
         }
         let whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
         closure::walk(
-            self,
+            &self.sight(key.fence),
             &whole,
             dataset,
             manifest.disks.iter().map(|disk| &disk.root),
@@ -227,7 +227,11 @@ impl Inner {
             proposals,
             ..
         } = ledger;
-        if let Some(proposal) = proposals.remove(&commit.point) {
+        // What a session saw that is condemned by now must not be taken for whole by newer ones.
+        let proposal = proposals
+            .remove(&commit.point)
+            .filter(|proposal| proposal.key.fence > self.fates().last_condemned());
+        if let Some(proposal) = proposal {
             self.whole
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)

@@ -14,9 +14,11 @@ use stillwater_types::{ClusterId, DatasetId, NodeId, PointId, RunId, TreeId};
 
 use crate::catalogue::{Catalogue, Point, Points};
 use crate::closure::{self, WholeTrees};
-use crate::commit_log::{CommitLog, Placed};
+use crate::commit_log::CommitLog;
 use crate::counters::Counters;
-use crate::index::{Index, IndexCount};
+use crate::fates::Fates;
+use crate::history::{History, points_of};
+use crate::index::{Index, IndexCount, Location};
 use crate::pack::{FinishedPack, PackCount, PackHost, PackWriter, Packs, StoredRecord};
 use crate::point::Proposal;
 use crate::session::{Session, SessionKey, Sessions};
@@ -118,6 +120,8 @@ pub(crate) struct Inner {
     /// Taken before `sessions` where both are.
     ledger: Mutex<Ledger>,
     sessions: RwLock<Sessions>,
+    /// Never taken while `whole` is being written.
+    pub(crate) fates: RwLock<Fates>,
     pub(crate) whole: RwLock<WholeTrees>,
     pub(crate) counters: Counters,
     write_failures: AtomicU32,
@@ -207,8 +211,14 @@ impl Store {
         let packs = Packs::default();
         packs.load(&*vfs, &*index)?;
         let keeper = TimeKeeper::resume(recorded.mark, &*clock);
-        let mut sessions = Sessions::new(options.session_term);
-        let (datasets, points) = replay(&entries, &mut sessions, clock.since_boot());
+        let History {
+            datasets,
+            points,
+            fates,
+            sessions,
+            ..
+        } = History::of(&entries, options.session_term, clock.since_boot());
+        let points: Vec<_> = points.into_values().collect();
         let damaged_point_count = count_damaged(&*vfs, &points)?;
         let points = Points::open(catalogue, &points);
         tracing::info!(removed, entries = entries.len(), "opened the repository");
@@ -231,6 +241,7 @@ impl Store {
             packs,
             ledger: Mutex::new(ledger),
             sessions: RwLock::new(sessions),
+            fates: RwLock::new(fates),
             whole: RwLock::default(),
             counters: Counters::default(),
             write_failures: AtomicU32::new(0),
@@ -361,18 +372,15 @@ impl Store {
         self.inner.check_session(key)
     }
 
-    /// Which of these records are stored. What is answered as stored stays so for the session's life.
+    /// Which of these records are stored. What is answered as stored stays so for the session's life:
+    /// the session is on record since it was opened, and what it may see leaves only after its end.
     ///
     /// # Errors
     /// When the session is over, or the index cannot be read.
     pub fn find(&self, key: SessionKey, records: &[RecordId]) -> Result<Vec<bool>, Error> {
         let dataset = self.inner.check_session(key)?;
-        let stored = |record| {
-            self.inner
-                .index
-                .find(dataset, record)
-                .map(|at| at.is_some())
-        };
+        let sight = self.inner.sight(key.fence);
+        let stored = |record| sight.find(dataset, record).map(|at| at.is_some());
         records.iter().map(stored).collect()
     }
 
@@ -540,9 +548,22 @@ impl Inner {
     pub(crate) fn read(&self, dataset: DatasetId, record: RecordId) -> Result<StoredRecord, Error> {
         let found = self.index.find(dataset, &record)?;
         let at = found.ok_or(Error::RecordNotFound { record })?;
+        self.read_at(record, at)
+    }
+
+    fn read_at(&self, record: RecordId, at: Location) -> Result<StoredRecord, Error> {
         let outcome = self.packs.read(&*self.vfs, record, at);
         self.counters.note_read(&outcome);
         outcome
+    }
+
+    /// The store as the session with this fence may rely on it.
+    pub(crate) const fn sight(&self, fence: u64) -> Sight<'_> {
+        Sight { inner: self, fence }
+    }
+
+    pub(crate) fn fates(&self) -> RwLockReadGuard<'_, Fates> {
+        self.fates.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Free space less the reserve.
@@ -561,8 +582,14 @@ impl PackHost for Inner {
         &*self.vfs
     }
 
-    fn is_stored(&self, dataset: DatasetId, record: &RecordId) -> Result<bool, Error> {
-        self.index.find(dataset, record).map(|at| at.is_some())
+    fn is_stored(
+        &self,
+        key: SessionKey,
+        dataset: DatasetId,
+        record: &RecordId,
+    ) -> Result<bool, Error> {
+        let found = self.sight(key.fence).find(dataset, record);
+        found.map(|at| at.is_some())
     }
 
     fn check_room(&self, bytes: u64) -> Result<(), Error> {
@@ -601,17 +628,38 @@ impl PackHost for Inner {
     }
 }
 
-impl closure::Source for Inner {
+/// The store as a session may rely on it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sight<'a> {
+    inner: &'a Inner,
+    fence: u64,
+}
+
+impl Sight<'_> {
+    /// Where a record is, unless its pack was condemned before the session was opened.
+    pub(crate) fn find(
+        &self,
+        dataset: DatasetId,
+        record: &RecordId,
+    ) -> Result<Option<Location>, Error> {
+        let found = self.inner.index.find(dataset, record)?;
+        let fates = self.inner.fates();
+        Ok(found.filter(|at| fates.is_seen_by(self.fence, at.pack)))
+    }
+}
+
+impl closure::Source for Sight<'_> {
     fn node(&self, dataset: DatasetId, id: TreeId) -> Result<Vec<u8>, Error> {
-        self.read(dataset, RecordId::from(id))
-            .map(|record| record.stored)
+        let record = RecordId::from(id);
+        let at = self.find(dataset, &record)?;
+        let at = at.ok_or(Error::RecordNotFound { record })?;
+        self.inner.read_at(record, at).map(|record| record.stored)
     }
 
     fn chunk(&self, dataset: DatasetId, record: &RecordId) -> Result<Option<u32>, Error> {
         debug_assert_eq!(record.kind, RecordKind::Chunk);
-        self.index
-            .find(dataset, record)
-            .map(|at| at.map(|at| at.plain_len))
+        let found = self.find(dataset, record)?;
+        Ok(found.map(|at| at.plain_len))
     }
 }
 
@@ -663,47 +711,6 @@ fn lock(vfs: &dyn Vfs) -> Result<Box<dyn File>, Error> {
     } else {
         Err(Error::InUse)
     }
-}
-
-/// What the log says: datasets, points, and the sessions that were open.
-fn replay(
-    entries: &[Placed],
-    sessions: &mut Sessions,
-    now: Duration,
-) -> (Vec<Dataset>, Vec<Point>) {
-    let mut datasets = Vec::new();
-    for placed in entries {
-        match &placed.entry {
-            Entry::Identity { .. } | Entry::PointCommitted(_) => {}
-            Entry::Dataset(dataset) => datasets.push(dataset.clone()),
-            Entry::SessionOpened { run, dataset, .. } => {
-                let key = SessionKey {
-                    run: *run,
-                    fence: placed.sequence,
-                };
-                // A session gets its whole term again: its run may have waited for this start.
-                sessions.open(key, *dataset, now);
-            }
-            Entry::SessionClosed { run, fence, .. } => {
-                sessions.close(SessionKey {
-                    run: *run,
-                    fence: *fence,
-                });
-            }
-        }
-    }
-    (datasets, points_of(entries))
-}
-
-fn points_of(entries: &[Placed]) -> Vec<Point> {
-    let point = |placed: &Placed| match placed.entry {
-        Entry::PointCommitted(commit) => Some(Point {
-            sequence: placed.sequence,
-            commit,
-        }),
-        _ => None,
-    };
-    entries.iter().filter_map(point).collect()
 }
 
 /// All points, read again from the log.

@@ -135,8 +135,10 @@ impl PackWriter {
                 "{record} repeats the counter {counter}"
             )));
         }
-        let known =
-            self.seen.contains(&record) || self.host.is_stored(self.header.dataset, &record)?;
+        let known = self.seen.contains(&record)
+            || self
+                .host
+                .is_stored(self.key, self.header.dataset, &record)?;
         if known {
             self.known_count = self.known_count.saturating_add(1);
             return Ok(Appended::Known);
