@@ -86,6 +86,17 @@ impl Fates {
         matches!(self.of(pack), None | Some(Standing::Condemned { .. }))
     }
 
+    /// The packs that are condemned and still in place.
+    pub(crate) fn condemned(&self) -> Vec<PackId> {
+        let condemned = |at: &Standing| matches!(at, Standing::Condemned { .. });
+        let mut packs: Vec<_> = self
+            .iter()
+            .filter_map(|(pack, at)| condemned(&at).then_some(pack))
+            .collect();
+        packs.sort_unstable();
+        packs
+    }
+
     /// The place of the newest decision that condemned anything; zero if there is none.
     pub(crate) const fn last_condemned(&self) -> u64 {
         self.last_condemned

@@ -1,15 +1,27 @@
-//! Which pack holds a record.
+//! Which packs hold a record.
 //!
 //! An index may lag the packs and must never lead them: entries come in only when their pack is
-//! durable. It is a cache that is rebuilt from the trailers of packs.
+//! durable. It is a cache that is made anew from the trailers of packs.
+//!
+//! A record may lie in several packs: two runs sent it at once, a pack was compacted, or the record
+//! was sent again because the pack that holds it was condemned. An index knows all copies and orders
+//! them: those in packs that are not condemned come first, and of those the one whose pack came last.
 
-use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::collections::HashSet;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use stillwater_format::pack::{Entry, RecordId, RecordKind};
+use stillwater_format::pack::{Entry, Header, RecordId, RecordKind, SALT_LEN};
 use stillwater_types::{DatasetId, PackId};
 
 use crate::Error;
+
+use self::roster::Roster;
+use self::row::{Key, Row};
+use self::table::Table;
+
+mod roster;
+mod row;
+mod table;
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +36,7 @@ pub struct Location {
     pub plain_len: u32,
 }
 
-/// What an index holds.
+/// What an index holds. A record that lies in two packs counts twice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IndexCount {
     /// Chunks of all datasets.
@@ -33,183 +45,166 @@ pub struct IndexCount {
     pub node_count: u64,
 }
 
+/// What has to be known of a pack without opening it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackFacts {
+    /// Names it.
+    pub pack: PackId,
+    /// Whose records it holds.
+    pub dataset: DatasetId,
+    /// The session that wrote it.
+    pub fence: u64,
+    /// Its length as a file.
+    pub length: u64,
+    /// Whether its trailer is good. If not, only the records that a scan found are known.
+    pub is_whole: bool,
+    /// Chunks in it.
+    pub chunk_count: u32,
+    /// Tree nodes in it.
+    pub node_count: u32,
+    /// The slots of its salts, and the salts.
+    pub salts: Vec<(u16, [u8; SALT_LEN])>,
+}
+
+impl PackFacts {
+    /// What a pack's header and table tell.
+    pub fn of(header: &Header, entries: &[Entry], length: u64, is_whole: bool) -> Self {
+        let count = |kind| entries.iter().filter(|entry| entry.kind == kind).count() as u32;
+        let salts = entries
+            .iter()
+            .filter(|entry| entry.kind == RecordKind::Salt);
+        Self {
+            pack: header.pack,
+            dataset: header.dataset,
+            fence: header.fence,
+            length,
+            is_whole,
+            chunk_count: count(RecordKind::Chunk),
+            node_count: count(RecordKind::Node),
+            salts: salts.map(|entry| (entry.slot, entry.id)).collect(),
+        }
+    }
+}
+
+/// A pack's facts and its table.
+pub type PackTable = (PackFacts, Vec<Entry>);
+
 /// Finds records by dataset and id.
 pub trait Index: Send + Sync + 'static {
-    /// Where the record is, if it is stored.
+    /// Opens what was kept since the last time, for the packs that are `present`; called once, before
+    /// anything else. Gives the facts of the packs that it covers; the others are to be added.
     ///
-    /// # Errors
-    /// When the index itself cannot be read.
-    fn find(&self, dataset: DatasetId, record: &RecordId) -> Result<Option<Location>, Error>;
+    /// It does not fail: what cannot be opened is set aside, and nothing is covered.
+    fn open(&self, present: &HashSet<PackId>) -> Vec<PackFacts>;
 
-    /// Takes in the records of a pack that is durable.
+    /// Where the copies of a record are, best first; empty if it is not stored.
     ///
     /// # Errors
-    /// When the index itself cannot be written.
-    fn add(&self, pack: PackId, dataset: DatasetId, entries: &[Entry]) -> Result<(), Error>;
+    /// When the index was found damaged and the packs that it is made from cannot be read.
+    fn copies(&self, dataset: DatasetId, record: &RecordId) -> Result<Vec<Location>, Error>;
+
+    /// Where the best copy of a record is, if it is stored.
+    ///
+    /// # Errors
+    /// As [`Index::copies`].
+    fn find(&self, dataset: DatasetId, record: &RecordId) -> Result<Option<Location>, Error> {
+        let copies = self.copies(dataset, record)?;
+        Ok(copies.first().copied())
+    }
+
+    /// Takes in the records of a pack that is durable. Its copies are preferred to earlier ones. A
+    /// pack that is known already changes nothing.
+    ///
+    /// # Errors
+    /// When there are more packs than can be numbered.
+    fn add(&self, facts: &PackFacts, entries: &[Entry]) -> Result<(), Error>;
+
+    /// Takes in many packs, as [`Index::add`] would one by one.
+    ///
+    /// # Errors
+    /// As [`Index::add`], and the first error of `packs`.
+    fn add_all(
+        &self,
+        packs: &mut dyn Iterator<Item = Result<PackTable, Error>>,
+    ) -> Result<(), Error> {
+        for pack in packs {
+            let (facts, entries) = pack?;
+            self.add(&facts, &entries)?;
+        }
+        Ok(())
+    }
+
+    /// Prefers other copies to those in these packs from now on. They may be added later.
+    fn condemn(&self, packs: &[PackId]);
+
+    /// Takes back [`Index::condemn`].
+    fn spare(&self, packs: &[PackId]);
+
+    /// Lets go of packs: what lies only in them is a miss from now on.
+    fn forget(&self, packs: &[PackId]);
 
     /// How much it holds.
     fn count(&self) -> IndexCount;
 }
 
-/// The index as a table in memory: right for what is fresh, and for repositories of a few TiB.
-///
-/// It takes about 90 bytes of memory for each record.
+/// The index as a table in memory: for tests. It takes about 90 bytes of memory for each record.
 #[derive(Debug, Default)]
 pub struct MemoryIndex {
-    tables: RwLock<Tables>,
+    inner: RwLock<Memory>,
 }
 
 #[derive(Debug, Default)]
-struct Tables {
-    packs: Vec<PackId>,
-    datasets: HashMap<DatasetId, HashMap<RecordId, Slot>>,
-    count: IndexCount,
+struct Memory {
+    roster: Roster,
+    table: Table,
 }
 
-/// A location in 16 bytes.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    pack: u32,
-    /// Packs are shorter than 1 GiB.
-    offset: u32,
-    stored_len: u32,
-    plain_len: u32,
+impl MemoryIndex {
+    fn read(&self) -> RwLockReadGuard<'_, Memory> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Memory> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Index for MemoryIndex {
-    fn find(&self, dataset: DatasetId, record: &RecordId) -> Result<Option<Location>, Error> {
-        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let slot = tables
-            .datasets
-            .get(&dataset)
-            .and_then(|table| table.get(record));
-        let location = slot.and_then(|slot| {
-            let Slot {
-                pack,
-                offset,
-                stored_len,
-                plain_len,
-            } = *slot;
-            let pack = *tables.packs.get(pack as usize)?;
-            Some(Location {
-                pack,
-                offset: u64::from(offset),
-                stored_len,
-                plain_len,
-            })
-        });
-        Ok(location)
+    fn open(&self, _: &HashSet<PackId>) -> Vec<PackFacts> {
+        Vec::new()
     }
 
-    fn add(&self, pack: PackId, dataset: DatasetId, entries: &[Entry]) -> Result<(), Error> {
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        let Tables {
-            packs,
-            datasets,
-            count,
-        } = &mut *tables;
-        let (Ok(number), table) = (
-            u32::try_from(packs.len()),
-            datasets.entry(dataset).or_default(),
-        ) else {
-            return Err(Error::malformed("more packs than the index can number"));
-        };
-        packs.push(pack);
-        for entry in entries
-            .iter()
-            .filter(|entry| entry.kind != RecordKind::Salt)
-        {
-            let Ok(offset) = u32::try_from(entry.offset) else {
-                continue;
-            };
-            let Entry {
-                kind,
-                id,
-                stored_len,
-                plain_len,
-                ..
-            } = *entry;
-            let slot = Slot {
-                pack: number,
-                offset,
-                stored_len,
-                plain_len,
-            };
-            if table.insert(RecordId { kind, id }, slot).is_none() {
-                match kind {
-                    RecordKind::Chunk => count.chunk_count += 1,
-                    RecordKind::Node | RecordKind::Salt => count.node_count += 1,
-                }
-            }
+    fn copies(&self, dataset: DatasetId, record: &RecordId) -> Result<Vec<Location>, Error> {
+        let Memory { roster, table } = &*self.read();
+        let rows: Vec<Row> = table.copies(Key::of(record)).collect();
+        Ok(roster.locations(dataset, &rows))
+    }
+
+    fn add(&self, facts: &PackFacts, entries: &[Entry]) -> Result<(), Error> {
+        let Memory { roster, table } = &mut *self.write();
+        if let Some(number) = roster.enter(facts)? {
+            table.add(number, entries);
         }
         Ok(())
     }
 
+    fn condemn(&self, packs: &[PackId]) {
+        self.write().roster.condemn(packs);
+    }
+
+    fn spare(&self, packs: &[PackId]) {
+        self.write().roster.spare(packs);
+    }
+
+    fn forget(&self, packs: &[PackId]) {
+        let Memory { roster, table } = &mut *self.write();
+        table.forget(&roster.forget(packs));
+    }
+
     fn count(&self) -> IndexCount {
-        self.tables
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .count
+        self.read().roster.count()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-    use stillwater_format::pack::Codec;
-
-    use super::*;
-
-    fn entry(kind: RecordKind, id: u8, offset: u32) -> Entry {
-        let (stored_len, plain_len) = (offset / 2, offset / 3);
-        let (id, offset) = ([id; 32], u64::from(offset));
-        Entry {
-            kind,
-            id,
-            offset,
-            stored_len,
-            plain_len,
-            counter: 0,
-            slot: 0,
-            codec: Codec::Raw,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_index_agrees_with_a_plain_map(
-            packs in prop::collection::vec(
-                (0..3u8, prop::collection::vec((0..3u8, 0..20u8, 64..1_000_000u32), 0..8)), 0..20),
-        ) {
-            let index = MemoryIndex::default();
-            let mut model = BTreeMap::new();
-            for (number, (dataset, records)) in packs.iter().enumerate() {
-                let kinds = [RecordKind::Salt, RecordKind::Chunk, RecordKind::Node];
-                let entries: Vec<_> = records
-                    .iter()
-                    .map(|(kind, id, offset)| entry(kinds[usize::from(*kind)], *id, *offset))
-                    .collect();
-                let pack = PackId::from_bytes([number as u8; 16]);
-                index.add(pack, DatasetId::from_bytes([*dataset; 16]), &entries).unwrap();
-                for e in entries.iter().filter(|e| e.kind != RecordKind::Salt) {
-                    model.insert((*dataset, e.kind, e.id), (pack, e.offset, e.stored_len));
-                }
-            }
-            for dataset in 0..3u8 {
-                for kind in [RecordKind::Chunk, RecordKind::Node] {
-                    for id in 0..20u8 {
-                        let record = RecordId { kind, id: [id; 32] };
-                        let found =
-                            index.find(DatasetId::from_bytes([dataset; 16]), &record).unwrap();
-                        let found = found.map(|at| (at.pack, at.offset, at.stored_len));
-                        prop_assert_eq!(found, model.get(&(dataset, kind, [id; 32])).copied());
-                    }
-                }
-            }
-            let IndexCount { chunk_count, node_count } = index.count();
-            prop_assert_eq!(chunk_count + node_count, model.len() as u64);
-        }
-    }
-}
+mod tests;

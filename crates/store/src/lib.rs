@@ -39,7 +39,7 @@ pub use catalogue::{Catalogue, CatalogueError, MemoryCatalogue, Point, SledCatal
 pub use clock::{Clock, Rng, SystemClock, SystemRng};
 pub use counters::{Counters, Counts};
 pub use error::Error;
-pub use index::{Index, IndexCount, Location, MemoryIndex};
+pub use index::{Index, IndexCount, Location, MemoryIndex, PackFacts, PackTable};
 pub use layout::CATALOGUE;
 pub use pack::{Appended, PackReceipt, PackWriter, StoredRecord};
 pub use point::Proposed;

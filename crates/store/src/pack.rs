@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stillwater_format::pack::{
-    Entry, FOOTER_LEN, Footer, HEADER_LEN, Header, PACK_BYTES_MAX, RECORD_HEADER_LEN, RecordHeader,
-    RecordId, RecordKind, SALT_LEN, Trailer, scan,
+    Entry, HEADER_LEN, Header, RECORD_HEADER_LEN, RecordHeader, RecordId, RecordKind, SALT_LEN,
 };
 use stillwater_types::{DatasetId, PackId};
 
-use crate::index::{Index, Location};
+use crate::index::{Index, Location, PackFacts, PackTable};
 use crate::vfs::{Access, File, Vfs};
 use crate::{Error, layout};
 
+pub(crate) mod table;
 mod writer;
 
 pub use writer::{Appended, PackReceipt, PackWriter};
@@ -41,8 +41,10 @@ pub(crate) struct Packs {
 
 #[derive(Default)]
 struct Known {
-    salts: HashMap<PackId, Vec<(u16, [u8; SALT_LEN])>>,
+    facts: HashMap<PackId, PackFacts>,
     used_salts: HashSet<[u8; SALT_LEN]>,
+    /// Packs that were looked at since the start, and are there as the index has them.
+    vouched: HashSet<PackId>,
     stored_bytes: u64,
     damaged_count: u64,
 }
@@ -56,48 +58,142 @@ pub(crate) struct PackCount {
 }
 
 impl Packs {
-    /// Reads the trailers of all packs into the index. A damaged pack costs only its own records.
-    pub(crate) fn load(&self, vfs: &dyn Vfs, index: &dyn Index) -> Result<(), Error> {
-        for dir in layout::pack_dirs() {
-            for name in vfs.list(&dir).map_err(Error::io("list", &dir))? {
-                let Some(id) = layout::parse_pack(&name.name) else {
-                    continue;
-                };
-                let path = layout::pack(id);
-                let file = vfs
-                    .open(&path, Access::Read)
-                    .map_err(Error::io("open", &path))?;
-                let length = file.len().map_err(Error::io("measure", &path))?;
-                let (header, entries, whole) = match read_table(&*file, &path, id, length)? {
-                    Ok((header, entries)) => (header, entries, true),
-                    Err(error) => {
-                        tracing::error!(pack = %id, %error, "read a damaged pack record by record");
-                        let Some((header, entries)) = salvage(&*file, &path, id, length)? else {
-                            self.known().damaged_count += 1;
-                            continue;
-                        };
-                        (header, entries, false)
-                    }
-                };
-                self.note(id, &entries, length, whole);
-                index.add(id, header.dataset, &entries)?;
-            }
+    /// Opens the index, and reads into it the trailers of those packs that it does not cover. A
+    /// damaged pack costs only its own records. The copies in `condemned` packs are the last choice.
+    pub(crate) fn load(
+        &self,
+        vfs: &dyn Vfs,
+        index: &dyn Index,
+        condemned: &[PackId],
+    ) -> Result<(), Error> {
+        let mut missing = table::list(vfs)?;
+        index.condemn(condemned);
+        let covered = index.open(&missing);
+        let covered_count = covered.len();
+        for facts in covered {
+            missing.remove(&facts.pack);
+            self.note(facts);
         }
-        Ok(())
+        let mut missing: Vec<_> = missing.into_iter().collect();
+        missing.sort_unstable();
+        tracing::info!(
+            covered = covered_count,
+            read = missing.len(),
+            "read the tables of packs that the index did not cover"
+        );
+        let read = |pack| self.read_table(vfs, pack).transpose();
+        index.add_all(&mut missing.into_iter().filter_map(read))
+    }
+
+    /// Reads a pack's table at the start; none if it is beyond help.
+    fn read_table(&self, vfs: &dyn Vfs, pack: PackId) -> Result<Option<PackTable>, Error> {
+        let found = table::read(vfs, pack)?;
+        match &found {
+            Some((facts, _)) => self.note(facts.clone()),
+            None => self.known().damaged_count += 1,
+        }
+        Ok(found)
     }
 
     /// Takes in a pack that is durable.
-    pub(crate) fn note(&self, id: PackId, entries: &[Entry], length: u64, whole: bool) {
-        let salts: Vec<_> = entries
-            .iter()
-            .filter(|entry| entry.kind == RecordKind::Salt)
-            .map(|entry| (entry.slot, entry.id))
-            .collect();
+    pub(crate) fn note(&self, facts: PackFacts) {
         let mut known = self.known();
-        known.used_salts.extend(salts.iter().map(|(_, salt)| *salt));
-        known.salts.insert(id, salts);
-        known.stored_bytes += length;
-        known.damaged_count += u64::from(!whole);
+        known
+            .used_salts
+            .extend(facts.salts.iter().map(|(_, salt)| *salt));
+        known.stored_bytes += facts.length;
+        known.damaged_count += u64::from(!facts.is_whole);
+        known.facts.insert(facts.pack, facts);
+    }
+
+    /// Lets go of packs that were taken out. Their salts stay used.
+    pub(crate) fn forget(&self, packs: &[PackId]) {
+        let mut known = self.known();
+        for pack in packs {
+            if let Some(facts) = known.facts.remove(pack) {
+                known.stored_bytes -= facts.length;
+                known.damaged_count -= u64::from(!facts.is_whole);
+            }
+            known.vouched.remove(pack);
+        }
+        drop(known);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        packs.iter().for_each(|pack| drop(open.remove(pack)));
+    }
+
+    /// What is known of a pack.
+    pub(crate) fn facts(&self, pack: PackId) -> Option<PackFacts> {
+        self.known().facts.get(&pack).cloned()
+    }
+
+    /// Every pack that is known, in the order of ids.
+    pub(crate) fn list(&self) -> Vec<PackId> {
+        let mut packs: Vec<_> = self.known().facts.keys().copied().collect();
+        packs.sort_unstable();
+        packs
+    }
+
+    /// Reads a pack's table, salts included, from its trailer; if that is damaged, record by record.
+    pub(crate) fn table(&self, vfs: &dyn Vfs, pack: PackId) -> Result<Vec<Entry>, Error> {
+        let found = table::read(vfs, pack)?;
+        found
+            .map(|(_, entries)| entries)
+            .ok_or_else(|| Error::malformed(format!("pack {pack} has no header")))
+    }
+
+    /// Whether a record is where the index has it, so that it may be promised to a session.
+    ///
+    /// The first promise out of each pack since the start costs three reads of the pack: its length and
+    /// header must be what the index was told, and the record's header must lie at the location. After
+    /// that the pack is trusted: a location was made from a trailer that fits its hash and is kept
+    /// under a checksum that is bound to its place, a pack is never written again under its name, and
+    /// what leaves `packs/` is forgotten here. Bits that rot in a record are for the scrub to find,
+    /// whose whole read a header would not replace. Reading the header of each record would turn a
+    /// backup in which nothing is new into one seek for each 32 KiB.
+    pub(crate) fn vouch(&self, vfs: &dyn Vfs, record: &RecordId, at: Location) -> bool {
+        if self.known().vouched.contains(&at.pack) {
+            return true;
+        }
+        let outcome = self.look(vfs, record, at);
+        match &outcome {
+            Ok(true) => {
+                self.known().vouched.insert(at.pack);
+            }
+            Ok(false) => {
+                tracing::error!(pack = %at.pack, %record, "a pack is not as the index has it; \
+                    the record will be stored again");
+            }
+            Err(error) => {
+                tracing::error!(pack = %at.pack, %record, %error, "cannot look at a pack; \
+                    the record will be stored again");
+            }
+        }
+        outcome.unwrap_or(false)
+    }
+
+    fn look(&self, vfs: &dyn Vfs, record: &RecordId, at: Location) -> Result<bool, Error> {
+        let path = layout::pack(at.pack);
+        let file = self.open(vfs, at.pack)?;
+        let length = file.len().map_err(Error::io("measure", &path))?;
+        let (mut start, mut header) = ([0; HEADER_LEN], [0; RECORD_HEADER_LEN]);
+        let read = |buffer: &mut [u8], offset| {
+            file.read_exact_at(buffer, offset)
+                .map_err(Error::io("read", &path))
+        };
+        read(&mut start, 0)?;
+        read(&mut header, at.offset)?;
+        let known = self.known();
+        let pack_fits = known.facts.get(&at.pack).is_some_and(|facts| {
+            let found = table::decode_header(&start, at.pack);
+            facts.length == length
+                && found
+                    .is_ok_and(|found| (found.dataset, found.fence) == (facts.dataset, facts.fence))
+        });
+        let record_fits = RecordHeader::decode(&header).is_ok_and(|found| {
+            (found.kind, found.id) == (record.kind, record.id)
+                && (found.stored_len, found.plain_len) == (at.stored_len, at.plain_len)
+        });
+        Ok(pack_fits && record_fits)
     }
 
     /// Whether a pack was sealed under this salt.
@@ -108,7 +204,7 @@ impl Packs {
     pub(crate) fn count(&self) -> PackCount {
         let known = self.known();
         PackCount {
-            pack_count: known.salts.len() as u64,
+            pack_count: known.facts.len() as u64,
             stored_bytes: known.stored_bytes,
             damaged_count: known.damaged_count,
         }
@@ -160,8 +256,9 @@ impl Packs {
     fn salt(&self, pack: PackId, slot: u16) -> Option<[u8; SALT_LEN]> {
         let known = self.known();
         known
-            .salts
+            .facts
             .get(&pack)?
+            .salts
             .iter()
             .find(|(at, _)| *at == slot)
             .map(|(_, salt)| *salt)
@@ -187,64 +284,6 @@ impl Packs {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-type Table = (Header, Vec<Entry>);
-
-/// Reads header and trailer by way of the footer. The inner error is damage.
-fn read_table(
-    file: &dyn File,
-    path: &Path,
-    id: PackId,
-    length: u64,
-) -> Result<Result<Table, stillwater_format::Error>, Error> {
-    let short = stillwater_format::Error::Short { what: "pack" };
-    if length < (HEADER_LEN + FOOTER_LEN) as u64 {
-        return Ok(Err(short));
-    }
-    let (mut header, mut footer) = ([0; HEADER_LEN], [0; FOOTER_LEN]);
-    file.read_exact_at(&mut header, 0)
-        .map_err(Error::io("read", path))?;
-    file.read_exact_at(&mut footer, length - FOOTER_LEN as u64)
-        .map_err(Error::io("read", path))?;
-    let decoded = read_header(&header, id)
-        .and_then(|header| Footer::decode(&footer, length).map(|footer| (header, footer)));
-    let (header, footer) = match decoded {
-        Ok(decoded) => decoded,
-        Err(error) => return Ok(Err(error)),
-    };
-    let mut trailer = vec![0; footer.trailer_len as usize];
-    file.read_exact_at(&mut trailer, footer.trailer_offset)
-        .map_err(Error::io("read", path))?;
-    Ok(Trailer::decode(&trailer, &footer).map(|trailer| (header, trailer.entries)))
-}
-
-fn read_header(bytes: &[u8; HEADER_LEN], id: PackId) -> Result<Header, stillwater_format::Error> {
-    let header = Header::decode(bytes)?;
-    if header.pack == id {
-        Ok(header)
-    } else {
-        Err(stillwater_format::Error::Field {
-            what: "pack header",
-            field: "pack id",
-        })
-    }
-}
-
-/// Finds what is left of a damaged pack. Without a header nobody knows whose records they are.
-fn salvage(file: &dyn File, path: &Path, id: PackId, length: u64) -> Result<Option<Table>, Error> {
-    let length = length.min(PACK_BYTES_MAX);
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut bytes, 0)
-        .map_err(Error::io("read", path))?;
-    let Some(header) = bytes
-        .first_chunk()
-        .and_then(|header| read_header(header, id).ok())
-    else {
-        return Ok(None);
-    };
-    let entries = scan(&bytes).map(|(entry, _)| entry).collect();
-    Ok(Some((header, entries)))
 }
 
 /// Everything a pack writer needs of its store.

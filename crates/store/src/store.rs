@@ -18,7 +18,7 @@ use crate::commit_log::CommitLog;
 use crate::counters::Counters;
 use crate::fates::Fates;
 use crate::history::{History, points_of};
-use crate::index::{Index, IndexCount, Location};
+use crate::index::{Index, IndexCount, Location, PackFacts};
 use crate::pack::{FinishedPack, PackCount, PackHost, PackWriter, Packs, StoredRecord};
 use crate::point::Proposal;
 use crate::session::{Session, SessionKey, Sessions};
@@ -209,7 +209,6 @@ impl Store {
         fitness::self_test(&*vfs, &*rng)?;
         let (log, entries) = CommitLog::open(&*vfs, &*rng, recorded.head)?;
         let packs = Packs::default();
-        packs.load(&*vfs, &*index)?;
         let keeper = TimeKeeper::resume(recorded.mark, &*clock);
         let History {
             datasets,
@@ -218,6 +217,7 @@ impl Store {
             sessions,
             ..
         } = History::of(&entries, options.session_term, clock.since_boot());
+        packs.load(&*vfs, &*index, &fates.condemned())?;
         let points: Vec<_> = points.into_values().collect();
         let damaged_point_count = count_damaged(&*vfs, &points)?;
         let points = Points::open(catalogue, &points);
@@ -545,10 +545,16 @@ impl Inner {
         Ok(())
     }
 
+    /// Reads a record from the best of its copies that is good.
     pub(crate) fn read(&self, dataset: DatasetId, record: RecordId) -> Result<StoredRecord, Error> {
-        let found = self.index.find(dataset, &record)?;
-        let at = found.ok_or(Error::RecordNotFound { record })?;
-        self.read_at(record, at)
+        let mut outcome = Err(Error::RecordNotFound { record });
+        for at in self.index.copies(dataset, &record)? {
+            outcome = self.read_at(record, at);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
     }
 
     fn read_at(&self, record: RecordId, at: Location) -> Result<StoredRecord, Error> {
@@ -609,10 +615,9 @@ impl PackHost for Inner {
         sessions.check(pack.key, self.clock.since_boot())?;
         durable::reveal(&*self.vfs, pack.tmp, &layout::pack(pack.header.pack))?;
         drop(sessions);
-        self.packs
-            .note(pack.header.pack, pack.entries, pack.length, true);
-        self.index
-            .add(pack.header.pack, pack.header.dataset, pack.entries)?;
+        let facts = PackFacts::of(&pack.header, pack.entries, pack.length, true);
+        self.packs.note(facts.clone());
+        self.index.add(&facts, pack.entries)?;
         self.write_failures.store(0, Ordering::Relaxed);
         self.counters.note_pack(pack);
         Ok(())
@@ -642,9 +647,15 @@ impl Sight<'_> {
         dataset: DatasetId,
         record: &RecordId,
     ) -> Result<Option<Location>, Error> {
-        let found = self.inner.index.find(dataset, record)?;
-        let fates = self.inner.fates();
-        Ok(found.filter(|at| fates.is_seen_by(self.fence, at.pack)))
+        let Inner {
+            index, packs, vfs, ..
+        } = self.inner;
+        let copies = index.copies(dataset, record)?;
+        let is_seen = |at: &Location| self.inner.fates().is_seen_by(self.fence, at.pack);
+        Ok(copies
+            .into_iter()
+            .filter(is_seen)
+            .find(|at| packs.vouch(&**vfs, record, *at)))
     }
 }
 
