@@ -46,4 +46,30 @@ pub const ACCESS: &[Access] = &[
         "/stillwater.controller.v1.VcenterService/ProbeVcenter",
         ADMIN,
     ),
+    Access::roles("/stillwater.controller.v1.PointService/LockPoint", ADMIN),
+    Access::roles("/stillwater.controller.v1.PointService/DeletePoint", ADMIN),
+    Access::roles(
+        "/stillwater.controller.v1.RepositoryService/ListRepositories",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.RepositoryService/GetRepository",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.RepositoryService/StartTask",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.RepositoryService/WatchTask",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.RepositoryService/CancelTask",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.RepositoryService/SubmitStatement",
+        ADMIN,
+    ),
 ];

@@ -53,6 +53,13 @@ pub fn vcenter_service(service: Arc<dyn VcenterService>) -> impl Grpc {
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
+/// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn repository_service(service: Arc<dyn RepositoryService>) -> impl Grpc {
+    pb::repository_service_server::RepositoryServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
 struct Adaptor<S: ?Sized>(Arc<S>);
 
 #[async_trait::async_trait]
@@ -168,6 +175,75 @@ impl pb::point_service_server::PointService for Adaptor<dyn PointService> {
     ) -> Answer<pb::GetPointResponse> {
         let (peer, point_id) = open(request)?;
         reply(self.0.get_point(&peer, point_id).await)
+    }
+
+    async fn lock_point(
+        &self,
+        request: Request<pb::LockPointRequest>,
+    ) -> Answer<pb::LockPointResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.lock_point(&peer, request).await)
+    }
+
+    async fn delete_point(
+        &self,
+        request: Request<pb::DeletePointRequest>,
+    ) -> Answer<pb::DeletePointResponse> {
+        let (peer, point_id) = open(request)?;
+        reply(self.0.delete_point(&peer, point_id).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::repository_service_server::RepositoryService for Adaptor<dyn RepositoryService> {
+    async fn list_repositories(
+        &self,
+        request: Request<pb::ListRepositoriesRequest>,
+    ) -> Answer<pb::ListRepositoriesResponse> {
+        let (peer, ()) = open(request)?;
+        reply(self.0.list_repositories(&peer).await)
+    }
+
+    async fn get_repository(
+        &self,
+        request: Request<pb::GetRepositoryRequest>,
+    ) -> Answer<pb::GetRepositoryResponse> {
+        let (peer, node_id) = open(request)?;
+        reply(self.0.get_repository(&peer, node_id).await)
+    }
+
+    async fn start_task(
+        &self,
+        request: Request<pb::StartTaskRequest>,
+    ) -> Answer<pb::StartTaskResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.start_task(&peer, request).await)
+    }
+
+    type WatchTaskStream = Outgoing<pb::WatchTaskResponse>;
+
+    async fn watch_task(
+        &self,
+        request: Request<pb::WatchTaskRequest>,
+    ) -> Answer<Self::WatchTaskStream> {
+        let (peer, request) = open(request)?;
+        reply_stream(self.0.watch_task(&peer, request).await)
+    }
+
+    async fn cancel_task(
+        &self,
+        request: Request<pb::CancelTaskRequest>,
+    ) -> Answer<pb::CancelTaskResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.cancel_task(&peer, request).await)
+    }
+
+    async fn submit_statement(
+        &self,
+        request: Request<pb::SubmitStatementRequest>,
+    ) -> Answer<pb::SubmitStatementResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.submit_statement(&peer, request).await)
     }
 }
 

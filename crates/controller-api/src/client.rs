@@ -166,6 +166,76 @@ impl Client {
             .await
     }
 
+    /// Locks a point for longer; answers the lock that counts.
+    pub async fn lock_point(&self, request: LockPointRequest) -> Result<Point, Fault> {
+        let mut stub = stub!(self, point_service_client::PointServiceClient);
+        self.ask
+            .one(stub.lock_point(pb::LockPointRequest::from(request)))
+            .await
+    }
+
+    /// Asks the repository to delete a point.
+    pub async fn delete_point(&self, point_id: PointId) -> Result<(), Fault> {
+        let mut stub = stub!(self, point_service_client::PointServiceClient);
+        self.ask
+            .one(stub.delete_point(pb::DeletePointRequest::from(point_id)))
+            .await
+    }
+
+    /// Lists the repositories.
+    pub async fn list_repositories(&self) -> Result<Vec<Repository>, Fault> {
+        let mut stub = stub!(self, repository_service_client::RepositoryServiceClient);
+        self.ask
+            .one(stub.list_repositories(pb::ListRepositoriesRequest::from(())))
+            .await
+    }
+
+    /// Tells one repository, asked now.
+    pub async fn get_repository(&self, node_id: NodeId) -> Result<GetRepositoryResponse, Fault> {
+        let mut stub = stub!(self, repository_service_client::RepositoryServiceClient);
+        self.ask
+            .one(stub.get_repository(pb::GetRepositoryRequest::from(node_id)))
+            .await
+    }
+
+    /// Starts a task. Idempotent by `task_id`.
+    pub async fn start_task(&self, request: StartTaskRequest) -> Result<StartTaskResponse, Fault> {
+        let mut stub = stub!(self, repository_service_client::RepositoryServiceClient);
+        self.ask
+            .one(stub.start_task(pb::StartTaskRequest::from(request)))
+            .await
+    }
+
+    /// Tells a task's state as it changes; ends after the final one.
+    pub async fn watch_task(
+        &self,
+        request: WatchTaskRequest,
+    ) -> Result<BoxStream<'static, Result<Task, Fault>>, Fault> {
+        let mut stub = stub!(self, repository_service_client::RepositoryServiceClient);
+        self.ask
+            .many(stub.watch_task(pb::WatchTaskRequest::from(request)))
+            .await
+    }
+
+    /// Asks a task to stop.
+    pub async fn cancel_task(&self, request: CancelTaskRequest) -> Result<Task, Fault> {
+        let mut stub = stub!(self, repository_service_client::RepositoryServiceClient);
+        self.ask
+            .one(stub.cancel_task(pb::CancelTaskRequest::from(request)))
+            .await
+    }
+
+    /// Passes a signed statement on to the repository that it names.
+    pub async fn submit_statement(
+        &self,
+        request: SubmitStatementRequest,
+    ) -> Result<SubmitStatementResponse, Fault> {
+        let mut stub = stub!(self, repository_service_client::RepositoryServiceClient);
+        self.ask
+            .one(stub.submit_statement(pb::SubmitStatementRequest::from(request)))
+            .await
+    }
+
     /// Lists the VMs of every vCenter, or of the one with this id or name.
     pub async fn list_vms(&self, vcenter: Option<String>) -> Result<Vec<VmSummary>, Fault> {
         let mut stub = stub!(self, vm_service_client::VmServiceClient);

@@ -2,7 +2,9 @@
 
 mod node;
 mod point;
+mod repository;
 mod run;
+mod task;
 mod vcenter;
 mod vm;
 

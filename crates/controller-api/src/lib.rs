@@ -14,11 +14,15 @@ mod ticket;
 
 pub use access::ACCESS;
 pub use adaptor::{
-    node_service, point_service, run_service, token_service, vcenter_service, vm_service,
+    node_service, point_service, repository_service, run_service, token_service, vcenter_service,
+    vm_service,
 };
 pub use client::Client;
 pub use model::*;
-pub use server::{NodeService, PointService, RunService, TokenService, VcenterService, VmService};
+pub use server::{
+    NodeService, PointService, RepositoryService, RunService, TokenService, VcenterService,
+    VmService,
+};
 pub use ticket::Ticket;
 
 /// The protocol's `google.protobuf.FileDescriptorSet`, for reflection and for tests.

@@ -88,6 +88,50 @@ pub trait PointService: Send + Sync + 'static {
 
     /// Tells one point with its disks and evidence.
     async fn get_point(&self, peer: &Peer, point_id: PointId) -> Result<GetPointResponse, Fault>;
+
+    /// Locks a point for longer; answers the lock that counts.
+    async fn lock_point(&self, peer: &Peer, request: LockPointRequest) -> Result<Point, Fault>;
+
+    /// Asks the repository to delete a point.
+    async fn delete_point(&self, peer: &Peer, point_id: PointId) -> Result<(), Fault>;
+}
+
+/// Repositories, their soundness and what they protect.
+#[async_trait]
+pub trait RepositoryService: Send + Sync + 'static {
+    /// Lists the repositories.
+    async fn list_repositories(&self, peer: &Peer) -> Result<Vec<Repository>, Fault>;
+
+    /// Tells one repository, asked now.
+    async fn get_repository(
+        &self,
+        peer: &Peer,
+        node_id: NodeId,
+    ) -> Result<GetRepositoryResponse, Fault>;
+
+    /// Starts a task. Idempotent by `task_id`.
+    async fn start_task(
+        &self,
+        peer: &Peer,
+        request: StartTaskRequest,
+    ) -> Result<StartTaskResponse, Fault>;
+
+    /// Tells a task's state as it changes; ends after the final one.
+    async fn watch_task(
+        &self,
+        peer: &Peer,
+        request: WatchTaskRequest,
+    ) -> Result<BoxStream<'static, Result<Task, Fault>>, Fault>;
+
+    /// Asks a task to stop.
+    async fn cancel_task(&self, peer: &Peer, request: CancelTaskRequest) -> Result<Task, Fault>;
+
+    /// Passes a signed statement on to the repository that it names.
+    async fn submit_statement(
+        &self,
+        peer: &Peer,
+        request: SubmitStatementRequest,
+    ) -> Result<SubmitStatementResponse, Fault>;
 }
 
 /// VMs as their vCenters know them now.

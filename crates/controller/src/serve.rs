@@ -102,6 +102,7 @@ impl Controller {
             .add_service(api::vm_service(Arc::new(self.resources.inventory.clone())))
             .add_service(api::run_service(engine.runs()))
             .add_service(api::point_service(engine.points()))
+            .add_service(api::repository_service(engine.repositories()))
     }
 
     /// What is lent to the run engine.

@@ -53,4 +53,36 @@ pub const ACCESS: &[Access] = &[
         "/stillwater.repository.v1.PointService/GetPoint",
         CONTROLLER,
     ),
+    Access::roles(
+        "/stillwater.repository.v1.PointService/LockPoint",
+        CONTROLLER,
+    ),
+    Access::roles(
+        "/stillwater.repository.v1.PointService/DeletePoint",
+        CONTROLLER,
+    ),
+    Access::roles(
+        "/stillwater.repository.v1.RetentionService/GetRetention",
+        CONTROLLER,
+    ),
+    Access::roles(
+        "/stillwater.repository.v1.RetentionService/SubmitStatement",
+        CONTROLLER,
+    ),
+    Access::roles(
+        "/stillwater.repository.v1.UpkeepService/StartTask",
+        CONTROLLER,
+    ),
+    Access::roles(
+        "/stillwater.repository.v1.UpkeepService/GetTask",
+        CONTROLLER,
+    ),
+    Access::roles(
+        "/stillwater.repository.v1.UpkeepService/WatchTask",
+        CONTROLLER,
+    ),
+    Access::roles(
+        "/stillwater.repository.v1.UpkeepService/CancelTask",
+        CONTROLLER,
+    ),
 ];

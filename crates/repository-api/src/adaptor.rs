@@ -48,6 +48,20 @@ pub fn point_service(service: Arc<dyn PointService>) -> impl Grpc {
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
+/// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn retention_service(service: Arc<dyn RetentionService>) -> impl Grpc {
+    pb::retention_service_server::RetentionServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn upkeep_service(service: Arc<dyn UpkeepService>) -> impl Grpc {
+    pb::upkeep_service_server::UpkeepServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
 struct Adaptor<S: ?Sized>(Arc<S>);
 
 #[async_trait::async_trait]
@@ -170,6 +184,75 @@ impl pb::point_service_server::PointService for Adaptor<dyn PointService> {
     ) -> Answer<pb::GetPointResponse> {
         let (peer, point_id) = open(request)?;
         reply(self.0.get_point(&peer, point_id).await)
+    }
+
+    async fn lock_point(
+        &self,
+        request: Request<pb::LockPointRequest>,
+    ) -> Answer<pb::LockPointResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.lock_point(&peer, request).await)
+    }
+
+    async fn delete_point(
+        &self,
+        request: Request<pb::DeletePointRequest>,
+    ) -> Answer<pb::DeletePointResponse> {
+        let (peer, point_id) = open(request)?;
+        reply(self.0.delete_point(&peer, point_id).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::retention_service_server::RetentionService for Adaptor<dyn RetentionService> {
+    async fn get_retention(
+        &self,
+        request: Request<pb::GetRetentionRequest>,
+    ) -> Answer<pb::GetRetentionResponse> {
+        let (peer, ()) = open(request)?;
+        reply(self.0.get_retention(&peer).await)
+    }
+
+    async fn submit_statement(
+        &self,
+        request: Request<pb::SubmitStatementRequest>,
+    ) -> Answer<pb::SubmitStatementResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.submit_statement(&peer, request).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::upkeep_service_server::UpkeepService for Adaptor<dyn UpkeepService> {
+    async fn start_task(
+        &self,
+        request: Request<pb::StartTaskRequest>,
+    ) -> Answer<pb::StartTaskResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.start_task(&peer, request).await)
+    }
+
+    async fn get_task(&self, request: Request<pb::GetTaskRequest>) -> Answer<pb::GetTaskResponse> {
+        let (peer, task_id) = open(request)?;
+        reply(self.0.get_task(&peer, task_id).await)
+    }
+
+    type WatchTaskStream = Outgoing<pb::WatchTaskResponse>;
+
+    async fn watch_task(
+        &self,
+        request: Request<pb::WatchTaskRequest>,
+    ) -> Answer<Self::WatchTaskStream> {
+        let (peer, task_id) = open(request)?;
+        reply_stream(self.0.watch_task(&peer, task_id).await)
+    }
+
+    async fn cancel_task(
+        &self,
+        request: Request<pb::CancelTaskRequest>,
+    ) -> Answer<pb::CancelTaskResponse> {
+        let (peer, task_id) = open(request)?;
+        reply(self.0.cancel_task(&peer, task_id).await)
     }
 }
 

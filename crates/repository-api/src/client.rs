@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::stream::BoxStream;
-use stillwater_types::{Fault, PointId, Reason};
+use stillwater_types::{Fault, PointId, Reason, TaskId};
 use stillwater_wire::ask::Ask;
 use tonic::transport::Channel;
 
@@ -167,6 +167,76 @@ impl Client {
         let mut stub = stub!(self, point_service_client::PointServiceClient);
         self.ask
             .one(stub.get_point(pb::GetPointRequest::from(point_id)))
+            .await
+    }
+
+    /// Locks a point for longer; answers the lock that counts.
+    pub async fn lock_point(&self, request: LockPointRequest) -> Result<Point, Fault> {
+        let mut stub = stub!(self, point_service_client::PointServiceClient);
+        self.ask
+            .one(stub.lock_point(pb::LockPointRequest::from(request)))
+            .await
+    }
+
+    /// Asks for a point to be deleted.
+    pub async fn delete_point(&self, point_id: PointId) -> Result<(), Fault> {
+        let mut stub = stub!(self, point_service_client::PointServiceClient);
+        self.ask
+            .one(stub.delete_point(pb::DeletePointRequest::from(point_id)))
+            .await
+    }
+
+    /// Tells what is protected.
+    pub async fn get_retention(&self) -> Result<Retention, Fault> {
+        let mut stub = stub!(self, retention_service_client::RetentionServiceClient);
+        self.ask
+            .one(stub.get_retention(pb::GetRetentionRequest::from(())))
+            .await
+    }
+
+    /// Hands in a statement with one signature.
+    pub async fn submit_statement(
+        &self,
+        request: SubmitStatementRequest,
+    ) -> Result<SubmitStatementResponse, Fault> {
+        let mut stub = stub!(self, retention_service_client::RetentionServiceClient);
+        self.ask
+            .one(stub.submit_statement(pb::SubmitStatementRequest::from(request)))
+            .await
+    }
+
+    /// Starts a task. Idempotent by `task_id`.
+    pub async fn start_task(&self, request: StartTaskRequest) -> Result<Task, Fault> {
+        let mut stub = stub!(self, upkeep_service_client::UpkeepServiceClient);
+        self.ask
+            .one(stub.start_task(pb::StartTaskRequest::from(request)))
+            .await
+    }
+
+    /// Tells a task's state.
+    pub async fn get_task(&self, task_id: TaskId) -> Result<Task, Fault> {
+        let mut stub = stub!(self, upkeep_service_client::UpkeepServiceClient);
+        self.ask
+            .one(stub.get_task(pb::GetTaskRequest::from(task_id)))
+            .await
+    }
+
+    /// Tells a task's state as it changes; ends after the final one.
+    pub async fn watch_task(
+        &self,
+        task_id: TaskId,
+    ) -> Result<BoxStream<'static, Result<Task, Fault>>, Fault> {
+        let mut stub = stub!(self, upkeep_service_client::UpkeepServiceClient);
+        self.ask
+            .many(stub.watch_task(pb::WatchTaskRequest::from(task_id)))
+            .await
+    }
+
+    /// Asks a task to stop.
+    pub async fn cancel_task(&self, task_id: TaskId) -> Result<Task, Fault> {
+        let mut stub = stub!(self, upkeep_service_client::UpkeepServiceClient);
+        self.ask
+            .one(stub.cancel_task(pb::CancelTaskRequest::from(task_id)))
             .await
     }
 }

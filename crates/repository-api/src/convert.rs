@@ -2,17 +2,25 @@
 
 use bytes::Bytes;
 use stillwater_types::PointId;
-use stillwater_wire::{FieldError, alike, empty, field, words, wraps};
+use stillwater_wire::{FieldError, alike, empty, field, mirror, words, wraps};
 
 use crate::model::*;
 use crate::pb;
+
+mod retention;
+mod upkeep;
 
 words! { pb:
     RecordType { Chunk, Node }
     Codec { Raw, Zstd }
 }
 
-empty! { pb: GetRepositoryRequest ListDatasetsRequest CloseSessionResponse }
+empty! { pb:
+    GetRepositoryRequest
+    ListDatasetsRequest
+    CloseSessionResponse
+    DeletePointResponse
+}
 
 wraps! { pb:
     message GetRepositoryResponse.repository: Repository;
@@ -22,233 +30,46 @@ wraps! { pb:
     message OpenSessionResponse.session: Session;
     message RenewSessionResponse.session: Session;
     message CommitPointResponse.point: Point;
+    message LockPointResponse.point: Point;
     id GetPointRequest.point_id: PointId;
+    id DeletePointRequest.point_id: PointId;
 }
 
 alike! { pb: PackFinish { record_count } }
 
-impl From<Repository> for pb::Repository {
-    fn from(domain: Repository) -> Self {
-        let Repository {
-            node_id,
-            writable_bytes,
-            capacity_bytes,
-            stored_bytes,
-            chunk_count,
-            point_count,
-            format_version,
-        } = domain;
-        Self {
-            node_id: node_id.to_string(),
-            writable_bytes,
-            capacity_bytes,
-            stored_bytes,
-            chunk_count,
-            point_count,
-            format_version,
-        }
+mirror! { pb:
+    Repository {
+        id node_id,
+        plain writable_bytes,
+        plain capacity_bytes,
+        plain stored_bytes,
+        plain chunk_count,
+        plain point_count,
+        plain format_version,
+        message health,
     }
-}
-
-impl TryFrom<pb::Repository> for Repository {
-    type Error = FieldError;
-
-    fn try_from(message: pb::Repository) -> Result<Self, FieldError> {
-        let pb::Repository {
-            node_id,
-            writable_bytes,
-            capacity_bytes,
-            stored_bytes,
-            chunk_count,
-            point_count,
-            format_version,
-        } = message;
-        Ok(Self {
-            node_id: field::id("node_id", &node_id)?,
-            writable_bytes,
-            capacity_bytes,
-            stored_bytes,
-            chunk_count,
-            point_count,
-            format_version,
-        })
+    Dataset { id dataset_id, plain label, bytes[WRAPPED_KEY_BYTES_MAX] wrapped_key }
+    Session { id run_id, id dataset_id, plain fence, time expires_at }
+    OpenSessionRequest { id run_id, id dataset_id, plain expected_bytes }
+    RenewSessionRequest { id run_id, plain fence }
+    CloseSessionRequest { id run_id, plain fence }
+    Authority { bytes[GRANT_BYTES_MAX] grant, id run_id, plain fence }
+    PackHeader { message authority, id dataset_id, hash salt }
+    Point {
+        id point_id,
+        id dataset_id,
+        id run_id,
+        plain sequence,
+        time committed_at,
+        time retain_until,
+        hash manifest_hash,
     }
-}
-
-impl From<Dataset> for pb::Dataset {
-    fn from(domain: Dataset) -> Self {
-        let Dataset {
-            dataset_id,
-            label,
-            wrapped_key,
-        } = domain;
-        Self {
-            dataset_id: dataset_id.to_string(),
-            label,
-            wrapped_key,
-        }
-    }
-}
-
-impl TryFrom<pb::Dataset> for Dataset {
-    type Error = FieldError;
-
-    fn try_from(message: pb::Dataset) -> Result<Self, FieldError> {
-        let pb::Dataset {
-            dataset_id,
-            label,
-            wrapped_key,
-        } = message;
-        Ok(Self {
-            dataset_id: field::id("dataset_id", &dataset_id)?,
-            label,
-            wrapped_key: field::bytes("wrapped_key", wrapped_key, WRAPPED_KEY_BYTES_MAX)?,
-        })
-    }
-}
-
-impl From<Session> for pb::Session {
-    fn from(domain: Session) -> Self {
-        let Session {
-            run_id,
-            dataset_id,
-            fence,
-            expires_at,
-        } = domain;
-        Self {
-            run_id: run_id.to_string(),
-            dataset_id: dataset_id.to_string(),
-            fence,
-            expires_at: Some(field::moment(expires_at)),
-        }
-    }
-}
-
-impl TryFrom<pb::Session> for Session {
-    type Error = FieldError;
-
-    fn try_from(message: pb::Session) -> Result<Self, FieldError> {
-        let pb::Session {
-            run_id,
-            dataset_id,
-            fence,
-            expires_at,
-        } = message;
-        Ok(Self {
-            run_id: field::id("run_id", &run_id)?,
-            dataset_id: field::id("dataset_id", &dataset_id)?,
-            fence,
-            expires_at: field::time("expires_at", expires_at)?,
-        })
-    }
-}
-
-impl From<OpenSessionRequest> for pb::OpenSessionRequest {
-    fn from(domain: OpenSessionRequest) -> Self {
-        let OpenSessionRequest {
-            run_id,
-            dataset_id,
-            expected_bytes,
-        } = domain;
-        Self {
-            run_id: run_id.to_string(),
-            dataset_id: dataset_id.to_string(),
-            expected_bytes,
-        }
-    }
-}
-
-impl TryFrom<pb::OpenSessionRequest> for OpenSessionRequest {
-    type Error = FieldError;
-
-    fn try_from(message: pb::OpenSessionRequest) -> Result<Self, FieldError> {
-        let pb::OpenSessionRequest {
-            run_id,
-            dataset_id,
-            expected_bytes,
-        } = message;
-        Ok(Self {
-            run_id: field::id("run_id", &run_id)?,
-            dataset_id: field::id("dataset_id", &dataset_id)?,
-            expected_bytes,
-        })
-    }
-}
-
-impl From<RenewSessionRequest> for pb::RenewSessionRequest {
-    fn from(domain: RenewSessionRequest) -> Self {
-        let RenewSessionRequest { run_id, fence } = domain;
-        Self {
-            run_id: run_id.to_string(),
-            fence,
-        }
-    }
-}
-
-impl TryFrom<pb::RenewSessionRequest> for RenewSessionRequest {
-    type Error = FieldError;
-
-    fn try_from(message: pb::RenewSessionRequest) -> Result<Self, FieldError> {
-        let pb::RenewSessionRequest { run_id, fence } = message;
-        Ok(Self {
-            run_id: field::id("run_id", &run_id)?,
-            fence,
-        })
-    }
-}
-
-impl From<CloseSessionRequest> for pb::CloseSessionRequest {
-    fn from(domain: CloseSessionRequest) -> Self {
-        let CloseSessionRequest { run_id, fence } = domain;
-        Self {
-            run_id: run_id.to_string(),
-            fence,
-        }
-    }
-}
-
-impl TryFrom<pb::CloseSessionRequest> for CloseSessionRequest {
-    type Error = FieldError;
-
-    fn try_from(message: pb::CloseSessionRequest) -> Result<Self, FieldError> {
-        let pb::CloseSessionRequest { run_id, fence } = message;
-        Ok(Self {
-            run_id: field::id("run_id", &run_id)?,
-            fence,
-        })
-    }
-}
-
-impl From<Authority> for pb::Authority {
-    fn from(domain: Authority) -> Self {
-        let Authority {
-            grant,
-            run_id,
-            fence,
-        } = domain;
-        Self {
-            grant,
-            run_id: run_id.to_string(),
-            fence,
-        }
-    }
-}
-
-impl TryFrom<pb::Authority> for Authority {
-    type Error = FieldError;
-
-    fn try_from(message: pb::Authority) -> Result<Self, FieldError> {
-        let pb::Authority {
-            grant,
-            run_id,
-            fence,
-        } = message;
-        Ok(Self {
-            grant: field::bytes("grant", grant, GRANT_BYTES_MAX)?,
-            run_id: field::id("run_id", &run_id)?,
-            fence,
-        })
-    }
+    ProposePointRequest { id run_id, plain fence, bytes[MANIFEST_BYTES_MAX] manifest }
+    ProposePointResponse { hash manifest_hash, plain walked_count }
+    CommitPointRequest { id run_id, plain fence, id point_id }
+    ListPointsResponse { messages points, maybe_text next_page_token }
+    GetPointResponse { message point, bytes[MANIFEST_BYTES_MAX] manifest }
+    LockPointRequest { id point_id, time until }
 }
 
 impl From<FindRecordsRequest> for pb::FindRecordsRequest {
@@ -308,38 +129,6 @@ impl TryFrom<pb::FindRecordsResponse> for FindRecordsResponse {
         };
         Ok(Self {
             found: found.iter().map(answer).collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-impl From<PackHeader> for pb::PackHeader {
-    fn from(domain: PackHeader) -> Self {
-        let PackHeader {
-            authority,
-            dataset_id,
-            salt,
-        } = domain;
-        Self {
-            authority: Some(authority.into()),
-            dataset_id: dataset_id.to_string(),
-            salt: Bytes::copy_from_slice(&salt),
-        }
-    }
-}
-
-impl TryFrom<pb::PackHeader> for PackHeader {
-    type Error = FieldError;
-
-    fn try_from(message: pb::PackHeader) -> Result<Self, FieldError> {
-        let pb::PackHeader {
-            authority,
-            dataset_id,
-            salt,
-        } = message;
-        Ok(Self {
-            authority: field::message("authority", authority)?,
-            dataset_id: field::id("dataset_id", &dataset_id)?,
-            salt: field::hash("salt", &salt)?,
         })
     }
 }
@@ -581,146 +370,6 @@ impl TryFrom<pb::SaltedRecord> for SaltedRecord {
     }
 }
 
-impl From<Point> for pb::Point {
-    fn from(domain: Point) -> Self {
-        let Point {
-            point_id,
-            dataset_id,
-            run_id,
-            sequence,
-            committed_at,
-            retain_until,
-            manifest_hash,
-        } = domain;
-        Self {
-            point_id: point_id.to_string(),
-            dataset_id: dataset_id.to_string(),
-            run_id: run_id.to_string(),
-            sequence,
-            committed_at: Some(field::moment(committed_at)),
-            retain_until: Some(field::moment(retain_until)),
-            manifest_hash: Bytes::copy_from_slice(&manifest_hash),
-        }
-    }
-}
-
-impl TryFrom<pb::Point> for Point {
-    type Error = FieldError;
-
-    fn try_from(message: pb::Point) -> Result<Self, FieldError> {
-        let pb::Point {
-            point_id,
-            dataset_id,
-            run_id,
-            sequence,
-            committed_at,
-            retain_until,
-            manifest_hash,
-        } = message;
-        Ok(Self {
-            point_id: field::id("point_id", &point_id)?,
-            dataset_id: field::id("dataset_id", &dataset_id)?,
-            run_id: field::id("run_id", &run_id)?,
-            sequence,
-            committed_at: field::time("committed_at", committed_at)?,
-            retain_until: field::time("retain_until", retain_until)?,
-            manifest_hash: field::hash("manifest_hash", &manifest_hash)?,
-        })
-    }
-}
-
-impl From<ProposePointRequest> for pb::ProposePointRequest {
-    fn from(domain: ProposePointRequest) -> Self {
-        let ProposePointRequest {
-            run_id,
-            fence,
-            manifest,
-        } = domain;
-        Self {
-            run_id: run_id.to_string(),
-            fence,
-            manifest,
-        }
-    }
-}
-
-impl TryFrom<pb::ProposePointRequest> for ProposePointRequest {
-    type Error = FieldError;
-
-    fn try_from(message: pb::ProposePointRequest) -> Result<Self, FieldError> {
-        let pb::ProposePointRequest {
-            run_id,
-            fence,
-            manifest,
-        } = message;
-        Ok(Self {
-            run_id: field::id("run_id", &run_id)?,
-            fence,
-            manifest: field::bytes("manifest", manifest, MANIFEST_BYTES_MAX)?,
-        })
-    }
-}
-
-impl From<ProposePointResponse> for pb::ProposePointResponse {
-    fn from(domain: ProposePointResponse) -> Self {
-        let ProposePointResponse {
-            manifest_hash,
-            walked_count,
-        } = domain;
-        Self {
-            manifest_hash: Bytes::copy_from_slice(&manifest_hash),
-            walked_count,
-        }
-    }
-}
-
-impl TryFrom<pb::ProposePointResponse> for ProposePointResponse {
-    type Error = FieldError;
-
-    fn try_from(message: pb::ProposePointResponse) -> Result<Self, FieldError> {
-        let pb::ProposePointResponse {
-            manifest_hash,
-            walked_count,
-        } = message;
-        Ok(Self {
-            manifest_hash: field::hash("manifest_hash", &manifest_hash)?,
-            walked_count,
-        })
-    }
-}
-
-impl From<CommitPointRequest> for pb::CommitPointRequest {
-    fn from(domain: CommitPointRequest) -> Self {
-        let CommitPointRequest {
-            run_id,
-            fence,
-            point_id,
-        } = domain;
-        Self {
-            run_id: run_id.to_string(),
-            fence,
-            point_id: point_id.to_string(),
-        }
-    }
-}
-
-impl TryFrom<pb::CommitPointRequest> for CommitPointRequest {
-    type Error = FieldError;
-
-    fn try_from(message: pb::CommitPointRequest) -> Result<Self, FieldError> {
-        let pb::CommitPointRequest {
-            run_id,
-            fence,
-            point_id,
-        } = message;
-        Ok(Self {
-            run_id: field::id("run_id", &run_id)?,
-            fence,
-            point_id: field::id("point_id", &point_id)?,
-        })
-    }
-}
-
 impl From<ListPointsRequest> for pb::ListPointsRequest {
     fn from(domain: ListPointsRequest) -> Self {
         let ListPointsRequest {
@@ -745,56 +394,6 @@ impl TryFrom<pb::ListPointsRequest> for ListPointsRequest {
         Ok(Self {
             page_size: field::page_size(page_size, PAGE_SIZE_MAX, PAGE_SIZE_MAX),
             page_token: field::maybe_text(page_token),
-        })
-    }
-}
-
-impl From<ListPointsResponse> for pb::ListPointsResponse {
-    fn from(domain: ListPointsResponse) -> Self {
-        let ListPointsResponse {
-            points,
-            next_page_token,
-        } = domain;
-        Self {
-            points: points.into_iter().map(Into::into).collect(),
-            next_page_token: next_page_token.unwrap_or_default(),
-        }
-    }
-}
-
-impl TryFrom<pb::ListPointsResponse> for ListPointsResponse {
-    type Error = FieldError;
-
-    fn try_from(message: pb::ListPointsResponse) -> Result<Self, FieldError> {
-        let pb::ListPointsResponse {
-            points,
-            next_page_token,
-        } = message;
-        Ok(Self {
-            points: field::messages("points", points)?,
-            next_page_token: field::maybe_text(next_page_token),
-        })
-    }
-}
-
-impl From<GetPointResponse> for pb::GetPointResponse {
-    fn from(domain: GetPointResponse) -> Self {
-        let GetPointResponse { point, manifest } = domain;
-        Self {
-            point: Some(point.into()),
-            manifest,
-        }
-    }
-}
-
-impl TryFrom<pb::GetPointResponse> for GetPointResponse {
-    type Error = FieldError;
-
-    fn try_from(message: pb::GetPointResponse) -> Result<Self, FieldError> {
-        let pb::GetPointResponse { point, manifest } = message;
-        Ok(Self {
-            point: field::message("point", point)?,
-            manifest: field::bytes("manifest", manifest, MANIFEST_BYTES_MAX)?,
         })
     }
 }

@@ -14,12 +14,16 @@ pub mod server;
 
 pub use access::ACCESS;
 pub use adaptor::{
-    dataset_service, point_service, record_service, repository_service, session_service,
+    dataset_service, point_service, record_service, repository_service, retention_service,
+    session_service, upkeep_service,
 };
 pub use client::Client;
 pub use model::*;
 pub use pack::PackSender;
-pub use server::{DatasetService, PointService, RecordService, RepositoryService, SessionService};
+pub use server::{
+    DatasetService, PointService, RecordService, RepositoryService, RetentionService,
+    SessionService, UpkeepService,
+};
 
 /// The protocol's `google.protobuf.FileDescriptorSet`, for reflection and for tests.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

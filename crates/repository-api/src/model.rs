@@ -7,6 +7,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use stillwater_types::{DatasetId, NodeId, PackId, PointId, RunId};
 
+mod retention;
+mod upkeep;
+
+pub use retention::*;
+pub use upkeep::*;
+
 /// Most ids that [`FindRecordsRequest`] carries.
 pub const FIND_IDS_MAX: usize = 4096;
 
@@ -271,6 +277,8 @@ pub struct Repository {
     pub point_count: u64,
     /// The version of the on-disk format.
     pub format_version: u32,
+    /// How sound it is.
+    pub health: Health,
 }
 
 /// A run's claim on the repository.

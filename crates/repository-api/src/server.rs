@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use stillwater_rpc::Peer;
-use stillwater_types::{Fault, PointId};
+use stillwater_types::{Fault, PointId, TaskId};
 
 use crate::model::*;
 
@@ -96,4 +96,44 @@ pub trait PointService: Send + Sync + 'static {
 
     /// Tells one point with its manifest.
     async fn get_point(&self, peer: &Peer, point_id: PointId) -> Result<GetPointResponse, Fault>;
+
+    /// Locks a point for longer; answers the lock that counts.
+    async fn lock_point(&self, peer: &Peer, request: LockPointRequest) -> Result<Point, Fault>;
+
+    /// Asks for a point to be deleted.
+    async fn delete_point(&self, peer: &Peer, point_id: PointId) -> Result<(), Fault>;
+}
+
+/// What the repository protects from everyone.
+#[async_trait]
+pub trait RetentionService: Send + Sync + 'static {
+    /// Tells the floor, trusted time, administrators and waiting statements.
+    async fn get_retention(&self, peer: &Peer) -> Result<Retention, Fault>;
+
+    /// Hands in a statement with one signature.
+    async fn submit_statement(
+        &self,
+        peer: &Peer,
+        request: SubmitStatementRequest,
+    ) -> Result<SubmitStatementResponse, Fault>;
+}
+
+/// Work that keeps the repository sound.
+#[async_trait]
+pub trait UpkeepService: Send + Sync + 'static {
+    /// Starts a task. Idempotent by `task_id`.
+    async fn start_task(&self, peer: &Peer, request: StartTaskRequest) -> Result<Task, Fault>;
+
+    /// Tells a task's state.
+    async fn get_task(&self, peer: &Peer, task_id: TaskId) -> Result<Task, Fault>;
+
+    /// Tells a task's state as it changes; ends after the final one.
+    async fn watch_task(
+        &self,
+        peer: &Peer,
+        task_id: TaskId,
+    ) -> Result<BoxStream<'static, Result<Task, Fault>>, Fault>;
+
+    /// Asks a task to stop.
+    async fn cancel_task(&self, peer: &Peer, task_id: TaskId) -> Result<Task, Fault>;
 }

@@ -235,6 +235,26 @@ impl PointService for Services {
             manifest: Bytes::from(found.1),
         })
     }
+
+    async fn lock_point(&self, _: &Peer, request: LockPointRequest) -> Result<Point, Fault> {
+        let LockPointRequest { point_id, until } = request;
+        // A time before 1970 is before every lock, and changes none.
+        let until = Time::from_millis(u64::try_from(until.as_millisecond()).unwrap_or_default());
+        let locked = self
+            .engine
+            .call(move |store| store.lock_point(point_id, until))
+            .await?;
+        tracing::info!(point.id = %point_id, until = locked.commit.retain_until.millis(), "locked a restore point");
+        point(&locked)
+    }
+
+    async fn delete_point(&self, _: &Peer, point_id: PointId) -> Result<(), Fault> {
+        self.engine
+            .call(move |store| store.delete_point(point_id))
+            .await?;
+        tracing::info!(point.id = %point_id, "deleted a restore point");
+        Ok(())
+    }
 }
 
 fn repository(node_id: NodeId, usage: &Usage) -> Repository {

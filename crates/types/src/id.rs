@@ -112,6 +112,10 @@ uuid_id!(
     ExportId, "export id"
 );
 uuid_id!(
+    /// Names one task: work that keeps a repository sound.
+    TaskId, "task id"
+);
+uuid_id!(
     /// Makes a call idempotent: the same request id answers with the same result.
     RequestId, "request id"
 );

@@ -11,7 +11,7 @@ pub use extent::{Extent, ExtentSet};
 pub use fault::{Fault, Kind, Reason};
 pub use id::{
     ChunkId, ClusterId, DatasetId, DiskId, ExportId, InvalidId, NodeId, PackId, PointId, RequestId,
-    RunId, TransferId, TreeId, VcenterId, VmId,
+    RunId, TaskId, TransferId, TreeId, VcenterId, VmId,
 };
 
 /// A role that holds a certificate of the cluster.

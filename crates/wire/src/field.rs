@@ -122,6 +122,14 @@ pub fn maybe_id<T: FromStr<Err = InvalidId>>(
     (!text.is_empty()).then(|| id(field, text)).transpose()
 }
 
+/// Any number of ids.
+pub fn ids<T: FromStr<Err = InvalidId>>(
+    field: &str,
+    texts: &[String],
+) -> Result<Vec<T>, FieldError> {
+    texts.iter().map(|text| id(field, text)).collect()
+}
+
 /// A text that must say something.
 pub fn text(field: &str, text: String) -> Result<String, FieldError> {
     if text.is_empty() {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use stillwater_types::{PointId, TreeId};
-use stillwater_wire::{FieldError, Word, alike, field, words, wraps};
+use stillwater_wire::{FieldError, alike, field, mirror, words, wraps};
 
 use crate::model::*;
 use crate::pb;
@@ -13,68 +13,23 @@ alike! { pb: EvidenceLine { name, value } }
 
 wraps! { pb: id GetPointRequest.point_id: PointId; }
 
-impl From<Point> for pb::Point {
-    fn from(domain: Point) -> Self {
-        let Point {
-            point_id,
-            vm_id,
-            vm_name,
-            run_id,
-            repository_name,
-            committed_at,
-            retain_until,
-            consistency,
-            complete,
-            disks,
-            missing,
-        } = domain;
-        Self {
-            point_id: point_id.to_string(),
-            vm_id: vm_id.to_string(),
-            vm_name,
-            run_id: run_id.to_string(),
-            repository_name,
-            committed_at: Some(field::moment(committed_at)),
-            retain_until: Some(field::moment(retain_until)),
-            consistency: consistency.number(),
-            complete,
-            disks: disks.into_iter().map(Into::into).collect(),
-            missing,
-        }
+mirror! { pb:
+    Point {
+        id point_id,
+        id vm_id,
+        plain vm_name,
+        id run_id,
+        plain repository_name,
+        time committed_at,
+        time retain_until,
+        word consistency,
+        plain complete,
+        messages disks,
+        plain missing,
     }
-}
-
-impl TryFrom<pb::Point> for Point {
-    type Error = FieldError;
-
-    fn try_from(message: pb::Point) -> Result<Self, FieldError> {
-        let pb::Point {
-            point_id,
-            vm_id,
-            vm_name,
-            run_id,
-            repository_name,
-            committed_at,
-            retain_until,
-            consistency,
-            complete,
-            disks,
-            missing,
-        } = message;
-        Ok(Self {
-            point_id: field::id("point_id", &point_id)?,
-            vm_id: field::id("vm_id", &vm_id)?,
-            vm_name,
-            run_id: field::id("run_id", &run_id)?,
-            repository_name,
-            committed_at: field::time("committed_at", committed_at)?,
-            retain_until: field::time("retain_until", retain_until)?,
-            consistency: field::word("consistency", consistency)?,
-            complete,
-            disks: field::messages("disks", disks)?,
-            missing,
-        })
-    }
+    Evidence { messages lines }
+    ListPointsResponse { messages points, maybe_text next_page_token }
+    GetPointResponse { message point, message evidence }
 }
 
 impl From<PointDisk> for pb::PointDisk {
@@ -137,26 +92,6 @@ impl TryFrom<pb::PointDisk> for PointDisk {
     }
 }
 
-impl From<Evidence> for pb::Evidence {
-    fn from(domain: Evidence) -> Self {
-        let Evidence { lines } = domain;
-        Self {
-            lines: lines.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl TryFrom<pb::Evidence> for Evidence {
-    type Error = FieldError;
-
-    fn try_from(message: pb::Evidence) -> Result<Self, FieldError> {
-        let pb::Evidence { lines } = message;
-        Ok(Self {
-            lines: field::messages("lines", lines)?,
-        })
-    }
-}
-
 impl From<ListPointsRequest> for pb::ListPointsRequest {
     fn from(domain: ListPointsRequest) -> Self {
         let ListPointsRequest {
@@ -185,56 +120,6 @@ impl TryFrom<pb::ListPointsRequest> for ListPointsRequest {
             vm: field::maybe_text(vm),
             page_size: field::page_size(page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX),
             page_token: field::maybe_text(page_token),
-        })
-    }
-}
-
-impl From<ListPointsResponse> for pb::ListPointsResponse {
-    fn from(domain: ListPointsResponse) -> Self {
-        let ListPointsResponse {
-            points,
-            next_page_token,
-        } = domain;
-        Self {
-            points: points.into_iter().map(Into::into).collect(),
-            next_page_token: next_page_token.unwrap_or_default(),
-        }
-    }
-}
-
-impl TryFrom<pb::ListPointsResponse> for ListPointsResponse {
-    type Error = FieldError;
-
-    fn try_from(message: pb::ListPointsResponse) -> Result<Self, FieldError> {
-        let pb::ListPointsResponse {
-            points,
-            next_page_token,
-        } = message;
-        Ok(Self {
-            points: field::messages("points", points)?,
-            next_page_token: field::maybe_text(next_page_token),
-        })
-    }
-}
-
-impl From<GetPointResponse> for pb::GetPointResponse {
-    fn from(domain: GetPointResponse) -> Self {
-        let GetPointResponse { point, evidence } = domain;
-        Self {
-            point: Some(point.into()),
-            evidence: Some(evidence.into()),
-        }
-    }
-}
-
-impl TryFrom<pb::GetPointResponse> for GetPointResponse {
-    type Error = FieldError;
-
-    fn try_from(message: pb::GetPointResponse) -> Result<Self, FieldError> {
-        let pb::GetPointResponse { point, evidence } = message;
-        Ok(Self {
-            point: field::message("point", point)?,
-            evidence: field::message("evidence", evidence)?,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use stillwater_types::{Fault, RunId};
-use stillwater_wire::{FieldError, Word, alike, field, words, wraps};
+use stillwater_wire::{FieldError, Word, alike, field, told_fault, words, wraps};
 
 use crate::model::*;
 use crate::{Ticket, pb};
@@ -124,31 +124,7 @@ impl TryFrom<pb::Run> for Run {
     }
 }
 
-impl From<Fault> for pb::RunFault {
-    fn from(fault: Fault) -> Self {
-        let Fault {
-            reason,
-            message,
-            details,
-        } = fault;
-        Self {
-            reason: reason.as_str().to_owned(),
-            message,
-            details,
-        }
-    }
-}
-
-impl From<pb::RunFault> for Fault {
-    fn from(message: pb::RunFault) -> Self {
-        let pb::RunFault {
-            reason,
-            message,
-            details,
-        } = message;
-        field::fault(&reason, message, details)
-    }
-}
+told_fault! { pb: RunFault }
 
 impl From<BackupRun> for pb::BackupRun {
     fn from(domain: BackupRun) -> Self {

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use stillwater_controller_api as api;
+use stillwater_repository_api as repository_api;
 use stillwater_rpc::Peer;
 use stillwater_types::{Fault, NodeId, PointId, Reason, VmId};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,8 @@ use super::OpenedPoint;
 use super::cache::{KnownPoint, Points, blocking};
 use crate::inventory::Inventory;
 use crate::memory::Memory;
+use crate::node::actor;
+use crate::repository::Upkeep;
 use crate::run::Repositories;
 use crate::secret::Secrets;
 
@@ -26,6 +29,7 @@ pub struct Service {
     memory: Memory,
     points: Points,
     repositories: std::sync::Arc<dyn Repositories>,
+    upkeep: std::sync::Arc<dyn Upkeep>,
     secrets: Secrets,
     inventory: Inventory,
 }
@@ -36,6 +40,7 @@ impl Service {
         memory: Memory,
         points: Points,
         repositories: std::sync::Arc<dyn Repositories>,
+        upkeep: std::sync::Arc<dyn Upkeep>,
         secrets: Secrets,
         inventory: Inventory,
     ) -> Self {
@@ -43,6 +48,7 @@ impl Service {
             memory,
             points,
             repositories,
+            upkeep,
             secrets,
             inventory,
         }
@@ -192,6 +198,31 @@ impl api::PointService for Service {
                 lines: lines.collect(),
             },
         })
+    }
+
+    async fn lock_point(
+        &self,
+        peer: &Peer,
+        request: api::LockPointRequest,
+    ) -> Result<api::Point, Fault> {
+        let api::LockPointRequest { point_id, until } = request;
+        let known = self.find(point_id).await?;
+        let asked = repository_api::LockPointRequest { point_id, until };
+        let locked = self.upkeep.lock_point(known.repository, asked).await?;
+        tracing::info!(point.id = %point_id, actor = ?actor(peer), until = %locked.retain_until, "locked a restore point");
+        self.points.look_again();
+        Ok(api::Point {
+            retain_until: locked.retain_until,
+            ..self.told(known)
+        })
+    }
+
+    async fn delete_point(&self, peer: &Peer, point_id: PointId) -> Result<(), Fault> {
+        let known = self.find(point_id).await?;
+        self.upkeep.delete_point(known.repository, point_id).await?;
+        tracing::info!(point.id = %point_id, actor = ?actor(peer), "had a restore point deleted");
+        self.points.look_again();
+        Ok(())
     }
 }
 

@@ -28,6 +28,7 @@ use crate::dataset::Keeper;
 use crate::event::{Actor, Event};
 use crate::memory::Memory;
 use crate::point::{self, Points};
+use crate::repository;
 use crate::resources::Resources;
 
 /// How many requests to a run may wait for its loop.
@@ -46,6 +47,7 @@ pub struct Engine {
 struct Services {
     runs: Arc<Service>,
     points: Arc<point::Service>,
+    repositories: Arc<repository::Service>,
 }
 
 impl Engine {
@@ -87,9 +89,10 @@ impl Engine {
         };
         let runs = Runs::launch(Arc::new(world));
         let points = point::Service::new(
-            memory,
+            memory.clone(),
             points,
-            peers,
+            peers.clone(),
+            peers.clone(),
             resources.secrets.clone(),
             resources.inventory.clone(),
         );
@@ -99,6 +102,12 @@ impl Engine {
         let service = Service::new(runs.clone(), points.clone(), resources.inventory);
         let services = Services {
             runs: Arc::new(service),
+            repositories: Arc::new(repository::Service::new(
+                memory,
+                resources.nodes,
+                peers,
+                points.clone(),
+            )),
             points: Arc::new(points),
         };
         Self {
@@ -116,6 +125,11 @@ impl Engine {
     /// Answers for points.
     pub fn points(&self) -> Arc<point::Service> {
         Arc::clone(&self.services.points)
+    }
+
+    /// Answers for repositories.
+    pub fn repositories(&self) -> Arc<repository::Service> {
+        Arc::clone(&self.services.repositories)
     }
 
     /// Takes no more work and waits at most `limit` for the runs to end. What has not ended then is

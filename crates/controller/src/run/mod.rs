@@ -37,6 +37,7 @@ pub use marker::Marker;
 pub use outside::{
     LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Removal, Repositories, VmOrder, Vsphere,
 };
+pub(crate) use peers::Peers;
 pub use runs::Runs;
 pub use service::Service;
 pub use state::{

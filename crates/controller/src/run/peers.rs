@@ -36,7 +36,7 @@ impl Peers {
         self.channel(node, Role::Proxy).map(proxy_api::Client::new)
     }
 
-    fn repository(&self, node: NodeId) -> Result<repository_api::Client, Fault> {
+    pub(crate) fn repository(&self, node: NodeId) -> Result<repository_api::Client, Fault> {
         self.channel(node, Role::Repository)
             .map(repository_api::Client::new)
     }

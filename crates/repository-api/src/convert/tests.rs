@@ -3,7 +3,7 @@ use std::fmt::Debug;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use prost::Message;
-use stillwater_types::{DatasetId, Fault, NodeId, PackId, RunId};
+use stillwater_types::{DatasetId, Fault, NodeId, PackId, Reason, RunId, TaskId};
 
 use super::*;
 
@@ -133,6 +133,114 @@ impl Gen {
             manifest_hash: self.hash(),
         }
     }
+
+    fn health(&mut self) -> Health {
+        Health {
+            verified_since: self.maybe(Gen::time),
+            overdue_bytes: self.u64(),
+            damaged_pack_count: self.u64(),
+            lost_record_count: self.u64(),
+            degraded_point_ids: self.list(Gen::point_id),
+            degraded_point_count: self.u64(),
+            condemned_bytes: self.u64(),
+            quarantined_bytes: self.u64(),
+            collected_at: self.maybe(Gen::time),
+            held: self.text(),
+        }
+    }
+
+    fn task_id(&mut self) -> TaskId {
+        TaskId::from_bytes(self.hash())
+    }
+
+    fn task_kind(&mut self) -> TaskKind {
+        self.pick(&[TaskKind::Scrub, TaskKind::Collect, TaskKind::Verify])
+    }
+
+    fn task(&mut self) -> Task {
+        let states = [
+            TaskState::Running,
+            TaskState::Succeeded,
+            TaskState::Failed,
+            TaskState::Cancelled,
+        ];
+        Task {
+            task_id: self.task_id(),
+            kind: self.task_kind(),
+            point_id: self.maybe(Gen::point_id),
+            state: self.pick(&states),
+            phase: self.text(),
+            done_bytes: self.u64(),
+            total_bytes: self.u64(),
+            started_at: self.time(),
+            ended_at: self.maybe(Gen::time),
+            result: self.maybe(Gen::task_result),
+            fault: self.maybe(|g| Fault::new(Reason::StorageFailed, g.text()).with("a", "b")),
+        }
+    }
+
+    fn task_result(&mut self) -> TaskResult {
+        match self.task_kind() {
+            TaskKind::Scrub => TaskResult::Scrub(ScrubResult {
+                pack_count: self.u64(),
+                read_bytes: self.u64(),
+                damaged_pack_count: self.u64(),
+                lost_record_count: self.u64(),
+                salvaged_record_count: self.u64(),
+            }),
+            TaskKind::Collect => TaskResult::Collect(CollectResult {
+                live_bytes: self.u64(),
+                stored_bytes: self.u64(),
+                condemned_pack_count: self.u64(),
+                condemned_bytes: self.u64(),
+                spared_pack_count: self.u64(),
+                quarantined_pack_count: self.u64(),
+                removed_pack_count: self.u64(),
+                removed_bytes: self.u64(),
+                compacted_bytes: self.u64(),
+                held: self.text(),
+                held_bytes: self.u64(),
+            }),
+            TaskKind::Verify => TaskResult::Verify(VerifyResult {
+                whole: self.pick(&[true, false]),
+                read_bytes: self.u64(),
+                extents: self.list(|g| DamagedExtent {
+                    disk_key: g.u32() as i32,
+                    offset_bytes: g.u64(),
+                    length_bytes: g.u64(),
+                }),
+                damaged_extent_count: self.u64(),
+                damaged_bytes: self.u64(),
+            }),
+        }
+    }
+
+    fn waiting(&mut self) -> WaitingStatement {
+        WaitingStatement {
+            statement_id: self.hash(),
+            demand: self.text(),
+            signers: self.list(Gen::hash),
+            needed_signer_count: self.u32(),
+            effective_at: self.maybe(Gen::time),
+        }
+    }
+
+    fn retention(&mut self) -> Retention {
+        Retention {
+            floor_seconds: self.u64(),
+            configured_floor_seconds: self.u64(),
+            demanded_floor_seconds: self.u64(),
+            trusted_time: self.time(),
+            wall_time: self.time(),
+            frozen: self.text(),
+            admins: self.list(|g| RepositoryAdmin {
+                key: g.hash(),
+                label: g.text(),
+                since: g.time(),
+            }),
+            waiting: self.list(Gen::waiting),
+        }
+    }
 }
 
 /// Sends a value as bytes and takes it back.
@@ -162,6 +270,7 @@ proptest! {
             chunk_count: g.u64(),
             point_count: g.u64(),
             format_version: g.u32(),
+            health: g.health(),
         });
         check::<pb::CreateDatasetRequest, _>(g.dataset());
         check::<pb::CreateDatasetResponse, _>(g.dataset());
@@ -222,6 +331,39 @@ proptest! {
         });
         check::<pb::GetPointRequest, _>(g.point_id());
         check::<pb::GetPointResponse, _>(GetPointResponse { point: g.point(), manifest: g.bytes() });
+        check::<pb::LockPointRequest, _>(LockPointRequest { point_id: g.point_id(), until: g.time() });
+        check::<pb::LockPointResponse, _>(g.point());
+        check::<pb::DeletePointRequest, _>(g.point_id());
+        check::<pb::DeletePointResponse, _>(());
+    }
+
+    #[test]
+    fn what_is_said_of_upkeep_is_what_arrives(seed: u64) {
+        let g = &mut Gen(seed);
+        check::<pb::StartTaskRequest, _>(StartTaskRequest {
+            task_id: g.task_id(),
+            kind: g.task_kind(),
+            point_id: g.maybe(Gen::point_id),
+            all: g.pick(&[true, false]),
+        });
+        check::<pb::StartTaskResponse, _>(g.task());
+        check::<pb::GetTaskRequest, _>(g.task_id());
+        check::<pb::GetTaskResponse, _>(g.task());
+        check::<pb::WatchTaskRequest, _>(g.task_id());
+        check::<pb::WatchTaskResponse, _>(g.task());
+        check::<pb::CancelTaskRequest, _>(g.task_id());
+        check::<pb::CancelTaskResponse, _>(g.task());
+        check::<pb::GetRetentionRequest, _>(());
+        check::<pb::GetRetentionResponse, _>(g.retention());
+        check::<pb::SubmitStatementRequest, _>(SubmitStatementRequest {
+            statement: g.bytes(),
+            key: g.hash(),
+            signature: g.hash(),
+        });
+        check::<pb::SubmitStatementResponse, _>(SubmitStatementResponse {
+            state: g.pick(&[StatementState::Waiting, StatementState::Done, StatementState::Vetoed]),
+            waiting: g.maybe(Gen::waiting),
+        });
     }
 }
 

@@ -1,0 +1,11 @@
+//! Repositories as administrators see them: how sound they are, what they protect, and the tasks that
+//! keep them so.
+//!
+//! The controller decides nothing here. It passes questions, requests and signed statements on.
+
+mod outside;
+mod service;
+mod told;
+
+pub use outside::Upkeep;
+pub use service::Service;
