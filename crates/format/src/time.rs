@@ -22,4 +22,9 @@ impl Time {
                 .saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
         )
     }
+
+    /// How long ago `earlier` was; zero if it was not.
+    pub const fn since(self, earlier: Self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
 }

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use stillwater_format::commit::AdminKey;
+use stillwater_rpc::signing;
 use stillwater_store::vfs::{RealFs, Vfs};
 use stillwater_store::{
     Clock, Environment, Error, MemoryIndex, Options, Rng, SledCatalogue, Store, SystemClock,
-    SystemRng, Usage,
+    SystemRng, Usage, Verifier,
 };
 use stillwater_types::{Fault, Reason};
 
@@ -73,6 +75,15 @@ pub async fn blocking<T: Send + 'static>(
         .unwrap_or_else(|_| Err(Fault::new(Reason::Bug, "a call to the store panicked")))
 }
 
+/// Checks signatures of administrators.
+struct Ed25519;
+
+impl Verifier for Ed25519 {
+    fn verify(&self, key: &AdminKey, message: &[u8], signature: &[u8; 64]) -> bool {
+        signing::verify(key, message, signature)
+    }
+}
+
 /// What a store in the directory `dir` takes from this machine. Blocks on the disk.
 ///
 /// # Errors
@@ -95,6 +106,7 @@ pub fn environment(dir: &Path) -> Result<Environment, Fault> {
         rng,
         catalogue,
         index: Arc::new(MemoryIndex::default()),
+        verifier: Arc::new(Ed25519),
     })
 }
 

@@ -5,9 +5,10 @@
 
 use std::time::SystemTime;
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use stillwater_types::{DatasetId, Fault, NodeId, Reason, RunId};
 use zeroize::Zeroizing;
+
+use crate::signing::{self, SigningKey};
 
 /// What starts every grant, and separates its signatures from any other use of the key.
 const MAGIC: &[u8; 24] = b"stillwater grant v1\0\0\0\0\0";
@@ -130,10 +131,7 @@ impl Claims {
 }
 
 /// The controller's half.
-pub struct GrantSigner {
-    key: Ed25519KeyPair,
-    pkcs8: Zeroizing<Vec<u8>>,
-}
+pub struct GrantSigner(SigningKey);
 
 impl GrantSigner {
     /// Makes a key.
@@ -141,9 +139,7 @@ impl GrantSigner {
     /// # Errors
     /// `BUG` when the system gives no randomness.
     pub fn generate() -> Result<Self, Fault> {
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new())
-            .map_err(|_| Fault::new(Reason::Bug, "make a grant key: no randomness"))?;
-        Self::from_pkcs8(pkcs8.as_ref())
+        SigningKey::generate().map(Self)
     }
 
     /// Reads the key that [`GrantSigner::to_pkcs8`] gave.
@@ -151,35 +147,24 @@ impl GrantSigner {
     /// # Errors
     /// `SECRET_UNREADABLE` when it is none.
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, Fault> {
-        let key = Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|err| {
-            Fault::new(
-                Reason::SecretUnreadable,
-                format!("read the grant key: {err}"),
-            )
-        })?;
-        Ok(Self {
-            key,
-            pkcs8: Zeroizing::new(pkcs8.to_vec()),
-        })
+        SigningKey::from_pkcs8(pkcs8).map(Self)
     }
 
     /// The key, for the caller to keep sealed.
     pub fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
-        self.pkcs8.clone()
+        self.0.to_pkcs8()
     }
 
     /// What repositories get when they join.
     pub fn public_key(&self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(self.key.public_key().as_ref());
-        bytes
+        self.0.public_key()
     }
 
     /// Signs `claims`.
     pub fn sign(&self, claims: &Claims) -> Vec<u8> {
         let mut bytes = claims.encode();
-        let signature = self.key.sign(&bytes);
-        bytes.extend_from_slice(signature.as_ref());
+        let signature = self.0.sign(&bytes);
+        bytes.extend_from_slice(&signature);
         bytes
     }
 }
@@ -218,9 +203,11 @@ impl GrantVerifier {
             Some(parts) if grant.len() == GRANT_BYTES => parts,
             _ => return Err(invalid("the grant has the wrong length")),
         };
-        UnparsedPublicKey::new(&ED25519, &self.0)
-            .verify(body, signature)
-            .map_err(|_| invalid("the grant was not signed by this cluster's controller"))?;
+        if !signing::verify(&self.0, body, signature) {
+            return Err(invalid(
+                "the grant was not signed by this cluster's controller",
+            ));
+        }
         let claims = Claims::decode(body).ok_or_else(|| invalid("the grant is malformed"))?;
         let now = expected
             .now

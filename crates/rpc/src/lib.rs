@@ -14,6 +14,7 @@ mod name;
 mod peer;
 pub mod retry;
 mod serve;
+pub mod signing;
 mod status;
 mod tls;
 mod token;

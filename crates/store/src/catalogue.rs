@@ -33,6 +33,8 @@ pub trait Catalogue: Send + 'static {
     fn open(&mut self) -> Result<(), CatalogueError>;
     /// Takes a point in.
     fn insert(&mut self, point: &Point) -> Result<(), CatalogueError>;
+    /// Forgets a point; one that it does not have is forgotten already.
+    fn remove(&mut self, id: PointId) -> Result<(), CatalogueError>;
     /// The point of that id.
     fn get(&self, id: PointId) -> Result<Option<Point>, CatalogueError>;
     /// At most `limit` points that come after `sequence`, in the order of the log.
@@ -58,6 +60,13 @@ impl Catalogue for MemoryCatalogue {
     fn insert(&mut self, point: &Point) -> Result<(), CatalogueError> {
         self.by_sequence.insert(point.sequence, *point);
         self.by_id.insert(point.commit.point, point.sequence);
+        Ok(())
+    }
+
+    fn remove(&mut self, id: PointId) -> Result<(), CatalogueError> {
+        if let Some(sequence) = self.by_id.remove(&id) {
+            self.by_sequence.remove(&sequence);
+        }
         Ok(())
     }
 
@@ -114,6 +123,15 @@ impl Points {
         truth: impl FnOnce() -> Result<Vec<Point>, E>,
     ) -> Result<(), E> {
         self.ask(|inner| inner.insert(point), truth)
+    }
+
+    /// Forgets a point; `truth` gives all others, should that fail.
+    pub(crate) fn remove<E>(
+        &mut self,
+        id: PointId,
+        truth: impl FnOnce() -> Result<Vec<Point>, E>,
+    ) -> Result<(), E> {
+        self.ask(|inner| inner.remove(id), truth)
     }
 
     /// Asks the catalogue, and if it fails, makes it anew and asks again.

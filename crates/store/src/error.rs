@@ -3,9 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use stillwater_format::Time;
 use stillwater_format::log::Corrupt;
 use stillwater_format::pack::RecordId;
 use stillwater_types::{DatasetId, Fault, PackId, PointId, Reason, RunId};
+
+use crate::time::Moved;
 
 /// Why the store refused or failed; each variant is something that a caller can decide on.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +90,28 @@ pub enum Error {
         /// What does not fit.
         why: String,
     },
+    /// The lock of a point is not over.
+    #[error("delete restore point {point} before its lock is over")]
+    PointLocked {
+        /// The point.
+        point: PointId,
+        /// Until when it cannot be deleted, in trusted time.
+        until: Time,
+    },
+    /// The wall clock is not where the boot clock says, so nothing is deleted.
+    #[error(
+        "delete while the clock is in doubt: it was set {moved}; set it right, or find out who did"
+    )]
+    TimeFrozen {
+        /// By how much, and which way.
+        moved: Moved,
+    },
+    /// A statement does not count.
+    #[error("take a statement: {why}")]
+    StatementRefused {
+        /// Why not.
+        why: &'static str,
+    },
     /// What was sent is malformed.
     #[error("take what was sent: {what}")]
     Malformed {
@@ -156,6 +181,9 @@ impl Error {
             Error::PointNotFound(_) => Reason::PointNotFound,
             Error::ManifestUnreadable(_) => Reason::ManifestUnreadable,
             Error::ProposalRefused { .. } => Reason::ProposalRefused,
+            Error::PointLocked { .. } => Reason::PointLocked,
+            Error::TimeFrozen { .. } => Reason::TimeFrozen,
+            Error::StatementRefused { .. } => Reason::StatementRefused,
             Error::Malformed { .. } => Reason::BadField,
             Error::HashMismatch { .. } | Error::Damaged { .. } => Reason::ChunkHashMismatch,
             Error::RecordNotFound { .. } => Reason::ChunkNotFound,
@@ -172,6 +200,9 @@ impl From<Error> for Fault {
             }
             Error::Damaged { record, pack } => fault.with("record", record).with("pack", pack),
             Error::FenceStale { run } => fault.with("run", run),
+            Error::PointLocked { point, until } => fault
+                .with("point", point)
+                .with("until_millis", until.millis()),
             // What the file system said is for the log: paths of the host do not leave it.
             Error::Io { act, source, .. } => {
                 let message = format!("{act} a file of the repository: {source}");

@@ -7,6 +7,7 @@ use stillwater_format::Time;
 use stillwater_format::commit::{Cycle, Dataset, Entry, Loss};
 use stillwater_types::PointId;
 
+use crate::authority::Authority;
 use crate::catalogue::Point;
 use crate::commit_log::Placed;
 use crate::fates::Fates;
@@ -25,6 +26,9 @@ pub(crate) struct History {
     pub(crate) losses: Vec<Loss>,
     pub(crate) cycles: Vec<Cycle>,
     pub(crate) sessions: Sessions,
+    pub(crate) authority: Authority,
+    /// The latest trusted time that the log knows: time does not go back behind it.
+    pub(crate) told: Time,
 }
 
 impl History {
@@ -40,6 +44,8 @@ impl History {
             losses: Vec::new(),
             cycles: Vec::new(),
             sessions: Sessions::new(term),
+            authority: Authority::default(),
+            told: Time::default(),
         };
         for placed in entries {
             history.take(placed, now);
@@ -49,6 +55,8 @@ impl History {
 
     fn take(&mut self, placed: &Placed, now: Duration) {
         let sequence = placed.sequence;
+        self.authority.take(&placed.entry);
+        self.told = self.told.max(told(&placed.entry));
         match &placed.entry {
             Entry::Identity { .. } => {}
             Entry::Dataset(dataset) => self.datasets.push(dataset.clone()),
@@ -70,6 +78,7 @@ impl History {
             Entry::Packs(decision) => self.fates.take(sequence, decision),
             Entry::RecordsLost(loss) => self.losses.push(loss.clone()),
             Entry::CycleEnded(cycle) => self.cycles.push(*cycle),
+            // Taken in above.
             Entry::AdminAdded { .. }
             | Entry::AdminRemoved { .. }
             | Entry::Signed { .. }
@@ -91,6 +100,27 @@ impl History {
             self.points.remove(&place);
             self.deleted.insert(point, at);
         }
+    }
+}
+
+/// The trusted time that had come when an entry was appended.
+fn told(entry: &Entry) -> Time {
+    match entry {
+        Entry::Identity { .. } | Entry::Dataset(_) => Time::default(),
+        Entry::SessionOpened { at, .. }
+        | Entry::SessionClosed { at, .. }
+        | Entry::PointLocked { at, .. }
+        | Entry::PointDeleted { at, .. }
+        | Entry::AdminAdded { at, .. }
+        | Entry::AdminRemoved { at, .. }
+        | Entry::Signed { at, .. }
+        | Entry::FloorSet { at, .. }
+        | Entry::SweepAllowed { at, .. } => *at,
+        Entry::PointCommitted(commit) => commit.committed_at,
+        Entry::Packs(decision) => decision.at,
+        Entry::RecordsLost(loss) => loss.at,
+        Entry::CycleEnded(cycle) => cycle.at,
+        Entry::TimeAdvanced { to, at } => (*to).max(*at),
     }
 }
 

@@ -12,6 +12,7 @@
 //! * All file I/O goes through [`vfs::Vfs`], all time through [`Clock`], all randomness through
 //!   [`Rng`].
 
+mod authority;
 mod catalogue;
 mod clock;
 mod closure;
@@ -26,6 +27,7 @@ mod index;
 mod layout;
 mod pack;
 mod point;
+mod retention;
 mod session;
 mod store;
 mod superblock;
@@ -35,6 +37,7 @@ pub mod vfs;
 #[cfg(test)]
 mod tests;
 
+pub use authority::{Admin, LOCK_MAX, StatementState, VETO_WAIT, Verifier, Waiting};
 pub use catalogue::{Catalogue, CatalogueError, MemoryCatalogue, Point, SledCatalogue};
 pub use clock::{Clock, Rng, SystemClock, SystemRng};
 pub use counters::{Counters, Counts};
@@ -43,5 +46,7 @@ pub use index::{Index, IndexCount, Location, MemoryIndex, PackFacts, PackTable};
 pub use layout::CATALOGUE;
 pub use pack::{Appended, PackReceipt, PackWriter, StoredRecord};
 pub use point::Proposed;
+pub use retention::Retention;
 pub use session::{Session, SessionKey};
 pub use store::{Environment, Identity, Options, STORE_FORMAT_VERSION, Store, Usage};
+pub use time::{Frozen, Moved};

@@ -54,6 +54,7 @@ impl Store {
                 "a committed point of that id has another manifest",
             ));
         }
+        check_not_deleted(&ledger, point)?;
         debug_assert_eq!(dataset, manifest.dataset);
         self.inner.keep_manifest(point, bytes)?;
         ledger
@@ -93,6 +94,7 @@ impl Store {
         if let Some(known) = find(&mut ledger, point)? {
             return Ok(known);
         }
+        check_not_deleted(&ledger, point)?;
         let proposed = ledger
             .proposals
             .get(&point)
@@ -106,7 +108,7 @@ impl Store {
             fence: key.fence,
             manifest_hash: hash,
             committed_at,
-            retain_until: committed_at.after(self.inner.options.retention),
+            retain_until: committed_at.after(self.inner.floor(&ledger)),
             wall_at,
         };
         self.inner.commit(&mut ledger, commit)
@@ -243,7 +245,15 @@ impl Inner {
     }
 }
 
-fn find(ledger: &mut Ledger, id: PointId) -> Result<Option<Point>, Error> {
+/// A point does not come back under its id: its manifest is on its way out.
+fn check_not_deleted(ledger: &Ledger, point: PointId) -> Result<(), Error> {
+    if ledger.deleted.contains_key(&point) {
+        return Err(Error::refused("the point was deleted"));
+    }
+    Ok(())
+}
+
+pub(crate) fn find(ledger: &mut Ledger, id: PointId) -> Result<Option<Point>, Error> {
     let Ledger { points, log, .. } = ledger;
     points.ask(|catalogue| catalogue.get(id), || all_points(log))
 }

@@ -1,6 +1,6 @@
 //! The repository engine.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -12,6 +12,7 @@ use stillwater_format::pack::{Header, RecordId, RecordKind, SALT_LEN};
 use stillwater_format::superblock::{FORMAT_VERSION, LogHead, Superblock};
 use stillwater_types::{ClusterId, DatasetId, NodeId, PointId, RunId, TreeId};
 
+use crate::authority::{Authority, Verifier};
 use crate::catalogue::{Catalogue, Point, Points};
 use crate::closure::{self, WholeTrees};
 use crate::commit_log::CommitLog;
@@ -38,6 +39,8 @@ pub struct Environment {
     pub catalogue: Box<dyn Catalogue>,
     /// Keeps where records are; empty.
     pub index: Arc<dyn Index>,
+    /// Checks the signatures of administrators.
+    pub verifier: Arc<dyn Verifier>,
 }
 
 /// What an administrator decides.
@@ -112,7 +115,8 @@ pub struct Store {
 
 pub(crate) struct Inner {
     pub(crate) vfs: Arc<dyn Vfs>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) verifier: Arc<dyn Verifier>,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) options: Options,
     index: Arc<dyn Index>,
@@ -138,7 +142,10 @@ pub(crate) struct Ledger {
     pub(crate) proposals: HashMap<PointId, Proposal>,
     datasets: Vec<Dataset>,
     superblock: Superblock,
-    keeper: TimeKeeper,
+    pub(crate) keeper: TimeKeeper,
+    pub(crate) authority: Authority,
+    /// Points that were deleted, and when.
+    pub(crate) deleted: BTreeMap<PointId, Time>,
 }
 
 impl Store {
@@ -209,7 +216,6 @@ impl Store {
         fitness::self_test(&*vfs, &*rng)?;
         let (log, entries) = CommitLog::open(&*vfs, &*rng, recorded.head)?;
         let packs = Packs::default();
-        let keeper = TimeKeeper::resume(recorded.mark, &*clock);
         let History {
             datasets,
             points,
@@ -219,6 +225,7 @@ impl Store {
         } = History::of(&entries, options.session_term, clock.since_boot());
         packs.load(&*vfs, &*index, &fates.condemned())?;
         let points: Vec<_> = points.into_values().collect();
+            verifier,
         let damaged_point_count = count_damaged(&*vfs, &points)?;
         let points = Points::open(catalogue, &points);
         tracing::info!(removed, entries = entries.len(), "opened the repository");
@@ -235,8 +242,12 @@ impl Store {
         let inner = Inner {
             vfs,
             clock,
+            authority,
+            deleted,
+            told,
             rng,
             options,
+        let keeper = TimeKeeper::resume(recorded.mark, told, &*clock);
             index,
             packs,
             ledger: Mutex::new(ledger),
@@ -250,14 +261,16 @@ impl Store {
             _lock: lock,
         };
         Ok(Self {
+            authority,
+            deleted,
             inner: Arc::new(inner),
         })
     }
 
     /// Whose repository it is.
+            verifier,
     pub fn identity(&self) -> Identity {
-        let Superblock { cluster, node, .. } = self.inner.ledger().superblock;
-        Identity { cluster, node }
+        self.inner.ledger().identity()
     }
 
     /// Gives the repository to another node or cluster, as after it joined again.
@@ -271,8 +284,8 @@ impl Store {
         self.inner.record(&mut ledger)
     }
 
-    /// Does what time brings: closes sessions that expired and puts trusted time on record. To be
-    /// called about once a minute.
+    /// Does what time brings: closes sessions that expired, lets statements take effect, looks whether
+    /// the clock was set, and puts trusted time on record. To be called about once a minute.
     ///
     /// # Errors
     /// When that cannot be made durable.
@@ -302,6 +315,8 @@ impl Store {
                 return Err(Error::malformed(
                     "a dataset of that id has another label or key",
                 ));
+        self.inner.watch_time(&mut ledger);
+        self.inner.settle(&mut ledger)?;
             }
             None => {}
         }
@@ -519,7 +534,12 @@ impl Inner {
         if outcome.is_err() {
             self.stop("write the superblock");
         }
-        outcome
+        let sequence = outcome?;
+        ledger.authority.take(entry);
+        if let Entry::TimeAdvanced { to, .. } = entry {
+            ledger.keeper.raise(*to);
+        }
+        Ok(sequence)
     }
 
     fn stop(&self, act: &'static str) {
@@ -695,6 +715,12 @@ fn make_directories(vfs: &dyn Vfs) -> Result<(), Error> {
         match vfs.make_dir(&dir) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             made => made.map_err(Error::io("make directory", &dir))?,
+    /// Whose repository it is.
+    pub(crate) const fn identity(&self) -> Identity {
+        let Superblock { cluster, node, .. } = self.superblock;
+        Identity { cluster, node }
+    }
+
         }
     }
     let mut parents: Vec<_> = layout::directories()

@@ -3,7 +3,11 @@
 //! The wall clock can be set by whoever controls a time server. Locks are therefore reckoned in
 //! `min(wall, mark + elapsed × 1.001)`, where the mark is on record and `elapsed` comes from the boot
 //! clock. The time that a machine was down does not count: a lock then holds longer, never shorter.
+//!
+//! Whoever moves the wall clock therefore gains nothing, but has a reason: while wall clock and boot
+//! clock do not agree any more, nothing is deleted.
 
+use std::fmt;
 use std::time::Duration;
 
 use stillwater_format::Time;
@@ -11,34 +15,102 @@ use stillwater_format::superblock::TimeMark;
 
 use crate::Clock;
 
+/// How far the wall clock may be from where the boot clock says.
+const DOUBT: Duration = Duration::from_secs(300);
+/// How often the reference follows the drift of the two clocks.
+const DRIFT_EVERY_MILLIS: u64 = 60_000;
+
+/// By how much the wall clock was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// Whether it was set forward.
+    pub forward: bool,
+    /// By so much.
+    pub by: Duration,
+}
+
+/// The clock is in doubt, and nothing is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frozen {
+    /// The trusted time at which that was noticed.
+    pub since: Time,
+    /// How the wall clock was set.
+    pub moved: Moved,
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = if self.forward { "forward" } else { "back" };
+        write!(f, "{way} by {} s", self.by.as_secs())
+    }
+}
+
 /// Reckons trusted time from a mark.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeKeeper {
     mark: TimeMark,
     /// The latest time that was told: the wall clock may be set back behind it.
     told: Time,
+    reference: Reference,
+    frozen: Option<Frozen>,
+}
+
+/// Where the wall clock was when the boot clock was there.
+#[derive(Debug, Clone, Copy)]
+struct Reference {
+    wall: u64,
+    boot_millis: u64,
 }
 
 impl TimeKeeper {
     /// Starts with the wall clock: there is nothing to protect yet.
     pub(crate) fn begin(clock: &dyn Clock) -> Self {
-        Self::from_mark(mark(clock, clock.wall()))
+        Self::from_mark(mark(clock, clock.wall()), clock)
     }
 
-    /// Goes on from a mark on record.
-    pub(crate) fn resume(recorded: TimeMark, clock: &dyn Clock) -> Self {
-        if recorded.boot == clock.boot() {
-            Self::from_mark(recorded)
+    /// Goes on from a mark on record, and not before `told`, which is on record elsewhere.
+    pub(crate) fn resume(recorded: TimeMark, told: Time, clock: &dyn Clock) -> Self {
+        let mark = if recorded.boot == clock.boot() {
+            recorded
         } else {
-            Self::from_mark(mark(clock, recorded.time))
-        }
+            mark(clock, recorded.time)
+        };
+        let mut keeper = Self::from_mark(mark, clock);
+        keeper.raise(told);
+        keeper
     }
 
-    const fn from_mark(mark: TimeMark) -> Self {
+    fn from_mark(mark: TimeMark, clock: &dyn Clock) -> Self {
         Self {
             mark,
             told: mark.time,
+            reference: Reference::of(clock),
+            frozen: None,
         }
+    }
+
+    /// Moves on to a time that was told before, or that administrators demanded.
+    pub(crate) fn raise(&mut self, told: Time) {
+        self.told = self.told.max(told);
+    }
+
+    /// Whether wall clock and boot clock agree since this process was started; why not, if they do not.
+    pub(crate) fn watch(&mut self, clock: &dyn Clock) -> Option<Frozen> {
+        let since = self.now(clock);
+        let moved = self.reference.compare(clock);
+        if moved.by <= DOUBT {
+            self.reference.follow(moved, clock);
+            if self.frozen.take().is_some() {
+                tracing::warn!("the clock is right again; deletions go on");
+            }
+            return None;
+        }
+        let since = self.frozen.map_or(since, |frozen| frozen.since);
+        if self.frozen.is_none() {
+            tracing::error!(%moved, "the clock was set; nothing is deleted until it is right again");
+        }
+        self.frozen = Some(Frozen { since, moved });
+        self.frozen
     }
 
     /// The trusted time.
@@ -55,6 +127,44 @@ impl TimeKeeper {
     pub(crate) fn advance(&mut self, clock: &dyn Clock) -> TimeMark {
         self.mark = mark(clock, self.now(clock));
         self.mark
+    }
+}
+
+impl Reference {
+    fn of(clock: &dyn Clock) -> Self {
+        Self {
+            wall: clock.wall().millis(),
+            boot_millis: millis(clock.since_boot()),
+        }
+    }
+
+    /// Where the wall clock is, against where it would be had nobody set it.
+    fn compare(&self, clock: &dyn Clock) -> Moved {
+        let wall = clock.wall().millis();
+        let elapsed = millis(clock.since_boot()).saturating_sub(self.boot_millis);
+        let expected = self.wall.saturating_add(elapsed);
+        Moved {
+            forward: wall > expected,
+            by: Duration::from_millis(wall.abs_diff(expected)),
+        }
+    }
+
+    /// Two clocks drift apart by less than a thousandth without anyone's doing: over months, that must
+    /// not add up to a doubt.
+    fn follow(&mut self, moved: Moved, clock: &dyn Clock) {
+        let since_boot = millis(clock.since_boot());
+        let elapsed = since_boot.saturating_sub(self.boot_millis);
+        if elapsed < DRIFT_EVERY_MILLIS {
+            return;
+        }
+        let drift = millis(moved.by).min(elapsed / 1000);
+        let expected = self.wall.saturating_add(elapsed);
+        self.wall = if moved.forward {
+            expected.saturating_add(drift)
+        } else {
+            expected.saturating_sub(drift)
+        };
+        self.boot_millis = since_boot;
     }
 }
 
@@ -116,7 +226,7 @@ mod tests {
             since_boot: 0,
             ..jumped
         };
-        let mut resumed = TimeKeeper::resume(keeper.mark, &rebooted);
+        let mut resumed = TimeKeeper::resume(keeper.mark, Time::default(), &rebooted);
         assert_eq!(resumed.now(&rebooted).millis(), START.wall);
     }
 
@@ -129,7 +239,7 @@ mod tests {
             ..START
         };
         assert_eq!(
-            TimeKeeper::resume(keeper.mark, &later).now(&later),
+            TimeKeeper::resume(keeper.mark, Time::default(), &later).now(&later),
             later.wall()
         );
     }
@@ -147,7 +257,7 @@ mod tests {
                     let mark = keeper.advance(&clock);
                     clock.boot = clock.boot.wrapping_add(1);
                     clock.since_boot = 0;
-                    keeper = TimeKeeper::resume(mark, &clock);
+                    keeper = TimeKeeper::resume(mark, Time::default(), &clock);
                 } else {
                     clock.since_boot += passed;
                     elapsed += passed;

@@ -82,6 +82,8 @@ reasons! {
     GrantInvalid = "GRANT_INVALID", Forbidden;
     /// Our vCenter account lacks a privilege.
     VcenterPrivilegeMissing = "VCENTER_PRIVILEGE_MISSING", Forbidden;
+    /// A statement of a repository's administrator does not count.
+    StatementRefused = "STATEMENT_REFUSED", Forbidden;
     /// The node was removed from the cluster.
     NodeRemoved = "NODE_REMOVED", Forbidden;
     /// No such vCenter is registered.
@@ -122,8 +124,10 @@ reasons! {
     NoProxy = "NO_PROXY", Precondition;
     /// Storage fails its durability self-test.
     StorageUnfit = "STORAGE_UNFIT", Precondition;
-    /// The point is inside its retention lock.
-    RetentionLocked = "RETENTION_LOCKED", Precondition;
+    /// The lock of the point is not over.
+    PointLocked = "POINT_LOCKED", Precondition;
+    /// The clock of the repository is in doubt.
+    TimeFrozen = "TIME_FROZEN", Precondition;
     /// vSphere refused or failed the task.
     VcenterTaskFailed = "VCENTER_TASK_FAILED", Precondition;
     /// The snapshot could not be made.

@@ -3,6 +3,8 @@
 //! A statement is a sentence that repository administrators sign with keys that no other role has. The
 //! repository keeps every signature in its commit log.
 
+use std::fmt;
+
 use stillwater_types::NodeId;
 
 use super::{LABEL_BYTES_MAX, bounded};
@@ -56,6 +58,70 @@ pub enum Action {
         /// Which.
         statement: StatementId,
     },
+}
+
+/// In words, for whoever signs it.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::SetFloor { millis: 0 } => write!(f, "leave the floor to the configuration"),
+            Action::SetFloor { millis } => {
+                write!(f, "lock every new point for at least {}", Span(*millis))
+            }
+            Action::AllowSweep { bytes } => {
+                write!(f, "let the next cycle condemn up to {bytes} bytes")
+            }
+            Action::AdvanceTime { to } => {
+                write!(
+                    f,
+                    "move trusted time forward to {} s after 1970",
+                    to.millis() / 1000
+                )
+            }
+            Action::AddAdmin { key, label } => {
+                write!(
+                    f,
+                    "accept the administrator {label:?} with the key {}",
+                    Hex(key)
+                )
+            }
+            Action::RemoveAdmin { key } => {
+                write!(
+                    f,
+                    "accept the administrator with the key {} no longer",
+                    Hex(key)
+                )
+            }
+            Action::Veto { statement } => write!(f, "drop the statement {}", Hex(statement)),
+        }
+    }
+}
+
+/// Milliseconds in the largest unit that fits.
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [
+            (86_400_000, "d"),
+            (3_600_000, "h"),
+            (60_000, "min"),
+            (1000, "s"),
+        ];
+        let fits = units.iter().find(|(size, _)| self.0 % size == 0);
+        match fits {
+            Some((size, unit)) => write!(f, "{} {unit}", self.0 / size),
+            None => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// A sentence to sign.

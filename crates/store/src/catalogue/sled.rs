@@ -82,6 +82,14 @@ impl Catalogue for SledCatalogue {
         Ok(())
     }
 
+    fn remove(&mut self, id: PointId) -> Result<(), CatalogueError> {
+        let trees = self.opened()?;
+        if let Some(sequence) = trees.by_id.remove(id.as_bytes())? {
+            trees.by_sequence.remove(sequence)?;
+        }
+        Ok(())
+    }
+
     fn get(&self, id: PointId) -> Result<Option<Point>, CatalogueError> {
         let trees = self.opened()?;
         let Some(sequence) = trees.by_id.get(id.as_bytes())? else {

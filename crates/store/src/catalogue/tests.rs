@@ -91,6 +91,11 @@ impl Catalogue for Sick {
     fn insert(&mut self, point: &Point) -> Result<(), CatalogueError> {
         self.check().and_then(|()| self.inner.insert(point))
     }
+    fn remove(&mut self, id: PointId) -> Result<(), CatalogueError> {
+        self.check()?;
+        self.inner.remove(id)
+    }
+
     fn get(&self, id: PointId) -> Result<Option<Point>, CatalogueError> {
         self.check().and_then(|()| self.inner.get(id))
     }

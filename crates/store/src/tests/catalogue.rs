@@ -18,6 +18,7 @@ fn env(rig: &Rig, dir: &Path) -> Environment {
         clock: rig.clock.clone(),
         rng,
         index: Arc::new(MemoryIndex::default()),
+        verifier: Arc::new(TestVerifier),
     }
 }
 

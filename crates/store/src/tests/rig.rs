@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use stillwater_format::Time;
-use stillwater_format::commit::Dataset;
+use stillwater_format::commit::{AdminKey, Dataset};
 use stillwater_format::manifest::{Consistency, Disk, Effort, Manifest};
 use stillwater_format::node::{Branch, DiskRoot, Leaf, Node, tree_id};
 use stillwater_format::pack::{Codec, RecordHeader, RecordId};
@@ -51,6 +51,23 @@ impl Rng for TestRng {
     }
 }
 
+/// Takes the hash of key and message for a signature.
+#[derive(Debug, Clone, Copy)]
+pub struct TestVerifier;
+
+pub fn signature(key: &AdminKey, message: &[u8]) -> [u8; 64] {
+    let mut signature = [0; 64];
+    let mut hash = blake3::Hasher::new_keyed(key);
+    hash.update(message).finalize_xof().fill(&mut signature);
+    signature
+}
+
+impl Verifier for TestVerifier {
+    fn verify(&self, key: &AdminKey, message: &[u8], given: &[u8; 64]) -> bool {
+        signature(key, message) == *given
+    }
+}
+
 pub const OPTIONS: Options = Options {
     allow_volatile: true,
     reserve_bytes: 0,
@@ -78,6 +95,7 @@ impl Rig {
             rng: self.rng.clone(),
             catalogue: Box::new(MemoryCatalogue::default()),
             index: Arc::new(MemoryIndex::default()),
+            verifier: Arc::new(TestVerifier),
         }
     }
 
