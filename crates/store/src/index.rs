@@ -19,9 +19,17 @@ use self::roster::Roster;
 use self::row::{Key, Row};
 use self::table::Table;
 
+mod filter;
+mod merge;
+mod plan;
 mod roster;
 mod row;
+mod segment;
+mod segments;
 mod table;
+mod worker;
+
+pub use self::segments::{IndexLimits, IndexSize, SegmentIndex, Upkeep};
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +191,7 @@ impl Index for MemoryIndex {
     fn add(&self, facts: &PackFacts, entries: &[Entry]) -> Result<(), Error> {
         let Memory { roster, table } = &mut *self.write();
         if let Some(number) = roster.enter(facts)? {
-            table.add(number, entries);
+            table.add(number, facts.clone(), entries);
         }
         Ok(())
     }

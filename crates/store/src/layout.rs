@@ -9,6 +9,8 @@ pub(crate) const COMMIT_LOGS: [&str; 2] = ["commit.log", "copy/commit.log"];
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const TMP: &str = "tmp";
 pub(crate) const QUARANTINE: &str = "quarantine";
+/// The directory of the chunk index.
+pub(crate) const INDEX: &str = "index";
 /// The directory that belongs to sled.
 pub const CATALOGUE: &str = "catalogue";
 
@@ -16,6 +18,7 @@ const PACKS: &str = "packs";
 const MANIFESTS: [&str; 2] = ["manifests", "copy/manifests"];
 const PACK_SUFFIX: &str = ".pack";
 const MANIFEST_SUFFIX: &str = ".mf";
+const MANIFEST_SUFFIXES_ASIDE: [&str; 2] = [".mf", ".copy.mf"];
 
 /// Every directory that a repository has, parents first.
 pub(crate) fn directories() -> impl Iterator<Item = PathBuf> {
@@ -43,6 +46,22 @@ pub(crate) fn pack(id: PackId) -> PathBuf {
 /// The paths of both copies of a manifest.
 pub(crate) fn manifest(id: PointId) -> [PathBuf; 2] {
     MANIFESTS.map(|dir| fanned(dir, id.as_bytes()).join(format!("{id}{MANIFEST_SUFFIX}")))
+}
+
+/// Where a pack lies once it is taken out.
+pub(crate) fn quarantined_pack(id: PackId) -> PathBuf {
+    Path::new(QUARANTINE).join(format!("{id}{PACK_SUFFIX}"))
+}
+
+/// Where both copies of a deleted point's manifest lie.
+pub(crate) fn quarantined_manifest(id: PointId) -> [PathBuf; 2] {
+    MANIFEST_SUFFIXES_ASIDE.map(|suffix| Path::new(QUARANTINE).join(format!("{id}{suffix}")))
+}
+
+pub(crate) fn parse_quarantined_manifest(name: &str) -> Option<PointId> {
+    let [first, second] = MANIFEST_SUFFIXES_ASIDE;
+    let stem = name.strip_suffix(second).or(name.strip_suffix(first))?;
+    stem.parse().ok()
 }
 
 pub(crate) fn parse_pack(name: &str) -> Option<PackId> {

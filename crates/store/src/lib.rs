@@ -42,7 +42,10 @@ pub use catalogue::{Catalogue, CatalogueError, MemoryCatalogue, Point, SledCatal
 pub use clock::{Clock, Rng, SystemClock, SystemRng};
 pub use counters::{Counters, Counts};
 pub use error::Error;
-pub use index::{Index, IndexCount, Location, MemoryIndex, PackFacts, PackTable};
+pub use index::{
+    Index, IndexCount, IndexLimits, IndexSize, Location, MemoryIndex, PackFacts, PackTable,
+    SegmentIndex, Upkeep,
+};
 pub use layout::CATALOGUE;
 pub use pack::{Appended, PackReceipt, PackWriter, StoredRecord};
 pub use point::Proposed;

@@ -3,7 +3,7 @@
 mod catalogue;
 mod damage;
 mod faults;
-mod memfs;
+pub(crate) mod memfs;
 mod model;
-mod rig;
+pub(crate) mod rig;
 mod sessions;

@@ -86,6 +86,45 @@ impl Roster {
         gone
     }
 
+    /// Lets go of all packs, and gives them in the order in which they came.
+    pub(super) fn clear(&mut self) -> Vec<PackId> {
+        let mut seats: Vec<_> = self.seats.drain(..).filter(|seat| !seat.is_gone).collect();
+        seats.sort_by_key(|seat| seat.rank);
+        let condemned = std::mem::take(&mut self.condemned);
+        *self = Self {
+            condemned,
+            ..Self::default()
+        };
+        seats.into_iter().map(|seat| seat.pack).collect()
+    }
+
+    /// The number of a pack that is not gone.
+    pub(super) fn number(&self, pack: PackId) -> Option<u32> {
+        self.numbers.get(&pack).copied()
+    }
+
+    /// The rank of a pack that is not gone.
+    pub(super) fn rank(&self, number: u32) -> Option<u64> {
+        self.alive(number).map(|seat| seat.rank)
+    }
+
+    /// How many rows a pack has that is not gone.
+    pub(super) fn rows(&self, number: u32) -> Option<u64> {
+        let rows = |seat: &Seat| u64::from(seat.chunk_count) + u64::from(seat.node_count);
+        self.alive(number).map(rows)
+    }
+
+    fn alive(&self, number: u32) -> Option<&Seat> {
+        let seat = self.seats.get(number as usize);
+        seat.filter(|seat| !seat.is_gone)
+    }
+
+    /// Bytes of memory, about.
+    pub(super) fn bytes(&self) -> u64 {
+        let map_entry = 2 * size_of::<(PackId, u32)>();
+        (self.seats.capacity() * size_of::<Seat>() + self.numbers.len() * map_entry) as u64
+    }
+
     pub(super) fn condemn(&mut self, packs: &[PackId]) {
         self.condemned.extend(packs);
     }

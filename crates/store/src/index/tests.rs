@@ -2,10 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use proptest::prelude::*;
-use stillwater_format::pack::Codec;
+use stillwater_format::pack::{Builder, Codec, RecordHeader};
+use stillwater_types::ChunkId;
 
 use super::*;
+use crate::layout;
+use crate::tests::memfs::MemFs;
+use crate::tests::rig::TestRng;
+use crate::vfs::Vfs;
 
 /// Something that happens to an index.
 #[derive(Debug, Clone)]
@@ -37,62 +45,91 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 }
 
 /// What is true.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Model {
+    fs: MemFs,
     packs: BTreeMap<PackId, PackTable>,
     condemned: BTreeSet<PackId>,
     /// All packs that ever came.
     ever: Vec<PackId>,
 }
 
+impl Default for Model {
+    fn default() -> Self {
+        let fs = MemFs::new();
+        for dir in layout::directories() {
+            fs.make_dir(&dir).unwrap();
+        }
+        Self {
+            fs,
+            packs: BTreeMap::new(),
+            condemned: BTreeSet::new(),
+            ever: Vec::new(),
+        }
+    }
+}
+
 fn dataset(number: u8) -> DatasetId {
     DatasetId::from_bytes([number; 16])
 }
 
-fn entry(kind: RecordKind, id: [u8; 32], place: u32) -> Entry {
-    Entry {
-        kind,
-        id,
-        offset: u64::from(place) * 1000 + 64,
-        stored_len: place + 17,
-        plain_len: place + 1,
-        counter: 0,
-        slot: 0,
-        codec: Codec::Raw,
+/// Some ids differ from their first byte on, some only late.
+fn record(is_node: bool, number: u8) -> RecordId {
+    let mut id = [number; 32];
+    if number % 2 == 1 {
+        id[..24].fill(3);
+    }
+    match is_node {
+        false => RecordId {
+            kind: RecordKind::Chunk,
+            id,
+        },
+        true => RecordId {
+            kind: RecordKind::Node,
+            id: *blake3::hash(&[number]).as_bytes(),
+        },
     }
 }
 
+fn header(is_node: bool, number: u8) -> (RecordHeader, Vec<u8>) {
+    if is_node {
+        let stored = vec![number];
+        return (RecordHeader::node(&stored).unwrap(), stored);
+    }
+    let stored = vec![number; 20 + usize::from(number)];
+    let id = ChunkId::from_bytes(record(false, number).id);
+    let header = RecordHeader::chunk(id, Codec::Zstd, 0, u32::from(number), 4096, &stored);
+    (header.unwrap(), stored)
+}
+
 impl Model {
+    /// Writes a pack and gives its table.
     fn make(&mut self, number: u8, records: &[(bool, u8)]) -> PackTable {
         let pack = PackId::from_bytes((self.ever.len() as u128 + 1).to_be_bytes());
-        let kind = |is_node| {
-            if is_node {
-                RecordKind::Node
-            } else {
-                RecordKind::Chunk
-            }
-        };
-        let records: BTreeSet<_> = records
-            .iter()
-            .map(|(n, id)| (kind(*n), [*id; 32]))
-            .collect();
-        let mut entries = vec![entry(
-            RecordKind::Salt,
-            *blake3::hash(pack.as_bytes()).as_bytes(),
-            0,
-        )];
-        entries.extend(
-            records
-                .into_iter()
-                .zip(1..)
-                .map(|((kind, id), n)| entry(kind, id, n)),
-        );
-        let header = Header {
+        let fence = self.ever.len() as u64;
+        let dataset = dataset(number);
+        let head = Header {
             pack,
-            dataset: dataset(number),
-            fence: self.ever.len() as u64,
+            dataset,
+            fence,
         };
-        let facts = PackFacts::of(&header, &entries, 1_000_000, true);
+        let (mut builder, start) = Builder::begin(&head);
+        let mut bytes = start.to_vec();
+        let salt = *blake3::hash(pack.as_bytes()).as_bytes();
+        let mut put = |header: RecordHeader, stored: &[u8]| {
+            bytes.extend_from_slice(&builder.append(&header, stored).unwrap());
+            bytes.extend_from_slice(stored);
+        };
+        put(RecordHeader::salt(0, &salt), &salt);
+        for (is_node, number) in records.iter().collect::<BTreeSet<_>>() {
+            let (header, stored) = header(*is_node, *number);
+            put(header, &stored);
+        }
+        let (end, entries) = builder.finish();
+        bytes.extend_from_slice(&end);
+        let file = self.fs.create_new(&layout::pack(pack)).unwrap();
+        file.write_at(&bytes, 0).unwrap();
+        let facts = PackFacts::of(&head, &entries, bytes.len() as u64, true);
         self.packs.insert(pack, (facts.clone(), entries.clone()));
         self.ever.push(pack);
         (facts, entries)
@@ -128,9 +165,9 @@ impl Model {
     #[track_caller]
     fn check(&self, index: &dyn Index) {
         for number in 0..DATASETS {
-            for kind in [RecordKind::Chunk, RecordKind::Node] {
+            for is_node in [false, true] {
                 for id in 0..=IDS {
-                    let record = RecordId { kind, id: [id; 32] };
+                    let record = record(is_node, id);
                     let found = index.copies(dataset(number), &record).unwrap();
                     assert_eq!(found, self.copies(dataset(number), &record), "{record}");
                 }
@@ -188,16 +225,16 @@ impl Model {
                 Turn::Spare(picks) => {
                     let packs = self.pick(picks);
                     index.spare(&packs);
-                    packs
-                        .iter()
-                        .for_each(|pack| drop(self.condemned.remove(pack)));
+                    self.condemned.retain(|pack| !packs.contains(pack));
                 }
                 Turn::Forget(picks) => {
                     let packs = self.pick(picks);
                     index.forget(&packs);
                     for pack in packs {
                         self.condemned.remove(&pack);
-                        self.packs.remove(&pack);
+                        if self.packs.remove(&pack).is_some() {
+                            self.fs.remove_file(&layout::pack(pack)).unwrap();
+                        }
                     }
                 }
                 Turn::Reopen => {
@@ -212,9 +249,74 @@ impl Model {
     }
 }
 
+/// Bounds so small that every few packs make a segment, and every few segments a merge.
+const SMALL: IndexLimits = IndexLimits {
+    fresh_records: 12,
+    fresh_packs: 3,
+    bulk_records: 30,
+    fan_in: 2,
+};
+
+fn segments(fs: &MemFs, limits: IndexLimits) -> SegmentIndex {
+    let rng = Arc::new(TestRng::default());
+    SegmentIndex::with(Arc::new(fs.clone()), rng, limits, Upkeep::Caller)
+}
+
+fn kept(fs: &MemFs) -> Vec<PathBuf> {
+    fs.files_in(layout::INDEX)
+}
+
 proptest! {
     #[test]
     fn the_index_in_memory_agrees_with_a_plain_map(turns in turns()) {
         Model::default().play(&turns, |_| Box::new(MemoryIndex::default()));
+    }
+
+    #[test]
+    fn the_index_in_segments_agrees_with_a_plain_map(turns in turns()) {
+        let mut model = Model::default();
+        let index = model.play(&turns, |model| Box::new(segments(&model.fs, SMALL)));
+        drop(index);
+        prop_assert!(model.fs.files_in("tmp").is_empty());
+    }
+
+    #[test]
+    fn any_flipped_byte_or_cut_is_noticed_or_harmless(
+        turns in turns(),
+        file in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        flip in 1..=255u8,
+        cuts in any::<bool>(),
+        opens_after in any::<bool>(),
+    ) {
+        let mut model = Model::default();
+        let index = model.play(&turns, |model| Box::new(segments(&model.fs, SMALL)));
+        drop(index);
+        model.make(0, &[(false, 1), (true, 2)]);
+        let index = segments(&model.fs, SMALL);
+        model.load(&index);
+        index.settle();
+        model.check(&index);
+        let files = kept(&model.fs);
+        prop_assert!(!files.is_empty());
+        let path = file.get(&files);
+        let mut bytes = model.fs.bytes(path).unwrap();
+        let at = at.index(bytes.len());
+        if cuts {
+            bytes.truncate(at);
+        } else {
+            bytes[at] ^= flip;
+        }
+        model.fs.set_bytes(path, bytes);
+        if opens_after {
+            drop(index);
+            let index = segments(&model.fs, SMALL);
+            model.load(&index);
+            model.check(&index);
+        } else {
+            model.check(&index);
+            index.settle();
+            model.check(&index);
+        }
     }
 }
