@@ -65,6 +65,9 @@ pub(crate) enum Command {
     /// Restore points
     #[command(subcommand)]
     Point(Point),
+    /// Where restore points are kept: how sound it is, and what it protects
+    #[command(subcommand)]
+    Repository(Repository),
     /// Bring back a VM or a disk
     #[command(subcommand)]
     Restore(Restore),
@@ -246,6 +249,93 @@ pub(crate) enum Point {
     Show {
         /// The point's id, or the beginning of it
         point: String,
+    },
+    /// Re-read every byte of a restore point and name what is damaged
+    Verify {
+        /// The point's id, or the beginning of it
+        point: String,
+        /// Print the task's id and do not wait for its end
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Lock a restore point for longer; a lock never becomes shorter
+    Lock(LockPoint),
+    /// Ask the repository to delete a restore point; while its lock lasts, it refuses
+    Delete {
+        /// The points' ids, or the beginnings of them
+        #[arg(value_name = "POINT", required = true)]
+        points: Vec<String>,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockPoint {
+    /// The point's id, or the beginning of it
+    pub point: String,
+    #[command(flatten)]
+    pub end: LockEnd,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct LockEnd {
+    /// Until when: a date, or a moment with its time zone
+    #[arg(long, value_name = "2027-01-31")]
+    pub until: Option<String>,
+    /// For how long from now, such as 30d or 8w
+    #[arg(long = "for", value_name = "SPAN")]
+    pub span: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Repository {
+    /// List the repositories with their room and health
+    List,
+    /// Show a repository: room, health, retention, and statements that wait
+    Show {
+        /// The repository's name, id, or the beginning of its id
+        repository: String,
+    },
+    /// Show what a repository's room is used for
+    Usage {
+        /// The repository's name, id, or the beginning of its id
+        repository: String,
+    },
+    /// Re-read what is due and set damage aside
+    Scrub {
+        /// The repository's name, id, or the beginning of its id
+        repository: String,
+        /// Re-read what is not due as well
+        #[arg(long)]
+        all: bool,
+        /// Print the task's id and do not wait for its end
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Collect garbage now: one cycle, as the repository does on its own each day
+    Gc {
+        /// The repository's name, id, or the beginning of its id
+        repository: String,
+        /// Print the task's id and do not wait for its end
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Show the progress of a task and wait for its end
+    Watch {
+        /// The repository's name, id, or the beginning of its id
+        repository: String,
+        /// The task's id
+        task: String,
+    },
+    /// Stop a task; what it did stays
+    Cancel {
+        /// The repository's name, id, or the beginning of its id
+        repository: String,
+        /// The task's id
+        task: String,
     },
 }
 

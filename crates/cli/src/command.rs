@@ -4,9 +4,11 @@ mod backup;
 mod login;
 mod node;
 mod point;
+mod repository;
 mod restore;
 mod run;
 mod shell;
+mod task;
 mod token;
 mod vcenter;
 mod vm;
@@ -48,6 +50,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Outcome, Fault> {
         Command::Backup(backup) => backup::run(&desk().await?, backup).await,
         Command::Run(run) => run::run(&desk().await?, run).await,
         Command::Point(point) => point::run(&desk().await?, point).await,
+        Command::Repository(repository) => repository::run(&desk().await?, repository).await,
         Command::Restore(restore) => restore::run(&desk().await?, restore).await,
         Command::Completion { shell } => shell::completion(shell),
         Command::Man { dir } => shell::man(&dir),

@@ -11,12 +11,15 @@ use stillwater_types::RunId;
 use crate::output::{plain, say, size};
 use crate::view;
 
+mod rate;
+mod task;
+
+pub(crate) use rate::{Rate, span};
+pub(crate) use task::TaskProgress;
+
 /// Without a terminal a line is due when the step changes, and otherwise after this long: logs of
 /// scheduled backups should be short.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How long the rate looks back.
-const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 const DISK_TEMPLATE: &str = "  {prefix}  {wide_bar} {percent:>3}%  {msg}";
 
@@ -199,42 +202,6 @@ fn moved(disk: &RunDisk, rate: &Rate) -> String {
     text
 }
 
-/// A duration for people.
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
-    }
-}
-
-/// Bytes per second over the last [`RATE_WINDOW`].
-#[derive(Debug, Default)]
-pub(crate) struct Rate(Vec<(Instant, u64)>);
-
-impl Rate {
-    fn observe(&mut self, now: Instant, bytes: u64) {
-        // One older observation stays, so that the window is always full.
-        let old = self
-            .0
-            .iter()
-            .filter(|(at, _)| now - *at >= RATE_WINDOW)
-            .count();
-        self.0.drain(..old.saturating_sub(1));
-        self.0.push((now, bytes));
-    }
-
-    /// `None` while there is too little to tell, and when nothing moves.
-    fn per_second(&self) -> Option<u64> {
-        let (first, last) = (self.0.first()?, self.0.last()?);
-        let millis = u64::try_from((last.0 - first.0).as_millis()).ok()?;
-        let bytes = last.1.checked_sub(first.1)?;
-        (millis >= 1000)
-            .then(|| bytes.saturating_mul(1000) / millis)
-            .filter(|rate| *rate > 0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use indicatif::ProgressDrawTarget;
@@ -242,46 +209,6 @@ mod tests {
     use stillwater_types::PointId;
 
     use super::*;
-
-    fn rate(observations: &[(u64, u64)]) -> Option<u64> {
-        let start = Instant::now();
-        let mut rate = Rate::default();
-        for (second, bytes) in observations {
-            rate.observe(start + Duration::from_secs(*second), *bytes);
-        }
-        rate.per_second()
-    }
-
-    #[test]
-    fn a_rate_needs_two_moments_and_forgets_the_old_ones() {
-        assert_eq!(rate(&[]), None);
-        assert_eq!(rate(&[(0, 5)]), None);
-        assert_eq!(rate(&[(0, 0), (2, 100)]), Some(50));
-        let slow_then_fast = [(0, 0), (100, 10), (105, 510), (110, 1010)];
-        assert_eq!(rate(&slow_then_fast), Some(100));
-    }
-
-    #[test]
-    fn nothing_that_moves_has_no_rate() {
-        assert_eq!(rate(&[(0, 7), (5, 7)]), None);
-        // A transfer that was started again on another proxy counts from zero.
-        assert_eq!(rate(&[(0, 7), (5, 0)]), None);
-    }
-
-    #[test]
-    fn what_is_left_is_told_in_two_units_at_most() {
-        assert_eq!(
-            [0, 59, 60, 3599, 3600, 90_061].map(span),
-            [
-                "0 s",
-                "59 s",
-                "1 min 00 s",
-                "59 min 59 s",
-                "1 h 00 min",
-                "25 h 01 min"
-            ]
-        );
-    }
 
     #[test]
     fn a_disk_tells_what_moved_and_how_long_it_takes() {

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use stillwater_controller_api::{Client, ListPointsRequest, ListRunsRequest, Point, Run};
-use stillwater_types::{Fault, NodeId, PointId, Reason, RunId};
+use stillwater_types::{Fault, NodeId, PointId, Reason, Role, RunId};
 
 /// Fewer characters than this fit too much by accident.
 const PREFIX_CHARS_MIN: usize = 8;
@@ -48,6 +48,30 @@ pub(crate) async fn node(controller: &Client, text: &str) -> Result<NodeId, Faul
         Reason::NodeNotFound,
         nodes.iter().map(|node| node.node_id),
     )
+}
+
+/// The repository with this name, this id, or the only id that begins so.
+pub(crate) async fn repository(controller: &Client, text: &str) -> Result<NodeId, Fault> {
+    let nodes = controller.list_nodes().await?;
+    let repositories = || nodes.iter().filter(|node| node.role == Role::Repository);
+    let named: Vec<_> = repositories().filter(|node| node.name == text).collect();
+    if let [only] = named.as_slice() {
+        return Ok(only.node_id);
+    }
+    if text.len() >= PREFIX_CHARS_MIN && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+        let ids = repositories().map(|node| node.node_id);
+        return only(
+            &text.to_ascii_lowercase(),
+            "repository",
+            Reason::NodeNotFound,
+            ids,
+        );
+    }
+    let message = match named.len() {
+        0 => format!("no repository is called {text}; `stillwater repository list` names them"),
+        count => format!("{count} repositories are called {text}; name the one by its id"),
+    };
+    Err(Fault::new(Reason::NodeNotFound, message))
 }
 
 /// At most `limit` runs, newest first.

@@ -5,7 +5,9 @@
 
 pub(crate) mod node;
 pub(crate) mod point;
+pub(crate) mod repository;
 pub(crate) mod run;
+pub(crate) mod task;
 pub(crate) mod vcenter;
 pub(crate) mod vm;
 

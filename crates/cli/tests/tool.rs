@@ -1,5 +1,6 @@
 //! The tool as an administrator runs it, against a controller and a proxy over mutual TLS.
 
+mod repository;
 mod site;
 
 use std::os::unix::fs::PermissionsExt;

@@ -106,6 +106,8 @@ reasons! {
     ChunkNotFound = "CHUNK_NOT_FOUND", NotFound;
     /// No transfer of that id.
     TransferNotFound = "TRANSFER_NOT_FOUND", NotFound;
+    /// No task of that id.
+    TaskNotFound = "TASK_NOT_FOUND", NotFound;
     /// The vCenter is registered already.
     VcenterExists = "VCENTER_EXISTS", AlreadyExists;
     /// A VM of that name exists there.
@@ -128,6 +130,8 @@ reasons! {
     PointLocked = "POINT_LOCKED", Precondition;
     /// The clock of the repository is in doubt.
     TimeFrozen = "TIME_FROZEN", Precondition;
+    /// A task of that kind is at work.
+    TaskRunning = "TASK_RUNNING", Precondition;
     /// vSphere refused or failed the task.
     VcenterTaskFailed = "VCENTER_TASK_FAILED", Precondition;
     /// The snapshot could not be made.
@@ -172,6 +176,8 @@ reasons! {
     ChunkHashMismatch = "CHUNK_HASH_MISMATCH", Corrupt;
     /// A manifest cannot be read or does not fit its commit record.
     ManifestUnreadable = "MANIFEST_UNREADABLE", Corrupt;
+    /// Parts of a restore point cannot be restored.
+    PointDegraded = "POINT_DEGRADED", Corrupt;
     /// The commit log is damaged before its end.
     CommitLogCorrupt = "COMMIT_LOG_CORRUPT", Corrupt;
     /// The journal is damaged before its end.

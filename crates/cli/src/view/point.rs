@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use stillwater_controller_api::{Consistency, Evidence, GetPointResponse, Point, PointDisk};
+use stillwater_types::{Fault, PointId};
 
 use crate::output::{Field, moment, sheet, size, table};
 
@@ -163,4 +164,27 @@ const fn consistency(consistency: Consistency) -> &'static str {
         Consistency::Application => "application",
         Consistency::Offline => "offline",
     }
+}
+
+/// What became of points that were to be deleted, one a line.
+pub(crate) fn deleted(results: &[(PointId, Result<(), Fault>)]) -> String {
+    let row = |(point, outcome): &(PointId, Result<(), Fault>)| {
+        let outcome = match outcome {
+            Ok(()) => "deleted".to_owned(),
+            Err(fault) => format!("kept: {}", fault.message),
+        };
+        [Field::text(point), Field::text(outcome)]
+    };
+    table(["POINT", "OUTCOME"], results.iter().map(row))
+}
+
+pub(crate) fn deleted_json(results: &[(PointId, Result<(), Fault>)]) -> Value {
+    let one = |(point, outcome): &(PointId, Result<(), Fault>)| {
+        json!({
+            "point_id": point.to_string(),
+            "deleted": outcome.is_ok(),
+            "fault": outcome.as_ref().err().map(super::run::fault),
+        })
+    };
+    results.iter().map(one).collect()
 }

@@ -116,8 +116,8 @@ pub(crate) fn json(run: &Run) -> Value {
         "disks": run.disks.iter().map(disk_json).collect::<Vec<_>>(),
         "started_at": run.started_at.to_string(),
         "ended_at": run.ended_at.map(|time| time.to_string()),
-        "fault": run.fault.as_ref().map(fault_json),
-        "warnings": run.warnings.iter().map(fault_json).collect::<Vec<_>>(),
+        "fault": run.fault.as_ref().map(self::fault),
+        "warnings": run.warnings.iter().map(self::fault).collect::<Vec<_>>(),
     });
     value[kind(&run.kind)] = match &run.kind {
         RunKind::Backup(run) => json!({
@@ -156,7 +156,7 @@ fn disk_json(disk: &RunDisk) -> Value {
     })
 }
 
-fn fault_json(fault: &Fault) -> Value {
+pub(crate) fn fault(fault: &Fault) -> Value {
     json!({
         "reason": fault.reason.as_str(),
         "message": fault.message,

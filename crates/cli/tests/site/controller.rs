@@ -15,7 +15,7 @@ use stillwater_types::{
     ExportId, Fault, NodeId, PointId, Reason, Role, RunId, TreeId, VcenterId, VmId,
 };
 
-use super::proxy;
+use super::{proxy, repository};
 
 pub struct Fake {
     ca: Ca,
@@ -24,6 +24,7 @@ pub struct Fake {
     exports: Arc<proxy::Fake>,
     validity: Duration,
     point: Point,
+    pub upkeep: repository::Upkeep,
     state: Mutex<State>,
 }
 
@@ -68,6 +69,7 @@ impl Fake {
             exports,
             validity,
             point: point(),
+            upkeep: repository::Upkeep::default(),
             state,
         }
     }
@@ -369,7 +371,8 @@ impl NodeService for Fake {
         let state = self.state.lock().expect("not poisoned");
         let admins = state.admins.iter().map(|id| node(*id, Role::Admin, None));
         let proxy = node(self.proxy.0, Role::Proxy, Some(self.proxy.1.clone()));
-        Ok(admins.chain([proxy]).collect())
+        let repository = node(self.upkeep.node, Role::Repository, None);
+        Ok(admins.chain([proxy, repository]).collect())
     }
 
     async fn remove_node(&self, _: &Peer, _: NodeId) -> Result<(), Fault> {
@@ -409,6 +412,18 @@ impl PointService for Fake {
             point: self.point.clone(),
             evidence: Evidence::default(),
         })
+    }
+
+    async fn lock_point(&self, _: &Peer, request: LockPointRequest) -> Result<Point, Fault> {
+        let retain_until = self.point.retain_until.max(request.until);
+        Ok(Point {
+            retain_until,
+            ..self.point.clone()
+        })
+    }
+
+    async fn delete_point(&self, _: &Peer, _: PointId) -> Result<(), Fault> {
+        self.upkeep.delete()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod controller;
 mod proxy;
+mod repository;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -61,6 +62,7 @@ impl Site {
             .add_service(stillwater_controller_api::node_service(fake.clone()))
             .add_service(stillwater_controller_api::token_service(fake.clone()))
             .add_service(stillwater_controller_api::point_service(fake.clone()))
+            .add_service(stillwater_controller_api::repository_service(fake.clone()))
             .add_service(stillwater_controller_api::vm_service(fake.clone()))
             .add_service(stillwater_controller_api::vcenter_service(fake.clone()));
         let serving = server(
