@@ -7,7 +7,7 @@ use stillwater_format::commit::AdminKey;
 use stillwater_rpc::signing;
 use stillwater_store::vfs::{RealFs, Vfs};
 use stillwater_store::{
-    Clock, Environment, Error, MemoryIndex, Options, Rng, SledCatalogue, Store, SystemClock,
+    Clock, Environment, Error, Options, Rng, SegmentIndex, SledCatalogue, Store, SystemClock,
     SystemRng, Usage, Verifier,
 };
 use stillwater_types::{Fault, Reason};
@@ -100,12 +100,13 @@ pub fn environment(dir: &Path) -> Result<Environment, Fault> {
         Arc::new(SystemClock::open().map_err(|e| unfit("ask for the boot id, for", e))?);
     let rng: Arc<dyn Rng> = Arc::new(SystemRng);
     let catalogue = Box::new(SledCatalogue::new(dir, Arc::clone(&vfs), Arc::clone(&rng)));
+    let index = Arc::new(SegmentIndex::new(Arc::clone(&vfs), Arc::clone(&rng)));
     Ok(Environment {
         vfs,
         clock,
         rng,
         catalogue,
-        index: Arc::new(MemoryIndex::default()),
+        index,
         verifier: Arc::new(Ed25519),
     })
 }
