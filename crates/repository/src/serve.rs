@@ -1,5 +1,6 @@
 //! The repository at work: from an identity to an answering port, and back to rest.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use stillwater_repository_api as api;
 use stillwater_rpc::{ClientCertificates, Identity, RemovedNodes, Server};
 use stillwater_service::metrics::Health;
 use stillwater_service::{Signals, beat, keep_identity_fresh, metrics, systemd};
-use stillwater_store::Store;
+use stillwater_store::{Environment, Store};
 use stillwater_types::{Fault, Reason};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use tonic::service::Routes;
 use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::engine::{self, Engine, blocking};
+use crate::error::fault;
 use crate::gate::Gate;
 use crate::grpc::Services;
 use crate::intake::Intake;
@@ -61,10 +63,23 @@ impl Repository {
     /// # Errors
     /// Why one of them cannot be used.
     pub async fn open(config: Config) -> Result<Self, Fault> {
+        Self::open_in(config, engine::environment).await
+    }
+
+    /// Does the same with a store that takes from the machine what `environment` says, for tests on
+    /// storage that is worse than the machine's.
+    ///
+    /// # Errors
+    /// Why one of them cannot be used.
+    pub async fn open_in(
+        config: Config,
+        environment: impl FnOnce(&Path) -> Result<Environment, Fault> + Send + 'static,
+    ) -> Result<Self, Fault> {
         let asked = config.clone();
         let (identity, store, verifier) = blocking(move || {
             let identity = Identity::load(&asked.identity_dir())?;
-            let store = engine::open(&asked.store_dir(), asked.options())?;
+            let environment = environment(&asked.store_dir())?;
+            let store = Store::open(environment, asked.options()).map_err(fault)?;
             check_owner(&store, &identity)?;
             Ok((identity, store, join::verifier(&asked)?))
         })
