@@ -95,7 +95,8 @@ impl Default for StoreSettings {
             reserve_bytes,
             retention,
             session_term,
-        } = Options::default();
+            ..
+        } = Options::DEFAULT;
         Self {
             dir: None,
             reserve: Bytes(reserve_bytes),
@@ -153,6 +154,7 @@ impl Config {
             reserve_bytes: reserve.0,
             retention: retention.0,
             session_term: session.0,
+            ..Options::DEFAULT
         }
     }
 }

@@ -30,6 +30,7 @@ const OPTIONS: Options = Options {
     reserve_bytes: 0,
     retention: Duration::from_secs(60),
     session_term: Duration::from_secs(60),
+    ..Options::DEFAULT
 };
 
 /// A repository without a port, its controller's key, and one proxy with one run.

@@ -112,6 +112,23 @@ pub enum Error {
         /// Why not.
         why: &'static str,
     },
+    /// A collection runs already.
+    #[error("collect garbage while another collection runs")]
+    CollectionRunning,
+    /// A collection was asked to stop, or has ended.
+    #[error("go on with a collection that was stopped")]
+    CollectionStopped,
+    /// Nobody knows what a point reaches, so nothing can be called garbage.
+    #[error(
+        "collect garbage while restore point {point} cannot be read whole; let a backup heal it, \
+         or delete it when its lock is over"
+    )]
+    CollectionBlocked {
+        /// The point.
+        point: PointId,
+        /// What could not be read.
+        source: Box<Error>,
+    },
     /// What was sent is malformed.
     #[error("take what was sent: {what}")]
     Malformed {
@@ -184,6 +201,9 @@ impl Error {
             Error::PointLocked { .. } => Reason::PointLocked,
             Error::TimeFrozen { .. } => Reason::TimeFrozen,
             Error::StatementRefused { .. } => Reason::StatementRefused,
+            Error::CollectionRunning => Reason::CollectionRunning,
+            Error::CollectionStopped => Reason::CollectionStopped,
+            Error::CollectionBlocked { .. } => Reason::CollectionBlocked,
             Error::Malformed { .. } => Reason::BadField,
             Error::HashMismatch { .. } | Error::Damaged { .. } => Reason::ChunkHashMismatch,
             Error::RecordNotFound { .. } => Reason::ChunkNotFound,
@@ -200,6 +220,9 @@ impl From<Error> for Fault {
             }
             Error::Damaged { record, pack } => fault.with("record", record).with("pack", pack),
             Error::FenceStale { run } => fault.with("run", run),
+            Error::CollectionBlocked { point, source } => {
+                fault.with("point", point).with("cause", source.reason())
+            }
             Error::PointLocked { point, until } => fault
                 .with("point", point)
                 .with("until_millis", until.millis()),

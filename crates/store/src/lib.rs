@@ -22,6 +22,7 @@ mod durable;
 mod error;
 mod fates;
 mod fitness;
+mod gc;
 mod history;
 mod index;
 mod layout;
@@ -42,6 +43,9 @@ pub use catalogue::{Catalogue, CatalogueError, MemoryCatalogue, Point, SledCatal
 pub use clock::{Clock, Rng, SystemClock, SystemRng};
 pub use counters::{Counters, Counts};
 pub use error::Error;
+pub use gc::{
+    Amount, Blocking, Collected, Collection, CollectionCounts, Held, Phase, Progress, Watch,
+};
 pub use index::{
     Index, IndexCount, IndexLimits, IndexSize, Location, MemoryIndex, PackFacts, PackTable,
     SegmentIndex, Upkeep,

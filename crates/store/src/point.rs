@@ -79,7 +79,14 @@ impl Store {
             return Ok(known);
         }
         self.inner.check_session(key)?;
-        let is_proposed = self.inner.ledger().proposals.contains_key(&point);
+        // What another session of the run walked may have left since: only this one's walk counts.
+        let is_own = |proposal: &Proposal| proposal.key == key;
+        let is_proposed = self
+            .inner
+            .ledger()
+            .proposals
+            .get(&point)
+            .is_some_and(is_own);
         let recalled = if is_proposed {
             None
         } else {
@@ -98,7 +105,7 @@ impl Store {
         let proposed = ledger
             .proposals
             .get(&point)
-            .filter(|proposed| proposed.key.run == key.run);
+            .filter(|proposed| is_own(proposed));
         let hash = proposed.ok_or(Error::PointNotFound(point))?.hash;
         let (committed_at, wall_at) = self.inner.times(&mut ledger);
         let commit = Commit {

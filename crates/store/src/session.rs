@@ -108,6 +108,15 @@ impl Sessions {
         .collect()
     }
 
+    /// The sessions that were not closed, in no order.
+    pub(crate) fn keys(&self) -> Vec<SessionKey> {
+        let key = |(run, claim): (&RunId, &Claim)| SessionKey {
+            run: *run,
+            fence: claim.fence,
+        };
+        self.claims.iter().map(key).collect()
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.claims.len()
     }

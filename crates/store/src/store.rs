@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::time::Duration;
 
 use stillwater_format::Time;
-use stillwater_format::commit::{Dataset, Entry};
+use stillwater_format::commit::{Dataset, Decision, Entry, Fate};
 use stillwater_format::pack::{Header, RecordId, RecordKind, SALT_LEN};
 use stillwater_format::superblock::{FORMAT_VERSION, LogHead, Superblock};
 use stillwater_types::{ClusterId, DatasetId, NodeId, PointId, RunId, TreeId};
@@ -18,6 +18,7 @@ use crate::closure::{self, WholeTrees};
 use crate::commit_log::CommitLog;
 use crate::counters::Counters;
 use crate::fates::Fates;
+use crate::gc::{self, Roots};
 use crate::history::{History, points_of};
 use crate::index::{Index, IndexCount, Location, PackFacts};
 use crate::pack::{FinishedPack, PackCount, PackHost, PackWriter, Packs, StoredRecord};
@@ -55,16 +56,36 @@ pub struct Options {
     pub retention: Duration,
     /// How long a session lasts without being renewed.
     pub session_term: Duration,
+    /// How long a condemned pack waits before it may go to quarantine.
+    pub condemn_wait: Duration,
+    /// How long a pack lies in quarantine before it is removed.
+    pub quarantine_wait: Duration,
+    /// Packs of which less than this many percent are live are compacted.
+    pub compact_below_percent: u8,
+    /// A cycle that would condemn more than this many percent of all bytes waits for administrators.
+    pub sweep_brake_percent: u8,
+    /// A cycle that would condemn no more than this never waits.
+    pub sweep_brake_min_bytes: u64,
+}
+
+impl Options {
+    /// What is right for most.
+    pub const DEFAULT: Self = Self {
+        allow_volatile: false,
+        reserve_bytes: 10 << 30,
+        retention: Duration::from_secs(14 * 24 * 3600),
+        session_term: Duration::from_secs(300),
+        condemn_wait: Duration::from_secs(24 * 3600),
+        quarantine_wait: Duration::from_secs(7 * 24 * 3600),
+        compact_below_percent: 50,
+        sweep_brake_percent: 20,
+        sweep_brake_min_bytes: 1 << 30,
+    };
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            allow_volatile: false,
-            reserve_bytes: 10 << 30,
-            retention: Duration::from_secs(14 * 24 * 3600),
-            session_term: Duration::from_secs(300),
-        }
+        Self::DEFAULT
     }
 }
 
@@ -102,6 +123,8 @@ pub struct Usage {
     pub session_count: u64,
     /// How far trusted time is behind the wall clock.
     pub time_lag: Duration,
+    /// Whether the clock is in doubt, so that nothing is deleted.
+    pub time_frozen: bool,
 }
 
 /// The version of the format that is read and written.
@@ -119,14 +142,15 @@ pub(crate) struct Inner {
     pub(crate) verifier: Arc<dyn Verifier>,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) options: Options,
-    index: Arc<dyn Index>,
-    packs: Packs,
+    pub(crate) index: Arc<dyn Index>,
+    pub(crate) packs: Packs,
     /// Taken before `sessions` where both are.
     ledger: Mutex<Ledger>,
     sessions: RwLock<Sessions>,
     /// Never taken while `whole` is being written.
     pub(crate) fates: RwLock<Fates>,
     pub(crate) whole: RwLock<WholeTrees>,
+    pub(crate) gc: gc::State,
     pub(crate) counters: Counters,
     write_failures: AtomicU32,
     read_only: AtomicBool,
@@ -146,6 +170,7 @@ pub(crate) struct Ledger {
     pub(crate) authority: Authority,
     /// Points that were deleted, and when.
     pub(crate) deleted: BTreeMap<PointId, Time>,
+    pub(crate) roots: Roots,
 }
 
 impl Store {
@@ -206,6 +231,7 @@ impl Store {
             rng,
             catalogue,
             index,
+            verifier,
         } = env;
         fitness::check_medium(&*vfs, options.allow_volatile)?;
         let Some(recorded) = superblock::read(&*vfs)? else {
@@ -221,11 +247,19 @@ impl Store {
             points,
             fates,
             sessions,
+            authority,
+            deleted,
+            told,
             ..
         } = History::of(&entries, options.session_term, clock.since_boot());
+        let keeper = TimeKeeper::resume(recorded.mark, told, &*clock);
+        let mut roots = Roots::default();
+        for placed in &entries {
+            roots.take(placed.sequence, &placed.entry);
+        }
+        gc::sweep::settle(&*vfs, &fates, &roots)?;
         packs.load(&*vfs, &*index, &fates.condemned())?;
         let points: Vec<_> = points.into_values().collect();
-            verifier,
         let damaged_point_count = count_damaged(&*vfs, &points)?;
         let points = Points::open(catalogue, &points);
         tracing::info!(removed, entries = entries.len(), "opened the repository");
@@ -237,23 +271,24 @@ impl Store {
             datasets,
             superblock: recorded,
             keeper,
+            authority,
+            deleted,
+            roots,
         };
         ledger.record(&*vfs, &*rng, &*clock)?;
         let inner = Inner {
             vfs,
             clock,
-            authority,
-            deleted,
-            told,
+            verifier,
             rng,
             options,
-        let keeper = TimeKeeper::resume(recorded.mark, told, &*clock);
             index,
             packs,
             ledger: Mutex::new(ledger),
             sessions: RwLock::new(sessions),
             fates: RwLock::new(fates),
             whole: RwLock::default(),
+            gc: gc::State::default(),
             counters: Counters::default(),
             write_failures: AtomicU32::new(0),
             read_only: AtomicBool::new(false),
@@ -261,14 +296,11 @@ impl Store {
             _lock: lock,
         };
         Ok(Self {
-            authority,
-            deleted,
             inner: Arc::new(inner),
         })
     }
 
     /// Whose repository it is.
-            verifier,
     pub fn identity(&self) -> Identity {
         self.inner.ledger().identity()
     }
@@ -295,6 +327,8 @@ impl Store {
         for key in expired {
             self.inner.end_session(&mut ledger, key)?;
         }
+        self.inner.watch_time(&mut ledger);
+        self.inner.settle(&mut ledger)?;
         self.inner.record(&mut ledger)
     }
 
@@ -315,8 +349,6 @@ impl Store {
                 return Err(Error::malformed(
                     "a dataset of that id has another label or key",
                 ));
-        self.inner.watch_time(&mut ledger);
-        self.inner.settle(&mut ledger)?;
             }
             None => {}
         }
@@ -453,7 +485,8 @@ impl Store {
         let session_count = inner.sessions().count() as u64;
         let mut ledger = inner.ledger();
         let trusted = ledger.keeper.now(&*inner.clock);
-        let lag = inner.clock.wall().millis().saturating_sub(trusted.millis());
+        let time_lag = inner.clock.wall().since(trusted);
+        let time_frozen = inner.watch_time(&mut ledger).is_some();
         let Ledger { points, log, .. } = &mut *ledger;
         let point_count = points.ask(|catalogue| catalogue.count(), || all_points(log))?;
         Ok(Usage {
@@ -467,7 +500,8 @@ impl Store {
             point_count,
             damaged_point_count: inner.damaged_point_count,
             session_count,
-            time_lag: Duration::from_millis(lag),
+            time_lag,
+            time_frozen,
         })
     }
 
@@ -506,7 +540,7 @@ impl Inner {
         self.sessions().check(key, self.clock.since_boot())
     }
 
-    fn check_writable(&self) -> Result<(), Error> {
+    pub(crate) fn check_writable(&self) -> Result<(), Error> {
         if self.read_only.load(Ordering::Relaxed) {
             Err(Error::ReadOnly)
         } else {
@@ -525,7 +559,43 @@ impl Inner {
         if ledger.log.failed() {
             self.stop("append to the commit log");
         }
-        outcome
+        let sequence = outcome?;
+        ledger.authority.take(entry);
+        ledger.roots.take(sequence, entry);
+        if let Entry::Packs(decision) = entry {
+            self.take_decision(sequence, decision);
+        }
+        if let Entry::TimeAdvanced { to, .. } = entry {
+            ledger.keeper.raise(*to);
+        }
+        Ok(sequence)
+    }
+
+    /// Takes in a decision that is on the log, before anything is done about the files.
+    fn take_decision(&self, sequence: u64, decision: &Decision) {
+        let mut fates = self.fates.write().unwrap_or_else(PoisonError::into_inner);
+        fates.take(sequence, decision);
+        drop(fates);
+        let packs = &decision.packs;
+        match decision.fate {
+            Fate::Condemned => self.index.condemn(packs),
+            Fate::Spared => self.index.spare(packs),
+            Fate::Quarantined | Fate::Damaged => {
+                self.index.forget(packs);
+                self.packs.forget(packs);
+            }
+            Fate::Removed => {}
+        }
+        if matches!(decision.fate, Fate::Condemned | Fate::Damaged) {
+            // What was whole may not be so for sessions that open from here on.
+            let mut whole = self.whole.write().unwrap_or_else(PoisonError::into_inner);
+            *whole = WholeTrees::default();
+        }
+    }
+
+    /// The sessions that were not closed, in no order.
+    pub(crate) fn open_sessions(&self) -> Vec<SessionKey> {
+        self.sessions().keys()
     }
 
     fn record(&self, ledger: &mut Ledger) -> Result<(), Error> {
@@ -534,12 +604,7 @@ impl Inner {
         if outcome.is_err() {
             self.stop("write the superblock");
         }
-        let sequence = outcome?;
-        ledger.authority.take(entry);
-        if let Entry::TimeAdvanced { to, .. } = entry {
-            ledger.keeper.raise(*to);
-        }
-        Ok(sequence)
+        outcome
     }
 
     fn stop(&self, act: &'static str) {
@@ -577,7 +642,7 @@ impl Inner {
         outcome
     }
 
-    fn read_at(&self, record: RecordId, at: Location) -> Result<StoredRecord, Error> {
+    pub(crate) fn read_at(&self, record: RecordId, at: Location) -> Result<StoredRecord, Error> {
         let outcome = self.packs.read(&*self.vfs, record, at);
         self.counters.note_read(&outcome);
         outcome
@@ -695,6 +760,17 @@ impl closure::Source for Sight<'_> {
 }
 
 impl Ledger {
+    /// The datasets, oldest first.
+    pub(crate) fn datasets(&self) -> &[Dataset] {
+        &self.datasets
+    }
+
+    /// Whose repository it is.
+    pub(crate) const fn identity(&self) -> Identity {
+        let Superblock { cluster, node, .. } = self.superblock;
+        Identity { cluster, node }
+    }
+
     /// Writes the next superblock: trusted time, and the log as far as it is known.
     fn record(&mut self, vfs: &dyn Vfs, rng: &dyn Rng, clock: &dyn Clock) -> Result<(), Error> {
         let LogHead { sequence, hash } = self.log.head();
@@ -715,12 +791,6 @@ fn make_directories(vfs: &dyn Vfs) -> Result<(), Error> {
         match vfs.make_dir(&dir) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             made => made.map_err(Error::io("make directory", &dir))?,
-    /// Whose repository it is.
-    pub(crate) const fn identity(&self) -> Identity {
-        let Superblock { cluster, node, .. } = self.superblock;
-        Identity { cluster, node }
-    }
-
         }
     }
     let mut parents: Vec<_> = layout::directories()

@@ -1,6 +1,7 @@
 //! The engine's promises, each tried by breaking something.
 
 mod catalogue;
+mod collection;
 mod damage;
 mod faults;
 pub(crate) mod memfs;

@@ -132,6 +132,10 @@ reasons! {
     TimeFrozen = "TIME_FROZEN", Precondition;
     /// A task of that kind is at work.
     TaskRunning = "TASK_RUNNING", Precondition;
+    /// A restore point cannot be read, so nothing can be called garbage.
+    CollectionBlocked = "COLLECTION_BLOCKED", Precondition;
+    /// A collection runs already.
+    CollectionRunning = "COLLECTION_RUNNING", Precondition;
     /// vSphere refused or failed the task.
     VcenterTaskFailed = "VCENTER_TASK_FAILED", Precondition;
     /// The snapshot could not be made.
@@ -172,6 +176,8 @@ reasons! {
     VcenterTaskTimeout = "VCENTER_TASK_TIMEOUT", Timeout;
     /// The run was cancelled.
     RunCancelled = "RUN_CANCELLED", Cancelled;
+    /// The collection was asked to stop.
+    CollectionStopped = "COLLECTION_STOPPED", Cancelled;
     /// A chunk's bytes are not what its id says.
     ChunkHashMismatch = "CHUNK_HASH_MISMATCH", Corrupt;
     /// A manifest cannot be read or does not fit its commit record.

@@ -73,6 +73,7 @@ pub const OPTIONS: Options = Options {
     reserve_bytes: 0,
     retention: Duration::from_secs(14 * 24 * 3600),
     session_term: Duration::from_secs(300),
+    ..Options::DEFAULT
 };
 
 pub const IDENTITY: Identity = Identity {

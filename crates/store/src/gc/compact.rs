@@ -1,0 +1,228 @@
+//! Copies records to new packs, byte for byte.
+//!
+//! A chunk is sealed under its salt and its counter, neither of which a copy changes; so a new pack has a
+//! slot for each salt of its chunks. Each record is checked against its hash on its way. A copy is as
+//! durable as any pack before the index learns of it, and from then on both copies are good.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use stillwater_format::pack::{Builder, Header, RECORDS_MAX, RecordHeader, RecordId, SALT_LEN};
+use stillwater_types::{DatasetId, PackId};
+
+use crate::index::{Location, PackFacts};
+use crate::pack::{PackHost, StoredRecord};
+use crate::store::Inner;
+use crate::vfs::File;
+use crate::{Error, durable, layout};
+
+/// A new pack is ended when it is this long: what proxies send is as long.
+const PACK_BYTES: u64 = 64 << 20;
+/// Bytes are gathered until there are this many, then written at once.
+const BUFFER_BYTES: usize = 1 << 20;
+/// Space is reserved in steps of this.
+const RESERVE_BYTES: u64 = 8 << 20;
+
+/// What became of records that were to be copied.
+#[derive(Debug, Default)]
+pub(crate) struct Copied {
+    /// The new packs.
+    pub(crate) packs: Vec<PackId>,
+    /// Records in them.
+    pub(crate) record_count: u64,
+    /// Bytes of these records.
+    pub(crate) bytes: u64,
+    /// Records that could not be read well; they stay where they are.
+    pub(crate) damaged: Vec<(RecordId, Location)>,
+}
+
+/// Copies records of a dataset to new packs, which are durable and indexed when this returns.
+///
+/// `fence` stands in the new packs' headers: the place in the log that whoever copies has looked at.
+/// Damaged records are left out and told of; an error of the storage ends it, and leaves the packs that
+/// were finished before.
+pub(crate) fn copy_records(
+    inner: &Inner,
+    dataset: DatasetId,
+    fence: u64,
+    records: impl IntoIterator<Item = (RecordId, Location)>,
+) -> Result<Copied, Error> {
+    let mut copied = Copied::default();
+    let mut copy: Option<Copy<'_>> = None;
+    for (record, at) in records {
+        let found = match inner.packs.read(&*inner.vfs, record, at) {
+            Ok(found) => found,
+            Err(Error::Damaged { .. }) => {
+                tracing::error!(%record, pack = %at.pack, "left a damaged record where it is");
+                copied.damaged.push((record, at));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(full) = copy.take_if(|copy| copy.is_full(&found.header)) {
+            full.finish(&mut copied)?;
+        }
+        let open = match copy.take() {
+            Some(open) => open,
+            None => Copy::begin(inner, dataset, fence)?,
+        };
+        copy.insert(open).put(record, &found)?;
+    }
+    if let Some(last) = copy {
+        last.finish(&mut copied)?;
+    }
+    Ok(copied)
+}
+
+/// One new pack. Dropped unfinished, it removes its file.
+struct Copy<'a> {
+    inner: &'a Inner,
+    header: Header,
+    tmp: PathBuf,
+    file: Option<Box<dyn File>>,
+    builder: Builder,
+    buffer: Vec<u8>,
+    written: u64,
+    reserved: u64,
+    slots: HashMap<[u8; SALT_LEN], u16>,
+    seen: HashSet<RecordId>,
+    record_bytes: u64,
+}
+
+impl<'a> Copy<'a> {
+    fn begin(inner: &'a Inner, dataset: DatasetId, fence: u64) -> Result<Self, Error> {
+        inner.check_room(RESERVE_BYTES)?;
+        let header = Header {
+            pack: durable::mint_pack(&*inner.clock, &*inner.rng)?,
+            dataset,
+            fence,
+        };
+        let tmp = durable::tmp_path(&*inner.rng)?;
+        let created = inner.vfs.create_new(&tmp);
+        let file = created.map_err(Error::io("create", &tmp))?;
+        let (builder, first) = Builder::begin(&header);
+        Ok(Self {
+            inner,
+            header,
+            tmp,
+            file: Some(file),
+            builder,
+            buffer: first.to_vec(),
+            written: 0,
+            reserved: 0,
+            slots: HashMap::new(),
+            seen: HashSet::new(),
+            record_bytes: 0,
+        })
+    }
+
+    fn is_full(&self, next: &RecordHeader) -> bool {
+        // Two entries more, should the next chunk bring its salt.
+        let entries = self.seen.len() + self.slots.len() + 2;
+        self.builder.len_with(next) > PACK_BYTES
+            || entries > RECORDS_MAX
+            || self.slots.len() >= usize::from(u16::MAX)
+    }
+
+    fn put(&mut self, record: RecordId, found: &StoredRecord) -> Result<(), Error> {
+        if !self.seen.insert(record) {
+            return Ok(());
+        }
+        let slot = match &found.salt {
+            Some(salt) => self.slot(salt)?,
+            None => found.header.slot,
+        };
+        let header = RecordHeader {
+            slot,
+            ..found.header
+        };
+        self.record_bytes += header.record_len();
+        self.append(&header, &found.stored)
+    }
+
+    /// The slot of a salt; new ones are written before the chunks that name them.
+    fn slot(&mut self, salt: &[u8; SALT_LEN]) -> Result<u16, Error> {
+        if let Some(slot) = self.slots.get(salt) {
+            return Ok(*slot);
+        }
+        let slot = u16::try_from(self.slots.len()).map_err(Error::malformed)?;
+        self.slots.insert(*salt, slot);
+        self.append(&RecordHeader::salt(slot, salt), salt)?;
+        Ok(slot)
+    }
+
+    fn append(&mut self, header: &RecordHeader, stored: &[u8]) -> Result<(), Error> {
+        let bytes = self.builder.append(header, stored);
+        self.buffer
+            .extend_from_slice(&bytes.map_err(Error::malformed)?);
+        self.buffer.extend_from_slice(stored);
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let outcome = self.try_flush();
+        if let Err(error) = &outcome {
+            self.inner.note_failure(error);
+        }
+        outcome
+    }
+
+    fn try_flush(&mut self) -> Result<(), Error> {
+        let file = self.file.as_ref().ok_or(Error::Poisoned)?;
+        let end = self.written + self.buffer.len() as u64;
+        while self.reserved < end {
+            self.inner.check_room(RESERVE_BYTES)?;
+            let outcome = file.reserve(self.reserved, RESERVE_BYTES);
+            outcome.map_err(Error::io("reserve space for", &self.tmp))?;
+            self.reserved += RESERVE_BYTES;
+        }
+        file.write_at(&self.buffer, self.written)
+            .map_err(Error::io("write", &self.tmp))?;
+        self.written = end;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn finish(mut self, copied: &mut Copied) -> Result<(), Error> {
+        let outcome = self.try_finish(copied);
+        if let Err(error) = &outcome {
+            self.inner.note_failure(error);
+        }
+        outcome
+    }
+
+    fn try_finish(&mut self, copied: &mut Copied) -> Result<(), Error> {
+        let (spent, _) = Builder::begin(&self.header);
+        let (end, entries) = std::mem::replace(&mut self.builder, spent).finish();
+        self.buffer.extend_from_slice(&end);
+        self.try_flush()?;
+        let file = self.file.as_ref().ok_or(Error::Poisoned)?;
+        file.set_len(self.written)
+            .map_err(Error::io("cut", &self.tmp))?;
+        file.sync().map_err(Error::io("sync", &self.tmp))?;
+        let (inner, pack) = (self.inner, self.header.pack);
+        durable::reveal(&*inner.vfs, &self.tmp, &layout::pack(pack))?;
+        self.file = None;
+        let facts = PackFacts::of(&self.header, &entries, self.written, true);
+        inner.packs.note(facts.clone());
+        inner.index.add(&facts, &entries)?;
+        copied.packs.push(pack);
+        copied.record_count += self.seen.len() as u64;
+        copied.bytes += self.record_bytes;
+        let salts = self.slots.len();
+        tracing::info!(%pack, records = self.seen.len(), salts, bytes = self.written, "copied records");
+        Ok(())
+    }
+}
+
+impl Drop for Copy<'_> {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            durable::discard(&*self.inner.vfs, &self.tmp);
+        }
+    }
+}
