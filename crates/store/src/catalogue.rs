@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use stillwater_format::commit::Commit;
+use stillwater_format::commit::{Commit, Entry};
 use stillwater_types::PointId;
 
+mod redb;
 mod sled;
 
+pub use self::redb::RedbCatalogue;
 pub use self::sled::SledCatalogue;
 
 /// A committed restore point.
@@ -33,6 +35,10 @@ pub trait Catalogue: Send + 'static {
     fn open(&mut self) -> Result<(), CatalogueError>;
     /// Takes a point in.
     fn insert(&mut self, point: &Point) -> Result<(), CatalogueError>;
+    /// Takes many points in.
+    fn insert_all(&mut self, points: &[Point]) -> Result<(), CatalogueError> {
+        points.iter().try_for_each(|point| self.insert(point))
+    }
     /// Forgets a point; one that it does not have is forgotten already.
     fn remove(&mut self, id: PointId) -> Result<(), CatalogueError>;
     /// The point of that id.
@@ -186,12 +192,16 @@ fn fill_in(inner: &mut dyn Catalogue, truth: &[Point]) -> Result<(), CatalogueEr
             "it has {what} the log does not have"
         )))
     };
+    let mut missing = Vec::new();
     for point in truth {
         match inner.get(point.commit.point)? {
             Some(found) if found == *point => {}
             Some(_) => return mismatch("a point as"),
-            None => inner.insert(point)?,
+            None => missing.push(*point),
         }
+    }
+    if !missing.is_empty() {
+        inner.insert_all(&missing)?;
     }
     if inner.count()? != truth.len() as u64 {
         return mismatch("points that");
@@ -213,6 +223,18 @@ fn fill_in(inner: &mut dyn Catalogue, truth: &[Point]) -> Result<(), CatalogueEr
 }
 
 const PAGE: usize = 1000;
+
+fn fail(error: impl std::fmt::Display) -> CatalogueError {
+    CatalogueError(error.to_string())
+}
+
+/// A point as an engine keeps it: its place, and its commit record as in the log.
+fn decode(sequence: u64, record: &[u8]) -> Result<Point, CatalogueError> {
+    match Entry::decode(Commit::KIND, record).map_err(fail)? {
+        Entry::PointCommitted(commit) => Ok(Point { sequence, commit }),
+        _ => Err(CatalogueError("a record is not a point".into())),
+    }
+}
 
 /// Turns a panic of the engine into an error.
 fn guard<T>(act: impl FnOnce() -> Result<T, CatalogueError>) -> Result<T, CatalogueError> {

@@ -13,6 +13,8 @@ pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const INDEX: &str = "index";
 /// The directory that belongs to sled.
 pub const CATALOGUE: &str = "catalogue";
+/// The file that belongs to redb.
+pub(crate) const CATALOGUE_FILE: &str = "catalogue.redb";
 
 const PACKS: &str = "packs";
 const MANIFESTS: [&str; 2] = ["manifests", "copy/manifests"];

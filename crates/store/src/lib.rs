@@ -39,7 +39,9 @@ pub mod vfs;
 mod tests;
 
 pub use authority::{Admin, LOCK_MAX, StatementState, VETO_WAIT, Verifier, Waiting};
-pub use catalogue::{Catalogue, CatalogueError, MemoryCatalogue, Point, SledCatalogue};
+pub use catalogue::{
+    Catalogue, CatalogueError, MemoryCatalogue, Point, RedbCatalogue, SledCatalogue,
+};
 pub use clock::{Clock, Rng, SystemClock, SystemRng};
 pub use counters::{Counters, Counts};
 pub use error::Error;

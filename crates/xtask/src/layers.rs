@@ -80,6 +80,7 @@ const DEV_ONLY: &[&str] = &["testkit"];
 /// Which crates may name a foreign crate that must stay in one place.
 const VENDORS: &[(&str, &[&str])] = &[
     ("sled", &["catalog", "store"]),
+    ("redb", &["store"]),
     ("aws-lc-rs", &["seal", "rpc", "vsphere"]),
     ("rcgen", &["rpc"]),
     // The testkit speaks TLS that rpc rightly cannot: without a certificate, to anybody.
@@ -93,7 +94,7 @@ const VENDORS: &[(&str, &[&str])] = &[
 ];
 
 /// Foreign crates that a pure crate must not name: they would bring I/O or a clock.
-const IMPURE: &[&str] = &["tokio", "tonic", "reqwest", "rustix", "sled", "jiff"];
+const IMPURE: &[&str] = &["tokio", "tonic", "reqwest", "rustix", "sled", "redb", "jiff"];
 const PURE: &[&str] = &["types", "format", "chunking", "seal"];
 
 #[derive(Deserialize)]

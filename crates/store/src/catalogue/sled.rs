@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stillwater_format::commit::{Commit, Entry};
+use stillwater_format::commit::Entry;
 use stillwater_types::PointId;
 
-use super::{Catalogue, CatalogueError, Point};
+use super::{Catalogue, CatalogueError, Point, decode, fail};
 use crate::vfs::Vfs;
 use crate::{Rng, durable, layout};
 
@@ -98,7 +98,7 @@ impl Catalogue for SledCatalogue {
         let Some(record) = trees.by_sequence.get(&sequence)? else {
             return Err(CatalogueError("an id leads nowhere".into()));
         };
-        let point = decode(&sequence, &record)?;
+        let point = decode_pair(&sequence, &record)?;
         if point.commit.point == id {
             Ok(Some(point))
         } else {
@@ -112,7 +112,7 @@ impl Catalogue for SledCatalogue {
         range
             .map(|pair| {
                 pair.map_err(CatalogueError::from)
-                    .and_then(|(k, v)| decode(&k, &v))
+                    .and_then(|(k, v)| decode_pair(&k, &v))
             })
             .collect()
     }
@@ -147,20 +147,9 @@ impl From<::sled::Error> for CatalogueError {
     }
 }
 
-fn fail(error: impl std::fmt::Display) -> CatalogueError {
-    CatalogueError(error.to_string())
-}
-
-fn decode(sequence: &[u8], record: &[u8]) -> Result<Point, CatalogueError> {
+fn decode_pair(sequence: &[u8], record: &[u8]) -> Result<Point, CatalogueError> {
     let sequence = sequence
         .try_into()
         .map_err(|_| CatalogueError("a key is malformed".into()))?;
-    let sequence = u64::from_be_bytes(sequence);
-    match Entry::decode(POINT_COMMITTED, record).map_err(fail)? {
-        Entry::PointCommitted(commit) => Ok(Point { sequence, commit }),
-        _ => Err(CatalogueError("a record is not a point".into())),
-    }
+    decode(u64::from_be_bytes(sequence), record)
 }
-
-/// The commit log's kind for [`Commit`].
-const POINT_COMMITTED: u16 = Commit::KIND;

@@ -1,10 +1,16 @@
 use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
 
+use proptest::prelude::*;
 use stillwater_format::Time;
 use stillwater_format::commit::Commit;
 use stillwater_types::{DatasetId, RunId};
 
 use super::*;
+use crate::tests::memfs::MemFs;
+use crate::vfs::{RealFs, Vfs};
+use crate::{SystemRng, layout};
 
 fn points(count: u64) -> Vec<Point> {
     let point = |sequence| Point {
@@ -123,5 +129,165 @@ fn an_engine_that_fails_or_panics_is_made_anew_or_replaced() {
         let mut opened = Points::open(Box::new(sick), &truth);
         check(&mut opened, &truth);
         assert_eq!(opened.rebuilt_count(), 1);
+    }
+}
+
+/// Something that happens to a catalogue.
+#[derive(Debug, Clone)]
+enum Turn {
+    Insert(u64),
+    InsertAll(Vec<u64>),
+    Remove(u64),
+    /// The process ends and another one begins.
+    Reopen,
+    Reset,
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let number = || 1..30u64;
+    let turn = prop_oneof![
+        8 => number().prop_map(Turn::Insert),
+        1 => prop::collection::vec(number(), 0..9).prop_map(Turn::InsertAll),
+        4 => number().prop_map(Turn::Remove),
+        1 => Just(Turn::Reopen),
+        1 => Just(Turn::Reset),
+    ];
+    prop::collection::vec(turn, 0..40)
+}
+
+/// A point that may come anew with another lock.
+fn point(number: u64, turn: usize) -> Point {
+    let [.., last] = points(number)[..] else {
+        panic!("numbers begin at 1")
+    };
+    let commit = Commit {
+        retain_until: Time::from_millis(turn as u64),
+        ..last.commit
+    };
+    Point { commit, ..last }
+}
+
+/// Plays the turns against a plain map; `begin` gives the catalogue of the next process.
+fn play<C: Catalogue>(turns: &[Turn], mut begin: impl FnMut() -> C) {
+    let mut model = BTreeMap::new();
+    let mut catalogue = begin();
+    catalogue.open().unwrap();
+    for (at, turn) in turns.iter().enumerate() {
+        match turn {
+            Turn::Insert(number) => {
+                catalogue.insert(&point(*number, at)).unwrap();
+                model.insert(*number, point(*number, at));
+            }
+            Turn::InsertAll(numbers) => {
+                let many: Vec<_> = numbers.iter().map(|number| point(*number, at)).collect();
+                catalogue.insert_all(&many).unwrap();
+                model.extend(numbers.iter().copied().zip(many));
+            }
+            Turn::Remove(number) => {
+                catalogue.remove(point(*number, at).commit.point).unwrap();
+                model.remove(number);
+            }
+            Turn::Reopen => {
+                drop(catalogue);
+                catalogue = begin();
+                catalogue.open().unwrap();
+            }
+            Turn::Reset => {
+                catalogue.reset().unwrap();
+                model.clear();
+            }
+        }
+        let truth: Vec<Point> = model.values().copied().collect();
+        assert_eq!(catalogue.count().unwrap(), truth.len() as u64);
+        assert_eq!(catalogue.page(0, 100).unwrap(), truth);
+        let after = truth.get(2).map_or(0, |point| point.sequence);
+        let some = truth.iter().filter(|point| point.sequence > after).take(3);
+        assert_eq!(
+            catalogue.page(after, 3).unwrap(),
+            some.copied().collect::<Vec<_>>()
+        );
+        for number in 1..30 {
+            let found = catalogue.get(point(number, at).commit.point).unwrap();
+            assert_eq!(found.as_ref(), model.get(&number));
+        }
+    }
+}
+
+fn disk() -> (tempfile::TempDir, Arc<dyn Vfs>) {
+    let dir = tempfile::tempdir().unwrap();
+    let vfs = RealFs::open(dir.path()).unwrap();
+    vfs.make_dir(Path::new(layout::QUARANTINE)).unwrap();
+    (dir, Arc::new(vfs))
+}
+
+fn memory_disk() -> MemFs {
+    let fs = MemFs::new();
+    fs.make_dir(Path::new(layout::QUARANTINE)).unwrap();
+    fs
+}
+
+fn redb(fs: &MemFs) -> RedbCatalogue {
+    RedbCatalogue::new(Arc::new(fs.clone()), Arc::new(SystemRng))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn sled_agrees_with_a_plain_map(turns in turns()) {
+        let (dir, vfs) = disk();
+        play(&turns, || SledCatalogue::new(dir.path(), vfs.clone(), Arc::new(SystemRng)));
+    }
+
+    #[test]
+    fn redb_agrees_with_a_plain_map(turns in turns()) {
+        let fs = memory_disk();
+        play(&turns, || redb(&fs));
+    }
+
+    #[test]
+    fn the_catalogue_in_memory_agrees_with_a_plain_map(
+        turns in turns().prop_map(|mut turns| {
+            turns.retain(|turn| !matches!(turn, Turn::Reopen));
+            turns
+        }),
+    ) {
+        play(&turns, MemoryCatalogue::default);
+    }
+
+    #[test]
+    fn a_garbled_redb_tells_the_truth_or_is_made_anew(
+        count in 0..20u64,
+        at in any::<prop::sample::Index>(),
+        length in 1..5000usize,
+        byte in any::<u8>(),
+    ) {
+        let (fs, truth) = (memory_disk(), points(count));
+        drop(Points::open(Box::new(redb(&fs)), &truth));
+        let path = Path::new(layout::CATALOGUE_FILE);
+        let mut bytes = fs.bytes(path).unwrap();
+        let at = at.index(bytes.len());
+        bytes.iter_mut().skip(at).take(length).for_each(|old| *old = byte);
+        fs.set_bytes(path, bytes);
+        let mut opened = Points::open(Box::new(redb(&fs)), &truth);
+        check(&mut opened, &truth);
+    }
+}
+
+#[test]
+fn redb_keeps_what_it_committed_over_a_power_cut() {
+    let (fs, truth) = (memory_disk(), points(5));
+    fs.sync_dir(Path::new(".")).unwrap();
+    drop(Points::open(Box::new(redb(&fs)), &truth));
+    for seed in 0..32u32 {
+        let mut coin = seed;
+        let cut = fs.crash(&mut || {
+            coin = coin.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            coin >> 31 == 1
+        });
+        let mut opened = Points::open(Box::new(redb(&cut)), &truth);
+        check(&mut opened, &truth);
+        assert_eq!(opened.rebuilt_count(), 0);
+        assert_eq!(opened.ask(|inner| inner.count(), || Err(())), Ok(5));
     }
 }
