@@ -127,6 +127,9 @@ pub struct Usage {
     pub time_frozen: bool,
 }
 
+/// How far the mark of trusted time on record may allow more than what was told.
+const UNRECORDED_MAX: Duration = Duration::from_secs(1);
+
 /// The version of the format that is read and written.
 pub const STORE_FORMAT_VERSION: u16 = FORMAT_VERSION;
 
@@ -555,6 +558,10 @@ impl Inner {
 
     /// Appends to the commit log. A failure leaves it in an unknown state: nothing is taken any more.
     pub(crate) fn append(&self, ledger: &mut Ledger, entry: &Entry) -> Result<u64, Error> {
+        // What begins now must not be over earlier after a restart than without one.
+        if ledger.keeper.unrecorded(&*self.clock) > UNRECORDED_MAX {
+            self.record(ledger)?;
+        }
         let outcome = ledger.log.append(entry);
         if ledger.log.failed() {
             self.stop("append to the commit log");

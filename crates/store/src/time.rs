@@ -4,6 +4,9 @@
 //! `min(wall, mark + elapsed × 1.001)`, where the mark is on record and `elapsed` comes from the boot
 //! clock. The time that a machine was down does not count: a lock then holds longer, never shorter.
 //!
+//! While the wall clock is behind, trusted time stands still, and what passes then is not made up for when
+//! the wall clock comes forward again: a lock that began meanwhile would be over too early.
+//!
 //! Whoever moves the wall clock therefore gains nothing, but has a reason: while wall clock and boot
 //! clock do not agree any more, nothing is deleted.
 
@@ -49,6 +52,8 @@ impl fmt::Display for Moved {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeKeeper {
     mark: TimeMark,
+    /// The mark that a restart in this boot goes on from.
+    recorded: TimeMark,
     /// The latest time that was told: the wall clock may be set back behind it.
     told: Time,
     reference: Reference,
@@ -83,6 +88,7 @@ impl TimeKeeper {
     fn from_mark(mark: TimeMark, clock: &dyn Clock) -> Self {
         Self {
             mark,
+            recorded: mark,
             told: mark.time,
             reference: Reference::of(clock),
             frozen: None,
@@ -115,17 +121,23 @@ impl TimeKeeper {
 
     /// The trusted time.
     pub(crate) fn now(&mut self, clock: &dyn Clock) -> Time {
-        let since_boot = millis(clock.since_boot());
-        let elapsed = since_boot.saturating_sub(self.mark.boot_millis);
-        let allowed = elapsed.saturating_add(elapsed / 1000);
-        let latest = self.mark.time.after(Duration::from_millis(allowed));
+        let latest = latest(self.mark, clock);
         self.told = clock.wall().min(latest).max(self.told);
+        if self.told < latest {
+            self.mark = mark(clock, self.told);
+        }
         self.told
+    }
+
+    /// How far a restart could get ahead of what was told, had the wall clock been behind until now.
+    pub(crate) fn unrecorded(&self, clock: &dyn Clock) -> Duration {
+        latest(self.recorded, clock).since(self.told)
     }
 
     /// Moves the mark to now; the caller puts it on record.
     pub(crate) fn advance(&mut self, clock: &dyn Clock) -> TimeMark {
         self.mark = mark(clock, self.now(clock));
+        self.recorded = self.mark;
         self.mark
     }
 }
@@ -166,6 +178,13 @@ impl Reference {
         };
         self.boot_millis = since_boot;
     }
+}
+
+/// The latest time that a mark allows.
+fn latest(mark: TimeMark, clock: &dyn Clock) -> Time {
+    let elapsed = millis(clock.since_boot()).saturating_sub(mark.boot_millis);
+    let allowed = elapsed.saturating_add(elapsed / 1000);
+    mark.time.after(Duration::from_millis(allowed))
 }
 
 fn mark(clock: &dyn Clock, time: Time) -> TimeMark {
