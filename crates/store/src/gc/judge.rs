@@ -117,3 +117,6 @@ impl Scene {
         self.now.is_some_and(|now| now >= at.after(wait))
     }
 }
+
+#[cfg(test)]
+mod tests;

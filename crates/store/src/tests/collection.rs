@@ -8,6 +8,8 @@ use super::memfs::MemFs;
 use super::rig::*;
 use crate::*;
 
+mod model;
+
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
