@@ -4,7 +4,6 @@ mod node;
 mod point;
 mod repository;
 mod run;
-mod task;
 mod vcenter;
 mod vm;
 

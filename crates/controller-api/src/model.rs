@@ -13,10 +13,8 @@ use stillwater_types::{
 use crate::Ticket;
 
 mod repository;
-mod task;
 
 pub use repository::*;
-pub use task::*;
 
 /// Most entries that one page of a list can have.
 pub const PAGE_SIZE_MAX: u32 = 1000;

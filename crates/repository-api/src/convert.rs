@@ -7,7 +7,6 @@ use stillwater_wire::{FieldError, alike, empty, field, mirror, words, wraps};
 use crate::model::*;
 use crate::pb;
 
-mod retention;
 mod upkeep;
 
 words! { pb:
@@ -69,7 +68,6 @@ mirror! { pb:
     CommitPointRequest { id run_id, plain fence, id point_id }
     ListPointsResponse { messages points, maybe_text next_page_token }
     GetPointResponse { message point, bytes[MANIFEST_BYTES_MAX] manifest }
-    LockPointRequest { id point_id, time until }
 }
 
 impl From<FindRecordsRequest> for pb::FindRecordsRequest {

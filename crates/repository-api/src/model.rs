@@ -7,10 +7,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use stillwater_types::{DatasetId, NodeId, PackId, PointId, RunId};
 
-mod retention;
 mod upkeep;
 
-pub use retention::*;
 pub use upkeep::*;
 
 /// Most ids that [`FindRecordsRequest`] carries.

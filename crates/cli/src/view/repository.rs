@@ -3,7 +3,7 @@
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use stillwater_controller_api::{
-    GetRepositoryResponse, Repository, RepositoryRetention, RepositoryUsage, WaitingStatement,
+    GetRepositoryResponse, Health, Repository, RepositoryUsage, Retention, WaitingStatement,
 };
 
 use crate::output::{Field, moment, sheet, size, table};
@@ -34,7 +34,11 @@ fn row(repository: &Repository) -> [Field; 8] {
         Field::maybe(bytes(|usage| usage.stored_bytes)),
         Field::maybe(bytes(|usage| usage.writable_bytes)),
         Field::text(health(repository)),
-        Field::maybe(usage.and_then(|usage| usage.verified_since).map(moment)),
+        Field::maybe(
+            usage
+                .and_then(|usage| usage.health.verified_since)
+                .map(moment),
+        ),
     ]
 }
 
@@ -51,15 +55,15 @@ fn health(repository: &Repository) -> String {
     let Some(usage) = &repository.usage else {
         return "-".to_owned();
     };
-    match usage {
-        usage if usage.degraded_point_count > 0 => {
-            format!("{} points degraded", usage.degraded_point_count)
+    match &usage.health {
+        health if health.degraded_point_count > 0 => {
+            format!("{} points degraded", health.degraded_point_count)
         }
-        usage if usage.lost_record_count > 0 => {
-            format!("{} records lost", usage.lost_record_count)
+        health if health.lost_record_count > 0 => {
+            format!("{} records lost", health.lost_record_count)
         }
-        usage if !usage.held.is_empty() => "deletion held back".to_owned(),
-        usage if usage.overdue_bytes > 0 => "scrub overdue".to_owned(),
+        health if !health.held.is_empty() => "deletion held back".to_owned(),
+        health if health.overdue_bytes > 0 => "scrub overdue".to_owned(),
         _ => "good".to_owned(),
     }
 }
@@ -119,44 +123,47 @@ fn waiting_row(statement: &WaitingStatement) -> [Field; 4] {
 }
 
 pub(crate) fn usage(repository: &Repository, usage: &RepositoryUsage) -> String {
-    let taken = usage.stored_bytes.saturating_sub(usage.condemned_bytes);
+    let taken = usage
+        .stored_bytes
+        .saturating_sub(usage.health.condemned_bytes);
     sheet(&[
         ("repository", repository.name.clone()),
         ("capacity", size(usage.capacity_bytes)),
         ("free for packs", size(usage.writable_bytes)),
         ("packs", size(usage.stored_bytes)),
         ("  in use", size(taken)),
-        ("  condemned", size(usage.condemned_bytes)),
-        ("quarantine", size(usage.quarantined_bytes)),
+        ("  condemned", size(usage.health.condemned_bytes)),
+        ("quarantine", size(usage.health.quarantined_bytes)),
         ("chunks", usage.chunk_count.to_string()),
         ("points", usage.point_count.to_string()),
     ])
 }
 
 fn soundness(usage: &RepositoryUsage) -> Vec<(&'static str, String)> {
+    let health = &usage.health;
     let maybe = |time: Option<jiff::Timestamp>| time.map_or_else(|| "-".to_owned(), moment);
     let mut lines = vec![
         ("points", usage.point_count.to_string()),
         ("stored", size(usage.stored_bytes)),
         ("free for packs", size(usage.writable_bytes)),
-        ("verified since", maybe(usage.verified_since)),
-        ("scrub overdue", size(usage.overdue_bytes)),
-        ("damaged packs", usage.damaged_pack_count.to_string()),
-        ("lost records", usage.lost_record_count.to_string()),
-        ("degraded points", usage.degraded_point_count.to_string()),
-        ("last gc", maybe(usage.collected_at)),
+        ("verified since", maybe(health.verified_since)),
+        ("scrub overdue", size(health.overdue_bytes)),
+        ("damaged packs", health.damaged_pack_count.to_string()),
+        ("lost records", health.lost_record_count.to_string()),
+        ("degraded points", health.degraded_point_count.to_string()),
+        ("last gc", maybe(health.collected_at)),
         ("format", usage.format_version.to_string()),
     ];
-    if !usage.held.is_empty() {
-        lines.push(("held back", usage.held.clone()));
+    if !health.held.is_empty() {
+        lines.push(("held back", health.held.clone()));
     }
-    for point in &usage.degraded_point_ids {
+    for point in &health.degraded_point_ids {
         lines.push(("degraded", point.to_string()));
     }
     lines
 }
 
-fn protection(retention: &RepositoryRetention) -> Vec<(&'static str, String)> {
+fn protection(retention: &Retention) -> Vec<(&'static str, String)> {
     let days = |seconds: u64| match seconds % 86_400 {
         0 => format!("{} d", seconds / 86_400),
         _ => span(seconds),
@@ -192,7 +199,6 @@ pub(crate) fn json(repository: &Repository) -> Value {
 }
 
 fn usage_json(usage: &RepositoryUsage) -> Value {
-    let degraded = usage.degraded_point_ids.iter().map(ToString::to_string);
     json!({
         "writable_bytes": usage.writable_bytes,
         "capacity_bytes": usage.capacity_bytes,
@@ -200,16 +206,23 @@ fn usage_json(usage: &RepositoryUsage) -> Value {
         "chunk_count": usage.chunk_count,
         "point_count": usage.point_count,
         "format_version": usage.format_version,
-        "verified_since": usage.verified_since.map(|time| time.to_string()),
-        "overdue_bytes": usage.overdue_bytes,
-        "damaged_pack_count": usage.damaged_pack_count,
-        "lost_record_count": usage.lost_record_count,
+        "health": health_json(&usage.health),
+    })
+}
+
+fn health_json(health: &Health) -> Value {
+    let degraded = health.degraded_point_ids.iter().map(ToString::to_string);
+    json!({
+        "verified_since": health.verified_since.map(|time| time.to_string()),
+        "overdue_bytes": health.overdue_bytes,
+        "damaged_pack_count": health.damaged_pack_count,
+        "lost_record_count": health.lost_record_count,
         "degraded_point_ids": degraded.collect::<Vec<_>>(),
-        "degraded_point_count": usage.degraded_point_count,
-        "condemned_bytes": usage.condemned_bytes,
-        "quarantined_bytes": usage.quarantined_bytes,
-        "collected_at": usage.collected_at.map(|time| time.to_string()),
-        "held": usage.held,
+        "degraded_point_count": health.degraded_point_count,
+        "condemned_bytes": health.condemned_bytes,
+        "quarantined_bytes": health.quarantined_bytes,
+        "collected_at": health.collected_at.map(|time| time.to_string()),
+        "held": health.held,
     })
 }
 

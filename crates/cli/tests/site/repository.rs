@@ -120,7 +120,7 @@ impl RepositoryService for Fake {
         }
         Ok(GetRepositoryResponse {
             repository: self.upkeep.repository(),
-            retention: RepositoryRetention {
+            retention: Retention {
                 floor_seconds: 14 * 86_400,
                 configured_floor_seconds: 14 * 86_400,
                 demanded_floor_seconds: 0,

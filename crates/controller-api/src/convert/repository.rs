@@ -1,12 +1,16 @@
-//! Repositories and what they protect.
+//! Repositories, their tasks, and what they protect.
 
 use stillwater_types::{NodeId, PointId};
-use stillwater_wire::{empty, mirror, words, wraps};
+use stillwater_wire::{empty, mirror, wraps};
 
-use crate::model::*;
+use crate::model::{
+    CancelTaskRequest, GetRepositoryResponse, Point, Repository, RepositoryUsage,
+    STATEMENT_BYTES_MAX, StartTaskRequest, StartTaskResponse, SubmitStatementRequest,
+    WatchTaskRequest,
+};
 use crate::pb;
 
-words! { pb: StatementState { Waiting, Done, Vetoed } }
+stillwater_wire::passed_on!(pb);
 
 empty! { pb: ListRepositoriesRequest DeletePointResponse }
 
@@ -33,42 +37,17 @@ mirror! { pb:
         plain chunk_count,
         plain point_count,
         plain format_version,
-        maybe_time verified_since,
-        plain overdue_bytes,
-        plain damaged_pack_count,
-        plain lost_record_count,
-        ids degraded_point_ids,
-        plain degraded_point_count,
-        plain condemned_bytes,
-        plain quarantined_bytes,
-        maybe_time collected_at,
-        plain held,
+        message health,
     }
     GetRepositoryResponse { message repository, message retention }
-    RepositoryRetention {
-        plain floor_seconds,
-        plain configured_floor_seconds,
-        plain demanded_floor_seconds,
-        time trusted_time,
-        time wall_time,
-        plain frozen,
-        messages admins,
-        messages waiting,
-    }
-    RepositoryAdmin { hash key, plain label, time since }
-    WaitingStatement {
-        hash statement_id,
-        plain demand,
-        hashes signers,
-        plain needed_signer_count,
-        maybe_time effective_at,
-    }
+    StartTaskRequest { id task_id, word kind, maybe_id node_id, maybe_id point_id, plain all }
+    StartTaskResponse { message task, id node_id }
+    WatchTaskRequest { id node_id, id task_id }
+    CancelTaskRequest { id node_id, id task_id }
     SubmitStatementRequest {
         id node_id,
         bytes[STATEMENT_BYTES_MAX] statement,
         hash key,
         hash signature,
     }
-    SubmitStatementResponse { word state, maybe_message waiting }
-    LockPointRequest { id point_id, time until }
 }

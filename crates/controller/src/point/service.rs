@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use stillwater_controller_api as api;
-use stillwater_repository_api as repository_api;
 use stillwater_rpc::Peer;
 use stillwater_types::{Fault, NodeId, PointId, Reason, VmId};
 use tokio_util::sync::CancellationToken;
@@ -205,10 +204,9 @@ impl api::PointService for Service {
         peer: &Peer,
         request: api::LockPointRequest,
     ) -> Result<api::Point, Fault> {
-        let api::LockPointRequest { point_id, until } = request;
+        let point_id = request.point_id;
         let known = self.find(point_id).await?;
-        let asked = repository_api::LockPointRequest { point_id, until };
-        let locked = self.upkeep.lock_point(known.repository, asked).await?;
+        let locked = self.upkeep.lock_point(known.repository, request).await?;
         tracing::info!(point.id = %point_id, actor = ?actor(peer), until = %locked.retain_until, "locked a restore point");
         self.points.look_again();
         Ok(api::Point {

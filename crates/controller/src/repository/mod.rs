@@ -5,7 +5,6 @@
 
 mod outside;
 mod service;
-mod told;
 
 pub use outside::Upkeep;
 pub use service::Service;

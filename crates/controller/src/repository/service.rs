@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::BoxStream;
 use stillwater_controller_api as api;
 use stillwater_repository_api as repository_api;
 use stillwater_rpc::Peer;
 use stillwater_types::{Fault, NodeId, Reason, Role};
 
 use super::outside::Upkeep;
-use super::told;
 use crate::memory::Memory;
 use crate::node::{Directory, actor};
 use crate::point;
@@ -68,7 +67,7 @@ impl Service {
         let info = self.nodes.member(node)?;
         let online = self.nodes.last(node).is_some_and(|seen| seen.is_fresh());
         let (usage, fault) = match self.upkeep.get_repository(node).await {
-            Ok(repository) => (Some(told::usage(repository)), None),
+            Ok(repository) => (Some(usage(repository)), None),
             Err(fault) => (None, Some(fault)),
         };
         Ok(api::Repository {
@@ -110,7 +109,7 @@ impl api::RepositoryService for Service {
         let retention = self.upkeep.get_retention(node).await?;
         Ok(api::GetRepositoryResponse {
             repository: self.ask(node).await?,
-            retention: told::retention(retention),
+            retention,
         })
     }
 
@@ -122,16 +121,13 @@ impl api::RepositoryService for Service {
         let node_id = self.place(&request).await?;
         let asked = repository_api::StartTaskRequest {
             task_id: request.task_id,
-            kind: told::asked_kind(request.kind),
+            kind: request.kind,
             point_id: request.point_id,
             all: request.all,
         };
         let task = self.upkeep.start_task(node_id, asked).await?;
         tracing::info!(task.id = %task.task_id, repository.id = %node_id, actor = ?actor(peer), kind = ?request.kind, "started a task");
-        Ok(api::StartTaskResponse {
-            task: told::task(task),
-            node_id,
-        })
+        Ok(api::StartTaskResponse { task, node_id })
     }
 
     async fn watch_task(
@@ -140,8 +136,7 @@ impl api::RepositoryService for Service {
         request: api::WatchTaskRequest,
     ) -> Result<BoxStream<'static, Result<api::Task, Fault>>, Fault> {
         let node = self.repository(request.node_id)?;
-        let states = self.upkeep.watch_task(node, request.task_id).await?;
-        Ok(states.map(|state| state.map(told::task)).boxed())
+        self.upkeep.watch_task(node, request.task_id).await
     }
 
     async fn cancel_task(
@@ -150,8 +145,7 @@ impl api::RepositoryService for Service {
         request: api::CancelTaskRequest,
     ) -> Result<api::Task, Fault> {
         let node = self.repository(request.node_id)?;
-        let task = self.upkeep.cancel_task(node, request.task_id).await?;
-        Ok(told::task(task))
+        self.upkeep.cancel_task(node, request.task_id).await
     }
 
     async fn submit_statement(
@@ -167,6 +161,28 @@ impl api::RepositoryService for Service {
         };
         let answer = self.upkeep.submit_statement(node, handed_in).await?;
         tracing::info!(repository.id = %node, actor = ?actor(peer), state = ?answer.state, "passed a statement on");
-        Ok(told::submitted(answer))
+        Ok(answer)
+    }
+}
+
+fn usage(repository: repository_api::Repository) -> api::RepositoryUsage {
+    let repository_api::Repository {
+        node_id: _,
+        writable_bytes,
+        capacity_bytes,
+        stored_bytes,
+        chunk_count,
+        point_count,
+        format_version,
+        health,
+    } = repository;
+    api::RepositoryUsage {
+        writable_bytes,
+        capacity_bytes,
+        stored_bytes,
+        chunk_count,
+        point_count,
+        format_version,
+        health,
     }
 }

@@ -1,6 +1,7 @@
-//! What the repository protects from everyone, and the signatures that may change it.
+//! What a repository protects from everyone, and the signatures that may change it.
+//!
+//! Passed on by the controller as it is: one domain type for both protocols.
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use stillwater_types::PointId;
 
@@ -63,17 +64,6 @@ pub struct WaitingStatement {
     pub needed_signer_count: u32,
     /// When it takes effect unless it is vetoed; none while a signature is missing.
     pub effective_at: Option<Timestamp>,
-}
-
-/// Hands in a statement with one signature.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubmitStatementRequest {
-    /// The statement, at most [`STATEMENT_BYTES_MAX`].
-    pub statement: Bytes,
-    /// Whose signature.
-    pub key: [u8; 32],
-    /// Ed25519 over the statement.
-    pub signature: [u8; 64],
 }
 
 /// What became of it.

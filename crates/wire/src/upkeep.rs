@@ -1,7 +1,16 @@
-//! Tasks that keep a repository sound, and what they find.
+//! Tasks that keep a repository sound, what they find, and how sound it is.
+//!
+//! A repository tells them, the controller passes them on as they are, and the administrator's tool
+//! shows them: one domain type for both protocols.
 
 use jiff::Timestamp;
-use stillwater_types::{Fault, NodeId, PointId, TaskId};
+use stillwater_types::{Fault, PointId, TaskId};
+
+use crate::Word;
+use crate::retention::StatementState;
+
+/// Most damaged extents, or degraded points, that a message names.
+pub const NAMED_MAX: usize = 1000;
 
 /// What a task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,7 +123,7 @@ pub struct VerifyResult {
     pub whole: bool,
     /// Stored bytes that were read.
     pub read_bytes: u64,
-    /// The first damaged or missing extents, at most 1000.
+    /// The first damaged or missing extents, at most [`NAMED_MAX`].
     pub extents: Vec<DamagedExtent>,
     /// How many there are.
     pub damaged_extent_count: u64,
@@ -133,44 +142,51 @@ pub struct DamagedExtent {
     pub length_bytes: u64,
 }
 
-/// Asks for a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StartTaskRequest {
-    /// Names it; the same id is the same task.
-    pub task_id: TaskId,
-    /// What it shall do.
-    pub kind: TaskKind,
-    /// The repository; for a verification the one that keeps the point if none is named.
-    pub node_id: Option<NodeId>,
-    /// The point to verify.
-    pub point_id: Option<PointId>,
-    /// Whether a scrub re-reads what is not due as well.
-    pub all: bool,
+/// How sound the repository is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Since when every byte was re-read and fitted its hash; none until that is so for all of them.
+    pub verified_since: Option<Timestamp>,
+    /// Bytes of packs that were not re-read within the configured period.
+    pub overdue_bytes: u64,
+    /// Packs that were set aside as damaged.
+    pub damaged_pack_count: u64,
+    /// Records that are needed and of which no sound copy is left.
+    pub lost_record_count: u64,
+    /// Points that reach a lost record, at most [`NAMED_MAX`].
+    pub degraded_point_ids: Vec<PointId>,
+    /// How many there are.
+    pub degraded_point_count: u64,
+    /// Bytes of packs that are condemned.
+    pub condemned_bytes: u64,
+    /// Bytes of packs in quarantine.
+    pub quarantined_bytes: u64,
+    /// When the last cycle of garbage collection ended.
+    pub collected_at: Option<Timestamp>,
+    /// Why that cycle condemned nothing, in words; empty when nothing was held back.
+    pub held: String,
 }
 
-/// A task that was started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StartTaskResponse {
-    /// The task.
-    pub task: Task,
-    /// The repository that runs it.
-    pub node_id: NodeId,
+/// Enums whose numbers are the same in both protocols; `passed_on!` holds them against each.
+macro_rules! numbered {
+    ($($name:ident { $($variant:ident = $number:literal),* })*) => {$(
+        impl Word for $name {
+            fn number(self) -> i32 {
+                match self { $($name::$variant => $number),* }
+            }
+
+            fn from_number(number: i32) -> Option<Self> {
+                match number {
+                    $($number => Some($name::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    )*};
 }
 
-/// Names a task of a repository, to watch it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WatchTaskRequest {
-    /// The repository.
-    pub node_id: NodeId,
-    /// The task.
-    pub task_id: TaskId,
-}
-
-/// Names a task of a repository, to stop it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CancelTaskRequest {
-    /// The repository.
-    pub node_id: NodeId,
-    /// The task.
-    pub task_id: TaskId,
+numbered! {
+    TaskKind { Scrub = 1, Collect = 2, Verify = 3 }
+    TaskState { Running = 1, Succeeded = 2, Failed = 3, Cancelled = 4 }
+    StatementState { Waiting = 1, Done = 2, Vetoed = 3 }
 }
