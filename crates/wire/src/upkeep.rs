@@ -49,10 +49,12 @@ pub struct Task {
     pub state: TaskState,
     /// The step that it is at, in words.
     pub phase: String,
-    /// Of `total_bytes`; both are zero where the amount is not known.
-    pub done_bytes: u64,
-    /// The whole amount.
-    pub total_bytes: u64,
+    /// How much of that step is done.
+    pub done: u64,
+    /// Of how much; zero where that is not known.
+    pub total: u64,
+    /// What they count: bytes, packs or points.
+    pub unit: String,
     /// When it was started.
     pub started_at: Timestamp,
     /// When it ended.

@@ -33,14 +33,14 @@ impl TaskProgress {
     /// Shows the task as it is now.
     pub fn show(&mut self, task: &Task) {
         let now = Instant::now();
-        self.rate.observe(now, task.done_bytes);
+        self.rate.observe(now, task.done);
         let text = moved(task, &self.rate);
         let step = format!("{} {}", view::task::kind(task.kind), task.phase);
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(plain(&step));
-                bar.set_length(task.total_bytes);
-                bar.set_position(task.done_bytes);
+                bar.set_length(task.total);
+                bar.set_position(task.done);
                 bar.set_message(text);
             }
             None if self.is_due(now, &step) => {
@@ -74,17 +74,21 @@ impl TaskProgress {
 
 /// How much is done, how fast, and how long it will take.
 fn moved(task: &Task, rate: &Rate) -> String {
-    if task.total_bytes == 0 {
-        return size(task.done_bytes);
+    let amount = |count: u64| match task.unit.as_str() {
+        "bytes" => size(count),
+        unit => format!("{count} {unit}"),
+    };
+    if task.total == 0 {
+        return amount(task.done);
     }
-    let mut text = format!("{} of {}", size(task.done_bytes), size(task.total_bytes));
-    let left = task.total_bytes.saturating_sub(task.done_bytes);
+    let mut text = format!("{} of {}", amount(task.done), amount(task.total));
+    let left = task.total.saturating_sub(task.done);
     if left > 0
         && let Some(per_second) = rate.per_second()
     {
         text.push_str(&format!(
             ", {}/s, {} left",
-            size(per_second),
+            amount(per_second),
             span(left / per_second)
         ));
     }

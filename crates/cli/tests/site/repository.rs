@@ -63,8 +63,9 @@ impl Upkeep {
             point_id: request.point_id,
             state: TaskState::Running,
             phase: "reading".into(),
-            done_bytes: 1 << 20,
-            total_bytes: 4 << 20,
+            done: 1 << 20,
+            total: 4 << 20,
+            unit: "bytes".into(),
             started_at: Timestamp::now(),
             ended_at: None,
             result: None,
@@ -79,7 +80,7 @@ impl Upkeep {
             state: fault
                 .as_ref()
                 .map_or(TaskState::Succeeded, |_| TaskState::Failed),
-            done_bytes: 4 << 20,
+            done: 4 << 20,
             ended_at: Some(Timestamp::now()),
             result: state.result.clone().filter(|_| fault.is_none()),
             fault,
