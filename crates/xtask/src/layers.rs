@@ -15,6 +15,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("seal", &["types"]),
     ("chunking", &["types", "format"]),
     ("store", &["types", "format"]),
+    // Reads a repository's directory by itself; the one place where the repository's program meets a key.
+    ("recovery", &["types", "format", "seal", "chunking"]),
     ("catalog", &["types", "format"]),
     ("vsphere", &["types"]),
     ("disk", &["types", "vsphere"]),
@@ -64,6 +66,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "controller-api",
             "repository-api",
             "store",
+            "recovery",
             "format",
         ],
     ),
@@ -72,6 +75,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("testkit", &["types", "rpc"]),
     // The workspace's own tests drive real processes and read what they leave behind.
     ("tests", &["types", "format"]),
+    // The crash lane runs the repository's library on storage that it makes worse.
+    (
+        "crash",
+        &[
+            "types",
+            "format",
+            "store",
+            "rpc",
+            "service",
+            "repository-api",
+            "repository",
+        ],
+    ),
 ];
 
 /// Crates that tests lean on and nothing that ships: no table entry can allow them.
