@@ -36,6 +36,7 @@ pub(crate) enum Standing {
 pub(crate) struct Fates {
     standings: HashMap<PackId, Standing>,
     last_condemned: u64,
+    last_lost: u64,
 }
 
 impl Fates {
@@ -52,10 +53,18 @@ impl Fates {
                     self.standings.remove(pack);
                 }
                 Fate::Quarantined => self.set(*pack, Standing::Quarantined { at }),
-                Fate::Damaged => self.set(*pack, Standing::Damaged),
+                Fate::Damaged => {
+                    self.last_lost = sequence;
+                    self.set(*pack, Standing::Damaged);
+                }
                 Fate::Removed => self.set(*pack, Standing::Removed),
             }
         }
+    }
+
+    /// Takes in that records were lost.
+    pub(crate) fn take_loss(&mut self, sequence: u64) {
+        self.last_lost = sequence;
     }
 
     fn set(&mut self, pack: PackId, standing: Standing) {
@@ -101,6 +110,12 @@ impl Fates {
     pub(crate) const fn last_condemned(&self) -> u64 {
         self.last_condemned
     }
+
+    /// The place of the newest entry by which anything was lost to damage; zero if there is none.
+    /// Whatever was looked at before may not be so any more.
+    pub(crate) const fn last_lost(&self) -> u64 {
+        self.last_lost
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +139,17 @@ mod tests {
         decide(&mut fates, 7, Fate::Spared, pack);
         assert!(fates.is_seen_by(6, pack));
         assert_eq!(fates.last_condemned(), 5);
+    }
+
+    #[test]
+    fn a_loss_is_known_by_its_place() {
+        let (mut fates, pack) = (Fates::default(), PackId::from_bytes([1; 16]));
+        decide(&mut fates, 5, Fate::Condemned, pack);
+        assert_eq!(fates.last_lost(), 0);
+        decide(&mut fates, 7, Fate::Damaged, pack);
+        assert_eq!(fates.last_lost(), 7);
+        fates.take_loss(8);
+        assert_eq!(fates.last_lost(), 8);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(crate) mod compact;
 mod cycle;
 mod judge;
 mod mark;
+mod orphans;
 mod roots;
 mod state;
 pub(crate) mod sweep;

@@ -76,7 +76,10 @@ impl History {
             Entry::PointLocked { point, until, .. } => self.lock(*point, *until),
             Entry::PointDeleted { point, at } => self.delete(*point, *at),
             Entry::Packs(decision) => self.fates.take(sequence, decision),
-            Entry::RecordsLost(loss) => self.losses.push(loss.clone()),
+            Entry::RecordsLost(loss) => {
+                self.fates.take_loss(sequence);
+                self.losses.push(loss.clone());
+            }
             Entry::CycleEnded(cycle) => self.cycles.push(*cycle),
             // Taken in above.
             Entry::AdminAdded { .. }
@@ -98,8 +101,9 @@ impl History {
     fn delete(&mut self, point: PointId, at: Time) {
         if let Some(place) = self.places.remove(&point) {
             self.points.remove(&place);
-            self.deleted.insert(point, at);
         }
+        // Also of what was only ever proposed: its id must not come to life any more.
+        self.deleted.insert(point, at);
     }
 }
 

@@ -30,7 +30,12 @@ pub(crate) struct Proposal {
     pub(crate) key: SessionKey,
     hash: [u8; 32],
     walked: Walked,
+    /// The place of the last loss that the log knew when the walk began.
+    lost: u64,
 }
+
+/// How often a proposal is walked again because something was lost meanwhile.
+const WALKS_MAX: u32 = 3;
 
 impl Store {
     /// Takes a manifest: checks that all it reaches is durable, and makes it durable itself, twice.
@@ -43,7 +48,7 @@ impl Store {
     pub fn propose_point(&self, key: SessionKey, bytes: &[u8]) -> Result<Proposed, Error> {
         let manifest = Manifest::decode(bytes).map_err(Error::malformed)?;
         let (point, hash) = (manifest.point, manifest_hash(bytes));
-        let walked = self.inner.examine(key, &manifest)?;
+        let (walked, lost) = self.inner.examine(key, &manifest)?;
         let walked_count = walked.count;
         let mut ledger = self.inner.writable_ledger()?;
         let dataset = self.inner.check_session(key)?;
@@ -57,9 +62,13 @@ impl Store {
         check_not_deleted(&ledger, point)?;
         debug_assert_eq!(dataset, manifest.dataset);
         self.inner.keep_manifest(point, bytes)?;
-        ledger
-            .proposals
-            .insert(point, Proposal { key, hash, walked });
+        let proposal = Proposal {
+            key,
+            hash,
+            walked,
+            lost,
+        };
+        ledger.proposals.insert(point, proposal);
         Ok(Proposed {
             point,
             manifest_hash: hash,
@@ -78,34 +87,34 @@ impl Store {
         if let Some(known) = known.filter(|known| known.commit.run == key.run) {
             return Ok(known);
         }
-        self.inner.check_session(key)?;
-        // What another session of the run walked may have left since: only this one's walk counts.
-        let is_own = |proposal: &Proposal| proposal.key == key;
-        let is_proposed = self
-            .inner
-            .ledger()
-            .proposals
-            .get(&point)
-            .is_some_and(is_own);
-        let recalled = if is_proposed {
-            None
-        } else {
-            Some(self.inner.recall(key, point)?)
-        };
-        let mut ledger = self.inner.writable_ledger()?;
-        if let Some(proposal) = recalled {
-            ledger.proposals.insert(point, proposal);
+        for _ in 0..WALKS_MAX {
+            self.inner.check_session(key)?;
+            if !self.inner.is_proposed(&self.inner.ledger(), key, point) {
+                let proposal = self.inner.recall(key, point)?;
+                self.inner.ledger().proposals.insert(point, proposal);
+            }
+            if let Some(committed) = self.try_commit(key, point)? {
+                return Ok(committed);
+            }
         }
+        Err(Error::refused(
+            "something that it reaches is lost again and again; look after the disk",
+        ))
+    }
+
+    /// Commits, unless the walk of the proposal does not count any more.
+    fn try_commit(&self, key: SessionKey, point: PointId) -> Result<Option<Point>, Error> {
+        let mut ledger = self.inner.writable_ledger()?;
         // Checked under the ledger's lock: no newer session can come between this and the record.
         let dataset = self.inner.check_session(key)?;
         if let Some(known) = find(&mut ledger, point)? {
-            return Ok(known);
+            return Ok(Some(known));
         }
         check_not_deleted(&ledger, point)?;
-        let proposed = ledger
-            .proposals
-            .get(&point)
-            .filter(|proposed| is_own(proposed));
+        if !self.inner.is_proposed(&ledger, key, point) {
+            return Ok(None);
+        }
+        let proposed = ledger.proposals.get(&point);
         let hash = proposed.ok_or(Error::PointNotFound(point))?.hash;
         let (committed_at, wall_at) = self.inner.times(&mut ledger);
         let commit = Commit {
@@ -118,7 +127,7 @@ impl Store {
             retain_until: committed_at.after(self.inner.floor(&ledger)),
             wall_at,
         };
-        self.inner.commit(&mut ledger, commit)
+        self.inner.commit(&mut ledger, commit).map(Some)
     }
 
     /// A point.
@@ -165,19 +174,26 @@ impl Store {
 }
 
 impl Inner {
-    /// Checks a manifest against its session and against what is stored.
-    fn examine(&self, key: SessionKey, manifest: &Manifest) -> Result<Walked, Error> {
+    /// Whether a proposal counts. What another session of the run walked may have left since, and what
+    /// was walked before something was lost may reach that.
+    fn is_proposed(&self, ledger: &Ledger, key: SessionKey, point: PointId) -> bool {
+        let lost = self.fates().last_lost();
+        let proposal = ledger.proposals.get(&point);
+        proposal.is_some_and(|proposal| proposal.key == key && proposal.lost == lost)
+    }
+
+    /// Checks a manifest against its session and against what is stored. Tells the last loss that was
+    /// known when it began.
+    fn examine(&self, key: SessionKey, manifest: &Manifest) -> Result<(Walked, u64), Error> {
+        let lost = self.fates().last_lost();
         let dataset = self.check_session(key)?;
         if manifest.run != key.run || manifest.dataset != dataset {
             return Err(Error::refused("the manifest is of another run or dataset"));
         }
         let whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
-        closure::walk(
-            &self.sight(key.fence),
-            &whole,
-            dataset,
-            manifest.disks.iter().map(|disk| &disk.root),
-        )
+        let roots = manifest.disks.iter().map(|disk| &disk.root);
+        let walked = closure::walk(&self.sight(key.fence), &whole, dataset, roots)?;
+        Ok((walked, lost))
     }
 
     /// Makes both copies of a manifest durable, unless they are.
@@ -218,12 +234,13 @@ impl Inner {
                 .map(|manifest| (manifest, bytes))
         });
         let (manifest, bytes) = found.ok_or(Error::PointNotFound(point))?;
-        let walked = self.examine(key, &manifest)?;
+        let (walked, lost) = self.examine(key, &manifest)?;
         self.keep_manifest(point, &bytes)?;
         Ok(Proposal {
             key,
             hash: manifest_hash(&bytes),
             walked,
+            lost,
         })
     }
 
@@ -236,10 +253,14 @@ impl Inner {
             proposals,
             ..
         } = ledger;
-        // What a session saw that is condemned by now must not be taken for whole by newer ones.
+        // What a session saw that is condemned or lost by now must not be taken for whole by newer ones.
+        let (condemned, lost) = {
+            let fates = self.fates();
+            (fates.last_condemned(), fates.last_lost())
+        };
         let proposal = proposals
             .remove(&commit.point)
-            .filter(|proposal| proposal.key.fence > self.fates().last_condemned());
+            .filter(|proposal| proposal.key.fence > condemned && proposal.lost == lost);
         if let Some(proposal) = proposal {
             self.whole
                 .write()

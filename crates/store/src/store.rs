@@ -569,8 +569,13 @@ impl Inner {
         let sequence = outcome?;
         ledger.authority.take(entry);
         ledger.roots.take(sequence, entry);
-        if let Entry::Packs(decision) = entry {
-            self.take_decision(sequence, decision);
+        match entry {
+            Entry::Packs(decision) => self.take_decision(sequence, decision),
+            Entry::RecordsLost(_) => {
+                self.fates_mut().take_loss(sequence);
+                self.forget_whole();
+            }
+            _ => {}
         }
         if let Entry::TimeAdvanced { to, .. } = entry {
             ledger.keeper.raise(*to);
@@ -580,9 +585,7 @@ impl Inner {
 
     /// Takes in a decision that is on the log, before anything is done about the files.
     fn take_decision(&self, sequence: u64, decision: &Decision) {
-        let mut fates = self.fates.write().unwrap_or_else(PoisonError::into_inner);
-        fates.take(sequence, decision);
-        drop(fates);
+        self.fates_mut().take(sequence, decision);
         let packs = &decision.packs;
         match decision.fate {
             Fate::Condemned => self.index.condemn(packs),
@@ -594,10 +597,19 @@ impl Inner {
             Fate::Removed => {}
         }
         if matches!(decision.fate, Fate::Condemned | Fate::Damaged) {
-            // What was whole may not be so for sessions that open from here on.
-            let mut whole = self.whole.write().unwrap_or_else(PoisonError::into_inner);
-            *whole = WholeTrees::default();
+            self.forget_whole();
         }
+    }
+
+    /// What was whole may not be so for sessions that open from here on. After the entry that says so is
+    /// on the log, and under its lock: otherwise a commit could bring back between what is forgotten.
+    fn forget_whole(&self) {
+        let mut whole = self.whole.write().unwrap_or_else(PoisonError::into_inner);
+        *whole = WholeTrees::default();
+    }
+
+    fn fates_mut(&self) -> RwLockWriteGuard<'_, Fates> {
+        self.fates.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sessions that were not closed, in no order.

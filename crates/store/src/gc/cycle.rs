@@ -10,7 +10,7 @@ use super::judge::Verdict;
 use super::mark::{Marks, Walk};
 use super::sweep::{self, Manifests};
 use super::view::View;
-use super::{Blocking, Collected, Held, Phase, Progress, brake, oldest};
+use super::{Blocking, Collected, Held, Phase, Progress, brake, oldest, orphans};
 use crate::Error;
 use crate::fates::Standing;
 use crate::store::{Inner, Ledger, Store};
@@ -364,6 +364,14 @@ impl Collection {
             self.hold(Held::Time);
             return Ok(Vec::new());
         }
+        let lost_meanwhile = inner.fates().last_lost() > self.view.scene().sequence;
+        if fate == Fate::Quarantined && lost_meanwhile {
+            // The copy that was marked may be the one that was lost.
+            tracing::warn!(
+                "left condemned packs to the next cycle, since records were lost meanwhile"
+            );
+            return Ok(Vec::new());
+        }
         let oldest = oldest(&inner.open_sessions()).map_or(u64::MAX, |oldest| oldest.fence);
         let fates = inner.fates();
         packs.retain(|pack| match (fate, fates.of(*pack)) {
@@ -443,6 +451,7 @@ impl Collection {
 
     /// Takes the manifests of points out of the way that were deleted before the cycle began.
     fn clear(&mut self, inner: &Inner) -> Result<(), Error> {
+        orphans::abandon(inner)?;
         let deleted = self.view.deleted();
         let waiting = inner.gc.without_cleared(deleted);
         let wait = inner.options.condemn_wait;

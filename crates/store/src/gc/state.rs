@@ -1,7 +1,8 @@
 //! What collections keep between cycles, in memory only: all of it may be lost.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use stillwater_format::Time;
 use stillwater_types::{PackId, PointId};
@@ -25,6 +26,8 @@ struct Memory {
     stubborn: HashSet<PackId>,
     /// Deleted points whose manifests are gone.
     cleared: HashSet<PointId>,
+    /// Manifests without a commit record, and when a cycle saw them first.
+    orphans: HashMap<PointId, Time>,
 }
 
 impl State {
@@ -60,6 +63,22 @@ impl State {
 
     pub(super) fn note_cleared(&self, points: impl IntoIterator<Item = PointId>) {
         self.memory().cleared.extend(points);
+    }
+
+    /// Of the orphans that there are, those that were seen first at least `wait` ago.
+    pub(super) fn ripe_orphans(
+        &self,
+        found: &BTreeSet<PointId>,
+        now: Time,
+        wait: Duration,
+    ) -> Vec<PointId> {
+        let mut memory = self.memory();
+        memory.orphans.retain(|point, _| found.contains(point));
+        let mut ripe = |point: &&PointId| {
+            let first = memory.orphans.entry(**point).or_insert(now);
+            now >= first.after(wait)
+        };
+        found.iter().filter(|point| ripe(point)).copied().collect()
     }
 
     /// Forgets what it knew of packs that were taken out.

@@ -301,6 +301,9 @@ impl World {
             self.fs.files_in("quarantine"),
             Vec::<std::path::PathBuf>::new()
         );
+        for dir in ["manifests", "copy/manifests"] {
+            assert_eq!(self.fs.files_in(dir).len(), self.points.len());
+        }
         let usage = store.usage().unwrap();
         assert_eq!(usage.pack_count, self.fs.files_in("packs").len() as u64);
     }
