@@ -207,6 +207,11 @@ impl Inner {
                         .sync_dir(dir)
                         .map_err(Error::io("sync directory", dir))?;
                 }
+                // Its place is needed; what stands for it is in our hands.
+                Ok(found) if is_damaged(&found) => {
+                    durable::quarantine(&*self.vfs, &*self.rng, &path)?;
+                    durable::publish(&*self.vfs, &*self.rng, &path, bytes)?;
+                }
                 Ok(_) => {
                     return Err(Error::refused(
                         "another manifest was proposed for that point",
@@ -279,6 +284,12 @@ fn check_not_deleted(ledger: &Ledger, point: PointId) -> Result<(), Error> {
         return Err(Error::refused("the point was deleted"));
     }
     Ok(())
+}
+
+/// Whether these bytes are no manifest, of any release.
+fn is_damaged(bytes: &[u8]) -> bool {
+    use stillwater_format::Error::TooNew;
+    !matches!(Manifest::decode(bytes), Ok(_) | Err(TooNew { .. }))
 }
 
 pub(crate) fn find(ledger: &mut Ledger, id: PointId) -> Result<Option<Point>, Error> {

@@ -178,6 +178,32 @@ fn a_missing_copy_of_log_or_manifest_is_made_good() {
 }
 
 #[test]
+fn a_proposal_with_a_damaged_copy_is_committed_from_the_other() {
+    for damaged in ["manifests", "copy/manifests"] {
+        let rig = Rig::default();
+        let (fs, store) = rig.fresh();
+        let (run, point) = (RunId::mint(), PointId::mint());
+        let key = store.open_session(run, dataset().id, 0).unwrap().key;
+        let (root, nodes) = tree(&SEEDS);
+        put(&store, key, salt(0), &chunks(&SEEDS)).unwrap();
+        put(&store, key, salt(1), &nodes).unwrap();
+        let bytes = manifest(point, run, vec![root]).encode().unwrap();
+        store.propose_point(key, &bytes).unwrap();
+        drop(store);
+        let [path] = fs.files_in(damaged).try_into().unwrap();
+        edit(&fs, &path, |bytes| bytes.truncate(100));
+        let store = rig.open(&fs).unwrap();
+        store.commit_point(key, point).unwrap();
+        check_point(&store, point, &SEEDS);
+        for copy in ["manifests", "copy/manifests"] {
+            let [path] = fs.files_in(copy).try_into().unwrap();
+            assert_eq!(fs.bytes(&path), Some(bytes.clone()));
+        }
+        assert_eq!(fs.files_in("quarantine").len(), 1);
+    }
+}
+
+#[test]
 fn a_log_that_is_damaged_in_both_copies_is_refused() {
     let (rig, fs, _) = kept();
     for path in ["commit.log", "copy/commit.log"] {
