@@ -9,6 +9,10 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use stillwater_types::{Fault, Reason};
 use zeroize::Zeroizing;
 
+mod signed;
+
+pub use signed::{Signature, SignedStatement};
+
 /// A key that signs.
 pub struct SigningKey {
     key: Ed25519KeyPair,

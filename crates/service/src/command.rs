@@ -54,6 +54,17 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Tells a failure to whoever typed the command; the exit code is 0, or 1 for a failure.
+pub fn finish<E: Into<Failure>>(outcome: Result<(), E>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", error.into());
+            ExitCode::FAILURE
+        }
+    }
+}
+
 impl Arguments {
     /// Does `act` with the settings of `role`, or only checks them when that is asked. The exit code
     /// is 0, 1 for a failure, 2 for a bad configuration.
@@ -73,13 +84,7 @@ impl Arguments {
             println!("ok");
             return ExitCode::SUCCESS;
         }
-        match act(settings) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{}", error.into());
-                ExitCode::FAILURE
-            }
-        }
+        finish(act(settings))
     }
 }
 
@@ -89,11 +94,12 @@ pub struct NodeArguments {
     #[command(flatten)]
     arguments: Arguments,
     #[command(subcommand)]
-    act: Option<Act>,
+    act: Option<NodeAct>,
 }
 
+/// What every role that joins a cluster can do; flatten it into the acts of one that can do more.
 #[derive(Debug, Clone, clap::Subcommand)]
-enum Act {
+pub enum NodeAct {
     /// Serve; what happens without a command too
     Run,
     /// Enrol this node with a token of `stillwater token create`
@@ -104,6 +110,12 @@ enum Act {
 }
 
 impl NodeArguments {
+    /// What a role that can do more has parsed itself.
+    pub const fn new(arguments: Arguments, act: NodeAct) -> Self {
+        let act = Some(act);
+        Self { arguments, act }
+    }
+
     /// Does what the command line asks: `serve`, or `join` with a token. The exit code is that of
     /// [`Arguments::run`].
     pub fn run<S: Settings>(
@@ -112,10 +124,10 @@ impl NodeArguments {
         serve: impl AsyncFnOnce(S) -> Result<(), Fault>,
         join: impl AsyncFnOnce(S, String) -> Result<Identity, Fault>,
     ) -> ExitCode {
-        let act = self.act.unwrap_or(Act::Run);
+        let act = self.act.unwrap_or(NodeAct::Run);
         self.arguments.run(role, |settings| match act {
-            Act::Run => block_on(serve(settings))?,
-            Act::Join { token } => {
+            NodeAct::Run => block_on(serve(settings))?,
+            NodeAct::Join { token } => {
                 let token = read_token(token, io::stdin().lock())?;
                 let identity = block_on(join(settings, token))??;
                 let (cluster, node) = (identity.cluster(), identity.node());

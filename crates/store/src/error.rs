@@ -91,7 +91,7 @@ pub enum Error {
         why: String,
     },
     /// The lock of a point is not over.
-    #[error("delete restore point {point} before its lock is over")]
+    #[error("delete restore point {point} before {until}, when its lock is over")]
     PointLocked {
         /// The point.
         point: PointId,
@@ -223,9 +223,7 @@ impl From<Error> for Fault {
             Error::CollectionBlocked { point, source } => {
                 fault.with("point", point).with("cause", source.reason())
             }
-            Error::PointLocked { point, until } => fault
-                .with("point", point)
-                .with("until_millis", until.millis()),
+            Error::PointLocked { point, until } => fault.with("point", point).with("until", until),
             // What the file system said is for the log: paths of the host do not leave it.
             Error::Io { act, source, .. } => {
                 let message = format!("{act} a file of the repository: {source}");

@@ -71,13 +71,7 @@ impl fmt::Display for Action {
             Action::AllowSweep { bytes } => {
                 write!(f, "let the next cycle condemn up to {bytes} bytes")
             }
-            Action::AdvanceTime { to } => {
-                write!(
-                    f,
-                    "move trusted time forward to {} s after 1970",
-                    to.millis() / 1000
-                )
-            }
+            Action::AdvanceTime { to } => write!(f, "move trusted time forward to {to}"),
             Action::AddAdmin { key, label } => {
                 write!(
                     f,

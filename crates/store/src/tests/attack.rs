@@ -33,6 +33,8 @@ enum Op {
     Enrol,
     Session,
     Tick,
+    /// A whole cycle of garbage collection.
+    Collect,
     Pass(Duration),
     Set(i64),
     Restart,
@@ -75,6 +77,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Enrol),
         1 => Just(Op::Session),
         2 => Just(Op::Tick),
+        2 => Just(Op::Collect),
         5 => span().prop_map(Op::Pass),
         4 => jump().prop_map(Op::Set),
         2 => Just(Op::Restart),
@@ -86,6 +89,8 @@ fn op() -> impl Strategy<Value = Op> {
 /// What must be so, reckoned without any wall clock.
 struct Guarantee {
     point: Point,
+    /// Tells its content.
+    turn: u64,
     /// When the machine had been up for so long, the lock began.
     since: Duration,
     lock: Duration,
@@ -198,6 +203,10 @@ impl World {
                 store.close_session(session.key).unwrap();
             }
             Op::Tick => store.tick().unwrap(),
+            Op::Collect => {
+                store.collect(&()).unwrap();
+                self.check_content();
+            }
             Op::Pass(span) => clock.pass(span),
             Op::Set(jump) => clock.set(jump),
             Op::Restart | Op::CutPower | Op::Reboot(..) => {
@@ -221,8 +230,13 @@ impl World {
         self.turn += 1;
         let since = self.guarded.clock.lived();
         let point = self.guarded.commit(self.turn);
-        let lock = self.floor;
-        self.guarantees.push(Guarantee { point, since, lock });
+        let (turn, lock) = (self.turn, self.floor);
+        self.guarantees.push(Guarantee {
+            point,
+            turn,
+            since,
+            lock,
+        });
     }
 
     /// Succeeds only when the lock is really over; a lock that is over need not be over for the store.
@@ -276,6 +290,13 @@ impl World {
         }
         // A floor that one raises is raised.
         self.floor = self.floor.max(self.guarded.store().retention().floor);
+    }
+
+    /// Reads everything that any point needs: no pack of it may have left.
+    fn check_content(&self) {
+        for Guarantee { point, turn, .. } in &self.guarantees {
+            check_point(self.guarded.store(), point.commit.point, &[*turn]);
+        }
     }
 
     fn check(&self) {
