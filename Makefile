@@ -5,6 +5,7 @@
 #   make lint      set up and run every check that is not a test
 #   make lab       build the lab: VMware's simulator and guest disks
 #   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=… GUEST=small|debian)
+#   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,6 +14,11 @@ SHELL := bash
 ROUNDS ?= 100
 SEED ?=
 GUEST ?= small
+STATES ?= 2000
+KNOCKOUT ?=
+FS ?= ext4,xfs
+REPLAY ?=
+STATE ?=
 CARGO_TEST_FLAGS ?=
 
 # Guest disks, made once; what dpkg has to say about its chroot goes to a log.
@@ -22,7 +28,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo test lint torture binaries advisories
+.PHONY: help setup lab demo test lint torture crash binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -51,6 +57,13 @@ test: lab binaries
 torture: lab binaries
 	$(call images,$(GUEST))
 	cargo run --locked --quiet -p stillwater-tests --bin torture -- --rounds $(ROUNDS) --guest $(GUEST) $(if $(SEED),--seed $(SEED))
+
+# Root only; tests/crash/README.md tells what it does and how to replay a state.
+crash: setup
+	tests/setup.sh crash
+	cargo build --locked --quiet --bins -p stillwater-repository -p stillwater-crash
+	cargo run --locked --quiet -p stillwater-crash -- --fs $(FS) --states $(STATES) $(if $(SEED),--seed $(SEED)) \
+		$(if $(KNOCKOUT),--knockout $(KNOCKOUT)) $(if $(REPLAY),--replay $(REPLAY) --state $(STATE))
 
 lint: setup
 	tests/setup.sh lint

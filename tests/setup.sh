@@ -3,6 +3,7 @@
 #
 #   tests/setup.sh         to build, test and run the demo
 #   tests/setup.sh lint    what `make lint` needs beyond that
+#   tests/setup.sh crash   what `make crash` needs beyond that
 set -euo pipefail
 
 packages() {
@@ -33,6 +34,8 @@ if [[ "${1:-}" == lint ]]; then
     # A debug build of cargo-deny is quick to make and checks just as well.
     command -v cargo-deny >/dev/null || cargo install --locked --quiet --debug cargo-deny
     command -v buf >/dev/null || { packages nodejs npm; npm install --global --silent @bufbuild/buf@1.75.0; }
+elif [[ "${1:-}" == crash ]]; then
+    packages qemu-utils fuse3 e2fsprogs xfsprogs mount util-linux
 else
     packages build-essential cmake qemu-utils e2fsprogs fdisk golang-go \
         golang-github-vmware-govmomi-dev golang-github-google-uuid-dev debootstrap
