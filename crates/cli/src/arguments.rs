@@ -323,6 +323,13 @@ pub(crate) enum Repository {
         #[arg(long)]
         detach: bool,
     },
+    /// Hand in a statement that administrators of the repository signed
+    Submit {
+        /// The repository's name, id, or the beginning of its id
+        repository: String,
+        /// What `stillwater-repository statement` wrote
+        file: PathBuf,
+    },
     /// Show the progress of a task and wait for its end
     Watch {
         /// The repository's name, id, or the beginning of its id

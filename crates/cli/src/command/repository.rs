@@ -1,6 +1,11 @@
 //! `stillwater repository`.
 
-use stillwater_controller_api::{CancelTaskRequest, StartTaskRequest, TaskKind, WatchTaskRequest};
+use std::path::Path;
+
+use stillwater_controller_api::{
+    CancelTaskRequest, StartTaskRequest, SubmitStatementRequest, TaskKind, WatchTaskRequest,
+};
+use stillwater_rpc::signing::{Signature, SignedStatement};
 use stillwater_types::{Fault, NodeId, Reason, TaskId};
 
 use super::{Desk, task};
@@ -34,6 +39,9 @@ pub(super) async fn run(desk: &Desk, repository: Repository) -> Result<Outcome, 
         Repository::Gc { repository, detach } => {
             let request = asked(TaskKind::Collect, find(repository).await?);
             task::conduct(desk, request, detach).await
+        }
+        Repository::Submit { repository, file } => {
+            submit(desk, find(repository).await?, &file).await
         }
         Repository::Watch { repository, task } => {
             let (node_id, task_id) = (find(repository).await?, task_id(&task)?);
@@ -75,6 +83,28 @@ async fn usage(desk: &Desk, repository: NodeId) -> Result<Outcome, Fault> {
     };
     let text = || view::repository::usage(&repository, usage);
     output::print(desk.format, text, || view::repository::json(&repository))?;
+    Ok(Outcome::Done)
+}
+
+/// Hands in every signature of a statement; the last answer tells where it stands then.
+async fn submit(desk: &Desk, node_id: NodeId, file: &Path) -> Result<Outcome, Fault> {
+    let signed = SignedStatement::load(file)?;
+    let mut answer = None;
+    for Signature { key, signature } in signed.signatures {
+        let request = SubmitStatementRequest {
+            node_id,
+            statement: signed.statement.clone().into(),
+            key,
+            signature,
+        };
+        answer = Some(desk.session.controller.submit_statement(request).await?);
+    }
+    let answer = answer.ok_or_else(|| {
+        let message = "nobody signed the statement; `stillwater-repository statement sign` does";
+        Fault::new(Reason::BadField, message)
+    })?;
+    let json = || view::repository::submitted_json(&answer);
+    output::print(desk.format, || view::repository::submitted(&answer), json)?;
     Ok(Outcome::Done)
 }
 

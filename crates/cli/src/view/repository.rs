@@ -3,7 +3,8 @@
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use stillwater_controller_api::{
-    GetRepositoryResponse, Health, Repository, RepositoryUsage, Retention, WaitingStatement,
+    GetRepositoryResponse, Health, Repository, RepositoryUsage, Retention, StatementState,
+    SubmitStatementResponse, WaitingStatement,
 };
 
 use crate::output::{Field, moment, sheet, size, table};
@@ -250,7 +251,7 @@ pub(crate) fn shown_json(shown: &GetRepositoryResponse) -> Value {
     value
 }
 
-pub(crate) fn waiting_json(statement: &WaitingStatement) -> Value {
+fn waiting_json(statement: &WaitingStatement) -> Value {
     let signers = statement.signers.iter().map(|key| HEXLOWER.encode(key));
     json!({
         "statement_id": HEXLOWER.encode(&statement.statement_id),
@@ -259,4 +260,39 @@ pub(crate) fn waiting_json(statement: &WaitingStatement) -> Value {
         "needed_signer_count": statement.needed_signer_count,
         "effective_at": statement.effective_at.map(|time| time.to_string()),
     })
+}
+
+pub(crate) fn submitted(answer: &SubmitStatementResponse) -> String {
+    match (&answer.waiting, answer.state) {
+        (Some(waiting), _) => {
+            let WaitingStatement {
+                demand,
+                signers,
+                needed_signer_count,
+                effective_at,
+                ..
+            } = waiting;
+            let when = match effective_at {
+                Some(moment) => format!("takes effect on {}", self::moment(*moment)),
+                None => format!("is signed by {} of {needed_signer_count}", signers.len()),
+            };
+            crate::output::plain(&format!("{demand}: waits, {when}"))
+        }
+        (None, state) => format!("the statement is {}", statement_state(state)),
+    }
+}
+
+pub(crate) fn submitted_json(answer: &SubmitStatementResponse) -> Value {
+    json!({
+        "state": statement_state(answer.state),
+        "waiting": answer.waiting.as_ref().map(waiting_json),
+    })
+}
+
+const fn statement_state(state: StatementState) -> &'static str {
+    match state {
+        StatementState::Waiting => "waiting",
+        StatementState::Done => "done",
+        StatementState::Vetoed => "vetoed",
+    }
 }

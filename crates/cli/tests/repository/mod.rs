@@ -4,6 +4,7 @@ use serde_json::Value;
 use stillwater_controller_api::{
     CollectResult, DamagedExtent, ScrubResult, TaskKind, TaskResult, VerifyResult,
 };
+use stillwater_rpc::signing::{SignedStatement, SigningKey};
 use stillwater_types::{Fault, Reason};
 
 use crate::site::Site;
@@ -186,4 +187,31 @@ fn a_lock_is_extended_and_never_shortened() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("lasts longer"));
     let (code, _) = site.fails(&["point", "lock", &point]);
     assert_eq!(code, 2);
+}
+
+#[test]
+fn every_signature_of_a_statement_is_handed_in() {
+    let site = Site::start();
+    let id = site.fake().upkeep.node.to_string();
+    let file = site.dir().join("statement");
+    let mut signed = SignedStatement::new(b"what is demanded".to_vec());
+    std::fs::write(&file, signed.to_string()).expect("writes");
+    let path = file.to_str().expect("text");
+    let (code, stderr) = site.fails(&["repository", "submit", &id, path]);
+    assert!(
+        code == 2 && stderr.contains("statement sign"),
+        "{code} {stderr}"
+    );
+    for _ in 0..2 {
+        signed.sign(&SigningKey::generate().expect("a key"));
+    }
+    std::fs::write(&file, signed.to_string()).expect("writes");
+    let shown = json(&site.ok(&["repository", "submit", &id, path, "-o", "json"]));
+    assert_eq!(shown["state"], "done");
+    let handed_in = site.fake().upkeep.statements();
+    assert_eq!(handed_in.len(), 2);
+    for (request, made) in handed_in.iter().zip(&signed.signatures) {
+        assert_eq!(request.statement, signed.statement);
+        assert_eq!((request.key, request.signature), (made.key, made.signature));
+    }
 }

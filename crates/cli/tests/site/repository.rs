@@ -47,6 +47,10 @@ impl Upkeep {
         self.state.lock().expect("not poisoned").refusal = Some(fault);
     }
 
+    pub fn statements(&self) -> Vec<SubmitStatementRequest> {
+        self.state.lock().expect("not poisoned").statements.clone()
+    }
+
     pub fn started(&self) -> Vec<StartTaskRequest> {
         self.state.lock().expect("not poisoned").started.clone()
     }
