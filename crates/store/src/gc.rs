@@ -70,6 +70,12 @@ pub enum Phase {
     Compact,
     /// Puts the cycle on the log.
     Finish,
+    /// Reads packs again; counts bytes.
+    Scrub,
+    /// Looks which points reach something lost; counts points.
+    Survey,
+    /// Reads a point again; counts bytes of its disks.
+    Verify,
 }
 
 impl Phase {
@@ -81,6 +87,9 @@ impl Phase {
             Phase::Sweep => "sweep",
             Phase::Compact => "compact",
             Phase::Finish => "finish",
+            Phase::Scrub => "scrub",
+            Phase::Survey => "survey",
+            Phase::Verify => "verify",
         }
     }
 }
@@ -189,7 +198,9 @@ pub struct Collected {
 pub(crate) struct Tally {
     cycles: AtomicU64,
     cycles_failed: AtomicU64,
-    cycles_held: AtomicU64,
+    cycles_blocked: AtomicU64,
+    cycles_braked: AtomicU64,
+    cycles_frozen: AtomicU64,
     condemned_bytes: AtomicU64,
     removed_bytes: AtomicU64,
     compacted_bytes: AtomicU64,
@@ -200,10 +211,14 @@ pub(crate) struct Tally {
 pub struct CollectionCounts {
     /// Cycles that went through.
     pub cycles: u64,
-    /// Cycles that ended early.
+    /// Cycles that ended early, for whatever reason.
     pub cycles_failed: u64,
-    /// Cycles of those that went through in which something was held back.
-    pub cycles_held: u64,
+    /// Of these, the ones that ended because a point could not be read.
+    pub cycles_blocked: u64,
+    /// Of the ones that went through, those that would have condemned an unusual amount.
+    pub cycles_braked: u64,
+    /// Of the ones that went through, those that took nothing out since the clock was in doubt.
+    pub cycles_frozen: u64,
     /// Bytes of packs that were condemned.
     pub condemned_bytes: u64,
     /// Bytes of packs that were removed.
@@ -218,14 +233,21 @@ impl Tally {
             count.fetch_add(more, Ordering::Relaxed);
         };
         add(&self.cycles, 1);
-        add(&self.cycles_held, u64::from(collected.held.is_some()));
+        match collected.held {
+            Some(Held::Brake { .. }) => add(&self.cycles_braked, 1),
+            Some(Held::Time) => add(&self.cycles_frozen, 1),
+            None => {}
+        }
         add(&self.condemned_bytes, collected.condemned.bytes);
         add(&self.removed_bytes, collected.removed.bytes);
         add(&self.compacted_bytes, collected.compacted.bytes);
     }
 
-    fn note_failure(&self) {
+    fn note_failure(&self, error: &Error) {
         self.cycles_failed.fetch_add(1, Ordering::Relaxed);
+        if matches!(error, Error::CollectionBlocked { .. }) {
+            self.cycles_blocked.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn read(&self) -> CollectionCounts {
@@ -233,7 +255,9 @@ impl Tally {
         CollectionCounts {
             cycles: get(&self.cycles),
             cycles_failed: get(&self.cycles_failed),
-            cycles_held: get(&self.cycles_held),
+            cycles_blocked: get(&self.cycles_blocked),
+            cycles_braked: get(&self.cycles_braked),
+            cycles_frozen: get(&self.cycles_frozen),
             condemned_bytes: get(&self.condemned_bytes),
             removed_bytes: get(&self.removed_bytes),
             compacted_bytes: get(&self.compacted_bytes),

@@ -47,31 +47,60 @@ pub(crate) fn copy_records(
     fence: u64,
     records: impl IntoIterator<Item = (RecordId, Location)>,
 ) -> Result<Copied, Error> {
-    let mut copied = Copied::default();
-    let mut copy: Option<Copy<'_>> = None;
+    let mut copier = Copier::new(inner, dataset, fence);
     for (record, at) in records {
-        let found = match inner.packs.read(&*inner.vfs, record, at) {
-            Ok(found) => found,
+        match inner.read_at(record, at) {
+            Ok(found) => copier.put(record, &found)?,
             Err(Error::Damaged { .. }) => {
                 tracing::error!(%record, pack = %at.pack, "left a damaged record where it is");
-                copied.damaged.push((record, at));
-                continue;
+                copier.copied.damaged.push((record, at));
             }
             Err(error) => return Err(error),
-        };
-        if let Some(full) = copy.take_if(|copy| copy.is_full(&found.header)) {
-            full.finish(&mut copied)?;
         }
-        let open = match copy.take() {
+    }
+    copier.finish()
+}
+
+/// Copies records one by one, to as many packs as it takes.
+pub(crate) struct Copier<'a> {
+    inner: &'a Inner,
+    dataset: DatasetId,
+    fence: u64,
+    copied: Copied,
+    open: Option<Copy<'a>>,
+}
+
+impl<'a> Copier<'a> {
+    /// Copies nothing yet, and makes no file before there is something to copy.
+    pub(crate) fn new(inner: &'a Inner, dataset: DatasetId, fence: u64) -> Self {
+        Self {
+            inner,
+            dataset,
+            fence,
+            copied: Copied::default(),
+            open: None,
+        }
+    }
+
+    /// Copies a record that was checked.
+    pub(crate) fn put(&mut self, record: RecordId, found: &StoredRecord) -> Result<(), Error> {
+        if let Some(full) = self.open.take_if(|copy| copy.is_full(&found.header)) {
+            full.finish(&mut self.copied)?;
+        }
+        let open = match self.open.take() {
             Some(open) => open,
-            None => Copy::begin(inner, dataset, fence)?,
+            None => Copy::begin(self.inner, self.dataset, self.fence)?,
         };
-        copy.insert(open).put(record, &found)?;
+        self.open.insert(open).put(record, found)
     }
-    if let Some(last) = copy {
-        last.finish(&mut copied)?;
+
+    /// Makes the last pack durable as well.
+    pub(crate) fn finish(mut self) -> Result<Copied, Error> {
+        if let Some(last) = self.open.take() {
+            last.finish(&mut self.copied)?;
+        }
+        Ok(self.copied)
     }
-    Ok(copied)
 }
 
 /// One new pack. Dropped unfinished, it removes its file.

@@ -108,7 +108,7 @@ impl Collection {
         self.stage = self.run(&store.inner, stage).inspect_err(|error| {
             let source = std::error::Error::source(error);
             tracing::error!(%error, ?source, "ended a collection early");
-            store.inner.gc.tally.note_failure();
+            store.inner.gc.tally.note_failure(error);
         })?;
         Ok(self.progress())
     }

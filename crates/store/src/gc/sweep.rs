@@ -64,7 +64,7 @@ pub(super) fn catch_up(vfs: &dyn Vfs, standings: &[(PackId, Standing)]) -> Resul
 }
 
 /// Moves packs to quarantine; the log has them there.
-pub(super) fn set_aside(vfs: &dyn Vfs, packs: &[PackId]) -> Result<(), Error> {
+pub(crate) fn set_aside(vfs: &dyn Vfs, packs: &[PackId]) -> Result<(), Error> {
     let mut moves = Moves::new(vfs);
     for pack in packs {
         moves.rename(&layout::pack(*pack), &layout::quarantined_pack(*pack))?;
@@ -73,7 +73,7 @@ pub(super) fn set_aside(vfs: &dyn Vfs, packs: &[PackId]) -> Result<(), Error> {
 }
 
 /// How long a pack in quarantine is; zero if it is not there.
-pub(super) fn length(vfs: &dyn Vfs, pack: PackId) -> Result<u64, Error> {
+pub(crate) fn length(vfs: &dyn Vfs, pack: PackId) -> Result<u64, Error> {
     let path = layout::quarantined_pack(pack);
     match vfs.open(&path, Access::Read) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
@@ -167,16 +167,30 @@ impl<'a> Moves<'a> {
     fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Error> {
         match self.vfs.rename_noreplace(from, to) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            // Two files of one name: both stay, and the one in place counts.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let (from, to) = (from.display(), to.display());
-                tracing::error!(%from, %to, "left a file where it is; its new name is taken");
-                return Ok(());
+                return self.drop_double(from, to);
             }
             moved => moved.map_err(Error::io("move", from))?,
         }
         self.to.insert(layout::parent(to).to_owned());
         self.from.insert(layout::parent(from).to_owned());
+        Ok(())
+    }
+
+    /// A crash in the middle of a move may leave both names of the file.
+    fn drop_double(&mut self, from: &Path, to: &Path) -> Result<(), Error> {
+        if !exists(self.vfs, from)? {
+            return Ok(());
+        }
+        if is_same(self.vfs, from, to)? {
+            // The name that stays must be durable before the other one goes.
+            let dir = layout::parent(to);
+            let synced = self.vfs.sync_dir(dir);
+            synced.map_err(Error::io("sync directory", dir))?;
+            return self.remove(from);
+        }
+        let (from, to) = (from.display(), to.display());
+        tracing::error!(%from, %to, "left a file where it is; another one has the name it is to get");
         Ok(())
     }
 
@@ -198,3 +212,38 @@ impl<'a> Moves<'a> {
         Ok(())
     }
 }
+
+fn exists(vfs: &dyn Vfs, path: &Path) -> Result<bool, Error> {
+    match vfs.open(path, Access::Read) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        opened => opened.map(|_| true).map_err(Error::io("open", path)),
+    }
+}
+
+/// Whether two files have the same bytes.
+fn is_same(vfs: &dyn Vfs, one: &Path, other: &Path) -> Result<bool, Error> {
+    let open = |path: &Path| {
+        let file = vfs.open(path, Access::Read);
+        file.map_err(Error::io("open", path))
+    };
+    let (first, second) = (open(one)?, open(other)?);
+    let length = first.len().map_err(Error::io("measure", one))?;
+    if second.len().map_err(Error::io("measure", other))? != length {
+        return Ok(false);
+    }
+    let (mut a, mut b) = (vec![0; BLOCK], vec![0; BLOCK]);
+    for offset in (0..length).step_by(BLOCK) {
+        let found = first.read_at(&mut a, offset);
+        let found = found.map_err(Error::io("read", one))?;
+        second
+            .read_at(&mut b, offset)
+            .map_err(Error::io("read", other))?;
+        if a.get(..found) != b.get(..found) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What is compared at once.
+const BLOCK: usize = 1 << 20;

@@ -45,6 +45,12 @@ impl LooseClock {
         self.0.lock().unwrap()
     }
 
+    /// A clock that goes on from the same time by itself.
+    pub fn copy(&self) -> Self {
+        let hands = self.hands();
+        Self(Mutex::new(Hands { ..*hands }))
+    }
+
     pub fn pass(&self, span: Duration) {
         let (mut hands, millis) = (self.hands(), span.as_millis() as u64);
         hands.wall += millis;
@@ -146,8 +152,7 @@ impl Guarded {
 
     /// The same repository on a disk of its own: what happens to the copy does not happen to it.
     pub fn copy(&self) -> Self {
-        let hands = self.clock.hands();
-        let clock = Arc::new(LooseClock(Mutex::new(Hands { ..*hands })));
+        let clock = Arc::new(self.clock.copy());
         let mut copy = Self {
             clock,
             rng: Arc::default(),
