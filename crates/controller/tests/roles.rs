@@ -18,6 +18,14 @@ NodeService/ListNodes: admin
 NodeService/RemoveNode: admin
 PointService/ListPoints: admin
 PointService/GetPoint: admin
+PointService/LockPoint: admin
+PointService/DeletePoint: admin
+RepositoryService/ListRepositories: admin
+RepositoryService/GetRepository: admin
+RepositoryService/StartTask: admin
+RepositoryService/WatchTask: admin
+RepositoryService/CancelTask: admin
+RepositoryService/SubmitStatement: admin
 RunService/StartRun: admin
 RunService/GetRun: admin
 RunService/ListRuns: admin

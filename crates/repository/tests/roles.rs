@@ -24,13 +24,21 @@ PointService/ProposePoint: controller
 PointService/CommitPoint: controller
 PointService/ListPoints: controller
 PointService/GetPoint: controller
+PointService/LockPoint: controller
+PointService/DeletePoint: controller
 RecordService/FindRecords: proxy
 RecordService/PutPack: proxy
 RecordService/ReadRecords: proxy
 RepositoryService/GetRepository: controller
+RetentionService/GetRetention: controller
+RetentionService/SubmitStatement: controller
 SessionService/OpenSession: controller
 SessionService/RenewSession: controller
 SessionService/CloseSession: controller
+UpkeepService/StartTask: controller
+UpkeepService/GetTask: controller
+UpkeepService/WatchTask: controller
+UpkeepService/CancelTask: controller
 ";
 
 fn config(state_dir: &Path) -> Config {
