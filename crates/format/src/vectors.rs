@@ -5,7 +5,7 @@ use stillwater_types::{
 };
 
 use crate::Time;
-use crate::commit::{Commit, Entry};
+use crate::commit::{Action, Commit, Entry, Signed, Statement};
 use crate::log::{self, FrameHash};
 use crate::manifest::{Consistency, Disk, Effort, Manifest};
 use crate::node::DiskRoot;
@@ -96,6 +96,29 @@ fn a_commit_record_in_its_log_frame() {
         "commit record",
         &log::encode(4, previous, kind, &payload).unwrap(),
     );
+}
+
+#[test]
+fn a_signed_statement() {
+    let millis = 7 * 86_400_000;
+    let statement = Statement {
+        id: std::array::from_fn(|at| 0xa0 + at as u8),
+        node: "0190a1b2-c3d4-7e5f-8001-0203040506ff".parse().unwrap(),
+        action: Action::SetFloor { millis },
+    };
+    // No cipher here: key and signature are taken from the document, and checked by the repository.
+    let vector = vector("signed statement");
+    let Entry::Signed { signed, at } = Entry::decode(13, &vector).unwrap() else {
+        panic!("of another kind")
+    };
+    assert_eq!(signed.statement, statement.encode().unwrap());
+    assert_eq!(at, Time::from_millis(1_800_000_000_000));
+    let signed = Signed {
+        statement: statement.encode().unwrap(),
+        ..signed
+    };
+    let (_, payload) = Entry::Signed { signed, at }.encode().unwrap();
+    check("signed statement", &payload);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use stillwater_format::Time;
 pub trait Clock: Send + Sync + 'static {
     /// The wall clock, which anyone may have set.
     fn wall(&self) -> Time;
-    /// Time since the machine was booted, suspension included; nobody can set it.
+    /// How long the machine has been up since it was booted; nobody can set it, nor make it run faster.
     fn since_boot(&self) -> Duration;
     /// Names the boot that [`Clock::since_boot`] counts from.
     fn boot(&self) -> [u8; 16];
@@ -59,7 +59,10 @@ impl Clock for SystemClock {
     }
 
     fn since_boot(&self) -> Duration {
-        let now = clock_gettime(ClockId::Boottime);
+        // Not the boot-time clock: it runs as fast as whoever slews the wall clock makes it, and a time
+        // server may have that done by a twelfth. This one is the oscillator alone; it stands still
+        // while the machine is suspended, so that a lock then holds longer.
+        let now = clock_gettime(ClockId::MonotonicRaw);
         let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
         Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
     }
