@@ -11,8 +11,9 @@ pub(super) const LINE_LEN: usize = 64;
 
 /// A Bloom filter in which all bits of a row lie in one line.
 ///
-/// Ids are hashes, so their own bytes choose line and bits. Whoever makes up ids can make probes
-/// miss the filter's help, and wrong never.
+/// Ids are hashes, so their own bytes choose line and bits: the first ones the line, so that rows in
+/// their order fill the filter from front to back, and not one cache miss at a time. Whoever makes up
+/// ids can make probes miss the filter's help, and wrong never.
 #[derive(Debug)]
 pub(super) struct Filter {
     lines: Vec<Line>,
@@ -55,7 +56,7 @@ impl Filter {
 
     fn place(&self, key: &Key) -> usize {
         // The place among all numbers, scaled to the number of lines.
-        let scaled = u128::from(word(&key.id, 8)) * self.lines.len() as u128;
+        let scaled = u128::from(key.prefix()) * self.lines.len() as u128;
         (scaled >> 64) as usize
     }
 
