@@ -72,9 +72,22 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("cli", &["types", "rpc", "controller-api", "proxy-api"]),
     ("xtask", &["types"]),
-    ("testkit", &["types", "rpc"]),
+    ("testkit", &["types", "format", "store", "rpc"]),
     // The workspace's own tests drive real processes and read what they leave behind.
     ("tests", &["types", "format"]),
+    // The golden repository is made as a proxy and a store make theirs.
+    (
+        "compat",
+        &[
+            "types",
+            "format",
+            "seal",
+            "chunking",
+            "store",
+            "recovery",
+            "rpc",
+        ],
+    ),
     // The crash lane runs the repository's library on storage that it makes worse.
     (
         "crash",
