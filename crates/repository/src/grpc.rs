@@ -19,6 +19,10 @@ use crate::delivery::{Delivery, kind};
 use crate::engine::Engine;
 use crate::gate::Gate;
 use crate::intake::{Intake, draining};
+use crate::task::Tasks;
+
+mod retention;
+mod upkeep;
 
 /// Everything that is behind the port.
 #[derive(Clone)]
@@ -28,6 +32,7 @@ pub(crate) struct Services {
     pub(crate) gate: Gate,
     pub(crate) intake: Intake,
     pub(crate) delivery: Delivery,
+    pub(crate) tasks: Tasks,
     /// Cancelled when the repository begins to stop.
     pub(crate) drain: CancellationToken,
 }
@@ -47,7 +52,8 @@ impl Services {
 impl RepositoryService for Services {
     async fn get_repository(&self, _: &Peer) -> Result<Repository, Fault> {
         let usage = self.engine.measure().await?;
-        Ok(repository(self.node, &usage))
+        let health = self.engine.call(upkeep::health).await??;
+        Ok(repository(self.node, &usage, health))
     }
 }
 
@@ -257,7 +263,7 @@ impl PointService for Services {
     }
 }
 
-fn repository(node_id: NodeId, usage: &Usage) -> Repository {
+fn repository(node_id: NodeId, usage: &Usage, health: Health) -> Repository {
     Repository {
         node_id,
         writable_bytes: usage.writable_bytes,
@@ -266,6 +272,7 @@ fn repository(node_id: NodeId, usage: &Usage) -> Repository {
         chunk_count: usage.chunk_count,
         point_count: usage.point_count,
         format_version: u32::from(store::STORE_FORMAT_VERSION),
+        health,
     }
 }
 

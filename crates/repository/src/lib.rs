@@ -8,8 +8,9 @@
 //! - A proxy acts only with a grant for this repository, and only while its session's fence is the
 //!   run's newest.
 //! - What a call holds in memory does not depend on what is stored (see [`intake`] and [`delivery`]).
-//! - Nothing is deleted but unfinished files of its own.
+//! - What is deleted is the store's decision, whoever asks.
 
+pub mod admin;
 pub mod command;
 pub mod config;
 pub mod delivery;
@@ -20,7 +21,10 @@ mod grpc;
 pub mod intake;
 pub mod join;
 pub mod metrics;
+pub mod recover;
 pub mod serve;
+pub mod statement;
+mod task;
 
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ use crate::grpc::Services;
 use crate::intake::Intake;
 use crate::join;
 use crate::metrics::Board;
+use crate::task::Tasks;
 
 /// How often sessions are looked through and trusted time is put on record.
 const TICK: Duration = Duration::from_secs(60);
@@ -55,6 +56,7 @@ pub struct Repository {
     controller: Client,
     engine: Engine,
     gate: Gate,
+    tasks: Tasks,
 }
 
 impl Repository {
@@ -92,6 +94,7 @@ impl Repository {
             controller,
             engine: Engine::new(store),
             gate,
+            tasks: Tasks::default(),
         })
     }
 
@@ -112,12 +115,14 @@ impl Repository {
         };
         let begins = drain.clone();
         let (stopping, routes) = (health.clone(), self.routes(&drain));
+        let tasks = self.tasks.clone();
         let work = async {
             health.set_ready(true);
             systemd::ready();
             let served = server
                 .serve(listener, routes, async move {
                     begins.cancelled().await;
+                    tasks.cancel_all();
                     stopping.set_ready(false);
                     systemd::stopping();
                 })
@@ -153,13 +158,16 @@ impl Repository {
             gate: gate.clone(),
             intake: Intake::new(engine.clone(), gate.clone(), limits.packs),
             delivery: Delivery::new(engine.clone(), gate.clone(), limits.reads),
+            tasks: self.tasks.clone(),
             drain: drain.clone(),
         });
         Routes::new(api::repository_service(services.clone()))
             .add_service(api::dataset_service(services.clone()))
             .add_service(api::session_service(services.clone()))
             .add_service(api::record_service(services.clone()))
-            .add_service(api::point_service(services))
+            .add_service(api::point_service(services.clone()))
+            .add_service(api::retention_service(services.clone()))
+            .add_service(api::upkeep_service(services))
     }
 
     fn registry(&self) -> Registry {

@@ -72,6 +72,7 @@ impl World {
             delivery: Delivery::new(engine.clone(), gate.clone(), 2),
             engine,
             gate,
+            tasks: crate::task::Tasks::default(),
             drain: CancellationToken::new(),
         };
         let (proxy, controller) = (peer(Role::Proxy), peer(Role::Controller));
