@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use stillwater_format::commit::Entry;
-use stillwater_format::log::{Chain, Corrupt, Scanner};
+use stillwater_format::log::{Chain, Corrupt, End, Scanner};
 use stillwater_format::superblock::LogHead;
 
 use crate::vfs::{Access, File, Vfs};
@@ -136,10 +136,105 @@ impl CommitLog {
         Ok(self.chain.sequence())
     }
 
+    /// Where the log ends now.
+    pub(crate) fn mark(&self) -> LogMark {
+        let head = self.head();
+        LogMark {
+            length: self.offset,
+            head,
+        }
+    }
+
+    /// Reads both copies again, and writes a bad one anew from the good one. Gives how many it wrote.
+    ///
+    /// After a failure in the middle nothing more is appended until the log was opened again.
+    pub(crate) fn heal(&mut self, vfs: &dyn Vfs, rng: &dyn Rng) -> Result<u64, Error> {
+        if self.failed {
+            return Err(Error::ReadOnly);
+        }
+        let mark = self.mark();
+        let [first, second] = layout::COMMIT_LOGS.map(Path::new);
+        let copies = [mark.reread(vfs, first)?, mark.reread(vfs, second)?];
+        let (bad, path, good) = match copies {
+            [Some(_), Some(_)] => return Ok(0),
+            [None, Some(good)] => (0, first, good),
+            [Some(good), None] => (1, second, good),
+            [None, None] => {
+                return Err(Error::LogForged {
+                    why: "both copies changed while it was open",
+                });
+            }
+        };
+        self.failed = true;
+        let fresh = replace(vfs, rng, path, &good)?;
+        if let Some(copy) = self.copies.get_mut(bad) {
+            *copy = fresh;
+        }
+        self.failed = false;
+        Ok(1)
+    }
+
     /// Whether an append failed.
     pub(crate) const fn failed(&self) -> bool {
         self.failed
     }
+}
+
+/// How long the log was at one moment, and its last frame then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogMark {
+    length: u64,
+    head: LogHead,
+}
+
+impl LogMark {
+    /// Whether both copies have all that was in the log, and may have more.
+    pub(crate) fn is_in_both(&self, vfs: &dyn Vfs) -> Result<bool, Error> {
+        for path in layout::COMMIT_LOGS.map(Path::new) {
+            let bytes = read_copy(vfs, path)?.unwrap_or_default();
+            let length = usize::try_from(self.length).unwrap_or(usize::MAX);
+            if !bytes.get(..length).is_some_and(|bytes| self.fits(bytes)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A copy, if it is exactly what was in the log.
+    fn reread(&self, vfs: &dyn Vfs, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+        let bytes = read_copy(vfs, path)?;
+        Ok(bytes.filter(|bytes| bytes.len() as u64 == self.length && self.fits(bytes)))
+    }
+
+    fn fits(&self, bytes: &[u8]) -> bool {
+        let LogHead { sequence, hash } = self.head;
+        Scanner::new(bytes).finish().is_ok_and(|(chain, end)| {
+            end == End::Clean && chain.sequence() == sequence && chain.head() == hash
+        })
+    }
+}
+
+fn read_copy(vfs: &dyn Vfs, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match durable::read_all(vfs, path, LOG_BYTES_MAX) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// Sets a copy aside and writes it anew.
+fn replace(
+    vfs: &dyn Vfs,
+    rng: &dyn Rng,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Box<dyn File>, Error> {
+    match durable::quarantine(vfs, rng, path) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        aside => drop(aside?),
+    }
+    durable::publish(vfs, rng, path, bytes)?;
+    tracing::error!(path = %path.display(), "wrote a damaged commit log anew from its copy");
+    open_copy(vfs, path)
 }
 
 /// Why a copy cannot be used.

@@ -118,6 +118,12 @@ pub enum Error {
     /// A collection was asked to stop, or has ended.
     #[error("go on with a collection that was stopped")]
     CollectionStopped,
+    /// A verification was asked to stop.
+    #[error("go on with a verification that was stopped")]
+    VerificationStopped,
+    /// A scrub was asked to stop.
+    #[error("go on with a scrub that was stopped")]
+    ScrubStopped,
     /// Nobody knows what a point reaches, so nothing can be called garbage.
     #[error(
         "collect garbage while restore point {point} cannot be read whole; let a backup heal it, \
@@ -203,6 +209,7 @@ impl Error {
             Error::StatementRefused { .. } => Reason::StatementRefused,
             Error::CollectionRunning => Reason::CollectionRunning,
             Error::CollectionStopped => Reason::CollectionStopped,
+            Error::VerificationStopped | Error::ScrubStopped => Reason::VerificationStopped,
             Error::CollectionBlocked { .. } => Reason::CollectionBlocked,
             Error::Malformed { .. } => Reason::BadField,
             Error::HashMismatch { .. } | Error::Damaged { .. } => Reason::ChunkHashMismatch,

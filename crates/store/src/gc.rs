@@ -37,7 +37,7 @@ pub(crate) mod sweep;
 mod view;
 
 pub use cycle::Collection;
-pub(crate) use roots::Roots;
+pub(crate) use roots::{Root, Roots};
 pub(crate) use state::State;
 
 /// Follows a cycle, and may end it.

@@ -6,6 +6,8 @@ use stillwater_types::{PackId, PointId};
 
 pub(crate) const SUPERBLOCKS: [&str; 2] = ["super.a", "super.b"];
 pub(crate) const COMMIT_LOGS: [&str; 2] = ["commit.log", "copy/commit.log"];
+/// When packs were verified last.
+pub(crate) const VERIFIED: [&str; 2] = ["verified.a", "verified.b"];
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const TMP: &str = "tmp";
 pub(crate) const QUARANTINE: &str = "quarantine";

@@ -46,7 +46,15 @@ struct Known {
     /// Packs that were looked at since the start, and are there as the index has them.
     vouched: HashSet<PackId>,
     stored_bytes: u64,
-    damaged_count: u64,
+    /// Packs of which nobody can tell whose records they are.
+    headless: HashSet<PackId>,
+}
+
+/// A pack and its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PackLook {
+    pub(crate) pack: PackId,
+    pub(crate) length: u64,
 }
 
 /// How many packs there are.
@@ -90,7 +98,7 @@ impl Packs {
         let found = table::read(vfs, pack)?;
         match &found {
             Some((facts, _)) => self.note(facts.clone()),
-            None => self.known().damaged_count += 1,
+            None => drop(self.known().headless.insert(pack)),
         }
         Ok(found)
     }
@@ -102,7 +110,6 @@ impl Packs {
             .used_salts
             .extend(facts.salts.iter().map(|(_, salt)| *salt));
         known.stored_bytes += facts.length;
-        known.damaged_count += u64::from(!facts.is_whole);
         known.facts.insert(facts.pack, facts);
     }
 
@@ -112,9 +119,9 @@ impl Packs {
         for pack in packs {
             if let Some(facts) = known.facts.remove(pack) {
                 known.stored_bytes -= facts.length;
-                known.damaged_count -= u64::from(!facts.is_whole);
             }
             known.vouched.remove(pack);
+            known.headless.remove(pack);
         }
         drop(known);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,6 +138,32 @@ impl Packs {
         let mut packs: Vec<_> = self.known().facts.keys().copied().collect();
         packs.sort_unstable();
         packs
+    }
+
+    /// Every pack that is known, with its length, in no order.
+    pub(crate) fn looks(&self) -> Vec<PackLook> {
+        let known = self.known();
+        let looks = known.facts.values().map(|facts| PackLook {
+            pack: facts.pack,
+            length: facts.length,
+        });
+        looks.collect()
+    }
+
+    /// The length of a pack.
+    pub(crate) fn length(&self, pack: PackId) -> Option<u64> {
+        self.known().facts.get(&pack).map(|facts| facts.length)
+    }
+
+    /// Whether the pack lies in its place, as far as is known.
+    pub(crate) fn is_there(&self, pack: PackId) -> bool {
+        let known = self.known();
+        known.facts.contains_key(&pack) || known.headless.contains(&pack)
+    }
+
+    /// The packs that were found damaged when their tables were read.
+    pub(crate) fn damaged(&self) -> Vec<PackId> {
+        self.known().damaged().collect()
     }
 
     /// Reads a pack's table, salts included, from its trailer; if that is damaged, record by record.
@@ -206,7 +239,7 @@ impl Packs {
         PackCount {
             pack_count: known.facts.len() as u64,
             stored_bytes: known.stored_bytes,
-            damaged_count: known.damaged_count,
+            damaged_count: known.damaged().count() as u64,
         }
     }
 
@@ -283,6 +316,14 @@ impl Packs {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn damaged(&self) -> impl Iterator<Item = PackId> {
+        let broken = self.facts.values().filter(|facts| !facts.is_whole);
+        let headless = self.headless.iter().copied();
+        broken.map(|facts| facts.pack).chain(headless)
     }
 }
 

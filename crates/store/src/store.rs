@@ -26,7 +26,7 @@ use crate::point::Proposal;
 use crate::session::{Session, SessionKey, Sessions};
 use crate::time::TimeKeeper;
 use crate::vfs::{Access, File, Vfs};
-use crate::{Clock, Error, Rng, durable, fitness, layout, pack, superblock};
+use crate::{Clock, Error, Rng, durable, fitness, layout, pack, scrub, superblock};
 
 /// What the store takes from outside.
 pub struct Environment {
@@ -66,6 +66,10 @@ pub struct Options {
     pub sweep_brake_percent: u8,
     /// A cycle that would condemn no more than this never waits.
     pub sweep_brake_min_bytes: u64,
+    /// Every pack is read again within this time.
+    pub scrub_period: Duration,
+    /// A fresh pack is read for the first time within this time.
+    pub scrub_fresh: Duration,
 }
 
 impl Options {
@@ -80,6 +84,8 @@ impl Options {
         compact_below_percent: 50,
         sweep_brake_percent: 20,
         sweep_brake_min_bytes: 1 << 30,
+        scrub_period: Duration::from_secs(14 * 24 * 3600),
+        scrub_fresh: Duration::from_secs(24 * 3600),
     };
 }
 
@@ -154,6 +160,7 @@ pub(crate) struct Inner {
     pub(crate) fates: RwLock<Fates>,
     pub(crate) whole: RwLock<WholeTrees>,
     pub(crate) gc: gc::State,
+    pub(crate) scrub: scrub::State,
     pub(crate) counters: Counters,
     write_failures: AtomicU32,
     read_only: AtomicBool,
@@ -253,6 +260,7 @@ impl Store {
             authority,
             deleted,
             told,
+            losses,
             ..
         } = History::of(&entries, options.session_term, clock.since_boot());
         let keeper = TimeKeeper::resume(recorded.mark, told, &*clock);
@@ -292,12 +300,14 @@ impl Store {
             fates: RwLock::new(fates),
             whole: RwLock::default(),
             gc: gc::State::default(),
+            scrub: scrub::State::default(),
             counters: Counters::default(),
             write_failures: AtomicU32::new(0),
             read_only: AtomicBool::new(false),
             damaged_point_count,
             _lock: lock,
         };
+        scrub::State::resume(&inner, !losses.is_empty());
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -617,7 +627,7 @@ impl Inner {
         self.sessions().keys()
     }
 
-    fn record(&self, ledger: &mut Ledger) -> Result<(), Error> {
+    pub(crate) fn record(&self, ledger: &mut Ledger) -> Result<(), Error> {
         self.check_writable()?;
         let outcome = ledger.record(&*self.vfs, &*self.rng, &*self.clock);
         if outcome.is_err() {
@@ -626,7 +636,7 @@ impl Inner {
         outcome
     }
 
-    fn stop(&self, act: &'static str) {
+    pub(crate) fn stop(&self, act: &'static str) {
         tracing::error!(
             act,
             "stopped taking data after a failure; restart the repository"
@@ -651,9 +661,23 @@ impl Inner {
 
     /// Reads a record from the best of its copies that is good.
     pub(crate) fn read(&self, dataset: DatasetId, record: RecordId) -> Result<StoredRecord, Error> {
+        let copies = self.index.copies(dataset, &record)?;
+        let outcome = self.read_best(record, &copies);
+        if outcome.is_ok() {
+            return outcome;
+        }
+        // The scrub or a collection may have moved it meanwhile, after it was copied.
+        let moved = self.index.copies(dataset, &record)?;
+        if moved == copies {
+            return outcome;
+        }
+        self.read_best(record, &moved)
+    }
+
+    fn read_best(&self, record: RecordId, copies: &[Location]) -> Result<StoredRecord, Error> {
         let mut outcome = Err(Error::RecordNotFound { record });
-        for at in self.index.copies(dataset, &record)? {
-            outcome = self.read_at(record, at);
+        for at in copies {
+            outcome = self.read_at(record, *at);
             if outcome.is_ok() {
                 break;
             }
@@ -664,6 +688,9 @@ impl Inner {
     pub(crate) fn read_at(&self, record: RecordId, at: Location) -> Result<StoredRecord, Error> {
         let outcome = self.packs.read(&*self.vfs, record, at);
         self.counters.note_read(&outcome);
+        if matches!(outcome, Err(Error::Damaged { .. })) {
+            self.scrub.suspect(at.pack);
+        }
         outcome
     }
 
@@ -756,10 +783,14 @@ impl Sight<'_> {
         } = self.inner;
         let copies = index.copies(dataset, record)?;
         let is_seen = |at: &Location| self.inner.fates().is_seen_by(self.fence, at.pack);
-        Ok(copies
-            .into_iter()
-            .filter(is_seen)
-            .find(|at| packs.vouch(&**vfs, record, *at)))
+        let vouches = |at: &Location| {
+            let is_there = packs.vouch(&**vfs, record, *at);
+            if !is_there {
+                self.inner.scrub.suspect(at.pack);
+            }
+            is_there
+        };
+        Ok(copies.into_iter().filter(is_seen).find(vouches))
     }
 }
 
@@ -782,6 +813,16 @@ impl Ledger {
     /// The datasets, oldest first.
     pub(crate) fn datasets(&self) -> &[Dataset] {
         &self.datasets
+    }
+
+    /// The place of the last entry in the log.
+    pub(crate) fn head(&self) -> u64 {
+        self.log.head().sequence
+    }
+
+    /// What was written last.
+    pub(crate) const fn superblock(&self) -> Superblock {
+        self.superblock
     }
 
     /// Whose repository it is.

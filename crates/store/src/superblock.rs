@@ -32,6 +32,24 @@ pub(crate) fn read(vfs: &dyn Vfs) -> Result<Option<Superblock>, Error> {
     }
 }
 
+/// Whether `newest` lies where it was written, and any older one beside it.
+pub(crate) fn are_good(vfs: &dyn Vfs, newest: &Superblock) -> Result<[bool; 2], Error> {
+    let [first, second] = layout::SUPERBLOCKS.map(Path::new);
+    let (new, old) = if newest.generation % 2 == 1 {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let is_newest = matches!(read_one(vfs, new)?, Some(Ok(found)) if found == *newest);
+    // After the first start there was never an older one.
+    let is_older = match read_one(vfs, old)? {
+        Some(Ok(found)) => found.generation < newest.generation,
+        Some(Err(_)) => false,
+        None => newest.generation == 1,
+    };
+    Ok([is_newest, is_older])
+}
+
 type Decoded = Result<Superblock, stillwater_format::Error>;
 
 fn read_one(vfs: &dyn Vfs, path: &Path) -> Result<Option<Decoded>, Error> {

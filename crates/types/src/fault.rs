@@ -178,6 +178,8 @@ reasons! {
     RunCancelled = "RUN_CANCELLED", Cancelled;
     /// The collection was asked to stop.
     CollectionStopped = "COLLECTION_STOPPED", Cancelled;
+    /// The verification or scrub was asked to stop.
+    VerificationStopped = "VERIFICATION_STOPPED", Cancelled;
     /// A chunk's bytes are not what its id says.
     ChunkHashMismatch = "CHUNK_HASH_MISMATCH", Corrupt;
     /// A manifest cannot be read or does not fit its commit record.

@@ -51,6 +51,29 @@ pub(crate) fn read(vfs: &dyn Vfs, id: PackId) -> Result<Option<PackTable>, Error
     }))
 }
 
+/// The entries of a pack wherever it lies, by its trailer or else by its records.
+pub(crate) fn entries(file: &dyn File, path: &Path) -> Result<Vec<Entry>, Error> {
+    let length = file.len().map_err(Error::io("measure", path))?;
+    let mut footer = [0; FOOTER_LEN];
+    let end = length.checked_sub(FOOTER_LEN as u64);
+    let read = end.map(|at| file.read_exact_at(&mut footer, at));
+    if matches!(read, Some(Ok(())))
+        && let Ok(footer) = Footer::decode(&footer, length)
+    {
+        let mut trailer = vec![0; footer.trailer_len as usize];
+        file.read_exact_at(&mut trailer, footer.trailer_offset)
+            .map_err(Error::io("read", path))?;
+        if let Ok(trailer) = Trailer::decode(&trailer, &footer) {
+            return Ok(trailer.entries);
+        }
+    }
+    let length = length.min(PACK_BYTES_MAX);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, 0)
+        .map_err(Error::io("read", path))?;
+    Ok(scan(&bytes).map(|(entry, _)| entry).collect())
+}
+
 /// Reads header and trailer by way of the footer. The inner error is damage.
 fn by_footer(
     file: &dyn File,
