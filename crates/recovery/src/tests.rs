@@ -57,7 +57,15 @@ fn qemu_img(arguments: &[&str], dir: &Path) {
 fn check_images(length: u64, pieces: &[(u64, Vec<u8>)]) {
     let dir = tempfile::tempdir().unwrap();
     images(dir.path(), length, pieces);
-    let compare = ["compare", "-f", "raw", "-F", "vmdk", "disk.raw", "disk.vmdk"];
+    let compare = [
+        "compare",
+        "-f",
+        "raw",
+        "-F",
+        "vmdk",
+        "disk.raw",
+        "disk.vmdk",
+    ];
     qemu_img(&compare, dir.path());
     let convert = [
         "convert",

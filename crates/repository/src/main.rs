@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use stillwater_repository::command::Command;
 
 fn main() -> ExitCode {
-    Command::parse().run()
+    Command::run_process()
 }
