@@ -89,9 +89,15 @@ impl MemFs {
     pub fn crash(&self, keep: Keep<'_>) -> MemFs {
         let state = self.state();
         let mut names = state.durable.clone();
+        let mut lost = false;
         for (path, node) in &state.now {
-            if !names.contains_key(path) && keep() {
+            if names.contains_key(path) {
+                continue;
+            }
+            if keep() {
                 names.insert(path.clone(), *node);
+            } else {
+                lost = true;
             }
         }
         let gone: Vec<_> = state
@@ -106,9 +112,12 @@ impl MemFs {
             }
         }
         let reachable = |path: &Path| {
-            path.ancestors()
-                .skip(1)
-                .all(|p| p == Path::new("") || names.contains_key(p))
+            // Looked at only when it could be otherwise: most crashes lose no name at all.
+            !lost
+                || path
+                    .ancestors()
+                    .skip(1)
+                    .all(|p| p == Path::new("") || names.contains_key(p))
         };
         let names: BTreeMap<_, _> = names
             .iter()

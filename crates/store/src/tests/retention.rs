@@ -442,7 +442,10 @@ fn time_that_the_machine_was_off_is_made_up_by_two_and_never_beyond_the_wall_clo
     guarded.store().delete_point(point.commit.point).unwrap();
     guarded.pass(VETO_WAIT - HOUR);
     let retention = guarded.store().retention();
-    assert_eq!((retention.lag, retention.waiting.len()), (Duration::ZERO, 0));
+    assert_eq!(
+        (retention.lag, retention.waiting.len()),
+        (Duration::ZERO, 0)
+    );
     assert_eq!(retention.trusted, retention.wall);
 }
 
@@ -514,10 +517,29 @@ fn clocks_that_drift_apart_slowly_stop_nothing() {
 }
 
 #[test]
+fn what_passes_while_the_wall_clock_is_behind_is_not_made_up_for() {
+    for is_restarted in [false, true] {
+        let mut guarded = Guarded::new();
+        guarded.clock.set(-YEARS);
+        guarded.clock.pass(20 * DAY);
+        let point = guarded.commit(1);
+        guarded.clock.set(YEARS);
+        if is_restarted {
+            guarded.restart();
+        }
+        guarded.check_locked(&point);
+        guarded.pass(OPTIONS.retention - HOUR);
+        guarded.check_locked(&point);
+        guarded.pass(HOUR);
+        guarded.store().delete_point(point.commit.point).unwrap();
+    }
+}
+
+#[test]
 fn trusted_time_does_not_go_back_behind_what_the_log_knows() {
     let mut guarded = Guarded::new();
-    guarded.clock.pass(HOUR);
-    // The mark on record is an hour old when the power is cut.
+    // The mark on record is as old as that when the power is cut.
+    guarded.clock.pass(Duration::from_secs(600));
     let point = guarded.commit(1);
     guarded.clock.reboot(Duration::ZERO);
     guarded.clock.set(-YEARS);
