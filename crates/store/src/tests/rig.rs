@@ -95,9 +95,21 @@ impl Rig {
             clock: self.clock.clone(),
             rng: self.rng.clone(),
             catalogue: Box::new(MemoryCatalogue::default()),
-            index: Arc::new(MemoryIndex::default()),
+            index: self.index(fs),
             verifier: Arc::new(TestVerifier),
         }
+    }
+
+    /// An index whose bounds are so small that a few packs bring segments and merges.
+    pub fn index(&self, fs: &MemFs) -> Arc<dyn Index> {
+        let limits = IndexLimits {
+            fresh_records: 16,
+            fresh_packs: 2,
+            bulk_records: 32,
+            fan_in: 2,
+        };
+        let (vfs, rng) = (Arc::new(fs.clone()), self.rng.clone());
+        Arc::new(SegmentIndex::with(vfs, rng, limits, Upkeep::Caller))
     }
 
     pub fn init(&self, fs: &MemFs) -> Result<(), Error> {
