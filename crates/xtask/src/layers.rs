@@ -88,6 +88,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "rpc",
         ],
     ),
+    // A model of the rules, which shares no code with what follows them.
+    ("model", &[]),
     // The crash lane runs the repository's library on storage that it makes worse.
     (
         "crash",
