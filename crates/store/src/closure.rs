@@ -6,6 +6,7 @@
 //! 8 MiB of disk.
 
 use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
 
 use stillwater_format::node::{Branch, DiskRoot, Entries, Leaf, Node};
 use stillwater_format::pack::RecordId;
@@ -67,9 +68,12 @@ pub(crate) trait Source {
 }
 
 /// Walks the trees of disks.
+///
+/// What is whole may be forgotten or learned while it goes on, and nobody waits for it: whatever is
+/// taught holds for every session that is open.
 pub(crate) fn walk<'a>(
     source: &dyn Source,
-    whole: &WholeTrees,
+    whole: &RwLock<WholeTrees>,
     dataset: DatasetId,
     roots: impl IntoIterator<Item = &'a DiskRoot>,
 ) -> Result<Walked, Error> {
@@ -89,7 +93,7 @@ pub(crate) fn walk<'a>(
                 .nodes
                 .get(&id)
                 .copied()
-                .or_else(|| whole.shape(dataset, id));
+                .or_else(|| known_shape(whole, dataset, id));
             match known {
                 Some(found) if found == shape => continue,
                 Some(_) => return Err(misfit(id)),
@@ -110,6 +114,11 @@ pub(crate) fn walk<'a>(
         }
     }
     Ok(walked)
+}
+
+fn known_shape(whole: &RwLock<WholeTrees>, dataset: DatasetId, id: TreeId) -> Option<Shape> {
+    let whole = whole.read().unwrap_or_else(PoisonError::into_inner);
+    whole.shape(dataset, id)
 }
 
 fn read(source: &dyn Source, dataset: DatasetId, id: TreeId, shape: Shape) -> Result<Node, Error> {

@@ -1,12 +1,15 @@
 //! The repository engine: packs, chunk index, commit log and point catalogue.
 //!
 //! It keeps what was acknowledged whatever crashes, and decides alone what a point is. It knows
-//! neither keys nor networks, and never removes anything but its own unfinished files.
+//! neither keys nor networks, and removes nothing but its own unfinished files and what the commit log
+//! names.
 //!
 //! * A pack is acknowledged when its file, its name and its directory are durable; then, and only
 //!   then, the index learns of it.
 //! * A restore point exists if and only if its commit record is durable; both copies of its manifest
 //!   and everything that it reaches were durable before.
+//! * What nothing reaches leaves in steps, each of which is on the commit log before it is done. Whatever
+//!   a session could see when it opened stays until it is over.
 //! * A fence is the place of a session in the commit log, so no fence is ever given twice.
 //! * The index and the catalogue are caches: they are made anew from packs and log, without a hand.
 //! * All file I/O goes through [`vfs::Vfs`], all time through [`Clock`], all randomness through

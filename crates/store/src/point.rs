@@ -190,9 +190,8 @@ impl Inner {
         if manifest.run != key.run || manifest.dataset != dataset {
             return Err(Error::refused("the manifest is of another run or dataset"));
         }
-        let whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
         let roots = manifest.disks.iter().map(|disk| &disk.root);
-        let walked = closure::walk(&self.sight(key.fence), &whole, dataset, roots)?;
+        let walked = closure::walk(&self.sight(key.fence), &self.whole, dataset, roots)?;
         Ok((walked, lost))
     }
 

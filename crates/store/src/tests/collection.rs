@@ -886,3 +886,30 @@ fn an_error_at_any_call_of_a_cycle_loses_nothing_and_leaves_nothing() {
         vec![fs.restart()]
     });
 }
+
+#[test]
+fn a_move_that_failed_is_made_up_for_by_the_next_cycle() {
+    let mut made_up = 0;
+    for call in 1..40 {
+        let mut yard = Yard::new(SHORT);
+        let (gone, pack) = yard.back_up(&[1, 2, 3]);
+        yard.delete(gone);
+        yard.collect();
+        yard.pass(DAY);
+        yard.fs
+            .trouble_at(call, Trouble::Error(std::io::ErrorKind::Other));
+        let failed = yard.store().collect(&()).is_err();
+        yard.fs.heal();
+        if !yard.store().is_writable() {
+            continue;
+        }
+        let undone = failed && yard.has(pack) && !yard.store().inner.fates().is_readable(pack);
+        yard.collect();
+        yard.pass(9 * DAY);
+        yard.collect();
+        assert!(!yard.has(pack), "call {call}");
+        assert_eq!(yard.fs.files_in("quarantine").len(), 0, "call {call}");
+        made_up += u32::from(undone);
+    }
+    assert!(made_up > 0);
+}
