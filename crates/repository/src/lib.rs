@@ -22,7 +22,6 @@ pub mod intake;
 pub mod join;
 pub mod metrics;
 pub mod recover;
-pub mod recover;
 pub mod serve;
 pub mod statement;
 mod task;

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use clap::Parser;
 use stillwater_repository::command::Command;
 
 fn main() -> ExitCode {
-    Command::run_process()
+    Command::parse().run()
 }
