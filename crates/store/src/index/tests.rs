@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use stillwater_format::pack::{Builder, Codec, RecordHeader};
@@ -11,9 +13,9 @@ use stillwater_types::ChunkId;
 
 use super::*;
 use crate::layout;
-use crate::tests::memfs::MemFs;
+use crate::tests::memfs::{MemFs, Trouble};
 use crate::tests::rig::TestRng;
-use crate::vfs::Vfs;
+use crate::vfs::{Access, File, Medium, Name, Room, Vfs};
 
 /// Something that happens to an index.
 #[derive(Debug, Clone)]
@@ -26,6 +28,8 @@ enum Turn {
     Forget(Vec<prop::sample::Index>),
     /// The process ends and another one begins.
     Reopen,
+    /// At the next turn, this call of those that write fails.
+    Stumble(u64),
 }
 
 const DATASETS: u8 = 2;
@@ -40,6 +44,7 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
         1 => some().prop_map(Turn::Spare),
         1 => some().prop_map(Turn::Forget),
         1 => Just(Turn::Reopen),
+        2 => (1..12u64).prop_map(Turn::Stumble),
     ];
     prop::collection::vec(turn, 0..40)
 }
@@ -210,10 +215,17 @@ impl Model {
     ) -> Box<dyn Index> {
         let mut index = begin(self);
         self.load(&*index);
+        let mut stumble = None;
         for turn in turns {
+            let trip = |fs: &MemFs, stumble: Option<u64>| {
+                if let Some(call) = stumble {
+                    fs.trouble_at(call, Trouble::Error(ErrorKind::StorageFull));
+                }
+            };
             match turn {
                 Turn::Add(number, records) => {
                     let (facts, entries) = self.make(*number, records);
+                    trip(&self.fs, stumble.take());
                     index.add(&facts, &entries).unwrap();
                     index.add(&facts, &entries).unwrap();
                 }
@@ -240,9 +252,12 @@ impl Model {
                 Turn::Reopen => {
                     drop(index);
                     index = begin(self);
+                    trip(&self.fs, stumble.take());
                     self.load(&*index);
                 }
+                Turn::Stumble(call) => stumble = Some(*call),
             }
+            self.fs.heal();
             self.check(&*index);
         }
         index
@@ -277,7 +292,8 @@ proptest! {
         let mut model = Model::default();
         let index = model.play(&turns, |model| Box::new(segments(&model.fs, SMALL)));
         drop(index);
-        prop_assert!(model.fs.files_in("tmp").is_empty());
+        let stumbled = turns.iter().any(|turn| matches!(turn, Turn::Stumble(_)));
+        prop_assert!(stumbled || model.fs.files_in("tmp").is_empty());
     }
 
     #[test]
@@ -319,4 +335,209 @@ proptest! {
             model.check(&index);
         }
     }
+}
+
+/// A model with some packs, and their index in segments, closed.
+fn filled(packs: u8) -> Model {
+    let mut model = Model::default();
+    let records: Vec<_> = (0..IDS).map(|id| (id % 3 == 0, id)).collect();
+    let turns: Vec<_> = (0..packs)
+        .map(|n| Turn::Add(n % DATASETS, records[usize::from(n % 8)..].to_vec()))
+        .collect();
+    drop(model.play(&turns, |model| Box::new(segments(&model.fs, SMALL))));
+    model
+}
+
+fn garble(fs: &MemFs) {
+    for path in kept(fs) {
+        let mut bytes = fs.bytes(&path).unwrap();
+        bytes[10] ^= 1;
+        fs.set_bytes(&path, bytes);
+    }
+}
+
+#[test]
+fn a_damaged_index_is_kept_in_quarantine_until_the_next_one() {
+    let model = filled(9);
+    let index = segments(&model.fs, SMALL);
+    model.load(&index);
+    let mut aside = Vec::new();
+    for turn in 1..4 {
+        let damaged = kept(&model.fs);
+        garble(&model.fs);
+        model.check(&index);
+        assert_eq!(index.size().rebuilt_count, turn);
+        aside = model.fs.files_in("quarantine/index");
+        assert_eq!(aside.len(), damaged.len());
+    }
+    assert!(!aside.is_empty() && !kept(&model.fs).is_empty());
+}
+
+#[test]
+fn a_lookup_waits_for_packs_that_cannot_be_read_and_misses_nothing() {
+    let model = filled(9);
+    let index = segments(&model.fs, SMALL);
+    model.load(&index);
+    garble(&model.fs);
+    model.fs.trouble_at(0, Trouble::Death);
+    let found = index.copies(dataset(0), &record(false, 1));
+    assert!(found.is_err(), "{found:?}");
+    model.fs.heal();
+    let gone = *model.packs.keys().next().unwrap();
+    index.forget(&[gone]);
+    let mut model = model;
+    model.packs.remove(&gone);
+    model.check(&index);
+}
+
+#[test]
+fn an_index_that_is_no_directory_is_set_aside() {
+    let model = filled(0);
+    let fs = MemFs::new();
+    for dir in layout::directories() {
+        fs.make_dir(&dir).unwrap();
+    }
+    drop(fs.create_new(Path::new(layout::INDEX)).unwrap());
+    let mut model = Model { fs, ..model };
+    let turns: Vec<_> = (0..9).map(|id| Turn::Add(0, vec![(false, id)])).collect();
+    drop(model.play(&turns, |model| Box::new(segments(&model.fs, SMALL))));
+    assert!(!kept(&model.fs).is_empty());
+    assert_eq!(model.fs.files_in(layout::QUARANTINE).len(), 1);
+}
+
+#[test]
+fn packs_that_come_while_segments_are_merged_are_found_at_once() {
+    let mut model = Model::default();
+    let packs: Vec<_> = (0..200u32)
+        .map(|n| model.make(0, &[(false, (n % 24) as u8), (true, (n % 7) as u8)]))
+        .collect();
+    let rng = Arc::new(TestRng::default());
+    let vfs = Arc::new(model.fs.clone());
+    let index = SegmentIndex::with(vfs, rng, SMALL, Upkeep::Thread);
+    index.open(&HashSet::new());
+    std::thread::scope(|scope| {
+        for part in packs.chunks(50) {
+            let index = &index;
+            scope.spawn(move || {
+                for (facts, entries) in part {
+                    index.add(facts, entries).unwrap();
+                    for entry in entries.iter().filter(|e| e.kind != RecordKind::Salt) {
+                        let (kind, id) = (entry.kind, entry.id);
+                        let found = index.copies(facts.dataset, &RecordId { kind, id }).unwrap();
+                        assert!(found.iter().any(|at| at.pack == facts.pack));
+                    }
+                }
+            });
+        }
+    });
+    drop(index);
+    let index = segments(&model.fs, SMALL);
+    model.load(&index);
+    let count: u32 = packs.iter().map(|(facts, _)| facts.chunk_count).sum();
+    assert_eq!(index.count().chunk_count, u64::from(count));
+    // Threads came in any order, so only which copies there are is known.
+    for id in 0..IDS {
+        let mut found = index.copies(dataset(0), &record(false, id)).unwrap();
+        let mut expected = model.copies(dataset(0), &record(false, id));
+        found.sort_by_key(|at| at.pack);
+        expected.sort_by_key(|at| at.pack);
+        assert_eq!(found, expected);
+    }
+}
+
+/// A file system of which every read of a segment panics while it is told to.
+struct Panicking {
+    inner: MemFs,
+    panics: Arc<AtomicBool>,
+}
+
+struct PanickingFile(Box<dyn File>, Arc<AtomicBool>);
+
+impl Vfs for Panicking {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        let file = self.inner.create_new(path)?;
+        // Segments are read through the file that they were written to.
+        Ok(Box::new(PanickingFile(file, Arc::clone(&self.panics))))
+    }
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
+        let file = self.inner.open(path, access)?;
+        if path.starts_with(layout::INDEX) {
+            return Ok(Box::new(PanickingFile(file, Arc::clone(&self.panics))));
+        }
+        Ok(file)
+    }
+    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.rename_noreplace(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_file(path)
+    }
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.make_dir(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<Name>> {
+        self.inner.list(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.inner.sync_dir(dir)
+    }
+    fn room(&self) -> io::Result<Room> {
+        self.inner.room()
+    }
+    fn medium(&self) -> io::Result<Medium> {
+        self.inner.medium()
+    }
+}
+
+impl File for PanickingFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        // Once, so that what heals it can read again.
+        assert!(!self.1.swap(false, Ordering::SeqCst), "made to panic");
+        self.0.read_at(buffer, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(bytes, offset)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.0.reserve(offset, length)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn try_lock(&self) -> io::Result<bool> {
+        self.0.try_lock()
+    }
+}
+
+#[test]
+fn a_panic_in_open_lookup_or_merge_makes_the_index_anew() {
+    let mut model = filled(9);
+    let panics = Arc::new(AtomicBool::new(false));
+    let (inner, rng) = (model.fs.clone(), Arc::new(TestRng::default()));
+    let vfs = Panicking {
+        inner,
+        panics: Arc::clone(&panics),
+    };
+    let index = SegmentIndex::with(Arc::new(vfs), rng, SMALL, Upkeep::Caller);
+    panics.store(true, Ordering::SeqCst);
+    model.load(&index);
+    assert!(!panics.load(Ordering::SeqCst), "opening read no segment");
+    model.check(&index);
+    panics.store(true, Ordering::SeqCst);
+    model.check(&index);
+    assert_eq!(index.size().rebuilt_count, 1);
+    panics.store(true, Ordering::SeqCst);
+    for number in 0..9 {
+        let (facts, entries) = model.make(0, &[(false, number), (true, number)]);
+        index.add(&facts, &entries).unwrap();
+    }
+    assert!(!panics.load(Ordering::SeqCst), "no segments were merged");
+    model.check(&index);
+    assert_eq!(index.size().rebuilt_count, 2);
 }
