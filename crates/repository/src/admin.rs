@@ -150,6 +150,9 @@ impl Keygen {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use stillwater_store::Store;
+    use stillwater_types::{ClusterId, NodeId};
+
     use super::*;
 
     #[test]
@@ -184,5 +187,38 @@ mod tests {
         for wrong in ["", "0a", &"0a".repeat(33), &"0g".repeat(32)] {
             assert_eq!(parse(wrong), None);
         }
+    }
+
+    #[test]
+    fn the_host_accepts_two_administrators_while_the_service_is_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config {
+            state_dir: dir.path().to_owned(),
+            ..Config::default()
+        };
+        config.store.allow_volatile = true;
+        let store_dir = config.store_dir();
+        std::fs::create_dir(&store_dir).unwrap();
+        let identity = stillwater_store::Identity {
+            cluster: ClusterId::mint(),
+            node: NodeId::mint(),
+        };
+        let environment = engine::environment(&store_dir).unwrap();
+        Store::init(&environment, &config.options(), identity).unwrap();
+        let add = |number: u8| {
+            let (name, public_key) = ("Alice".to_owned(), PublicKey([number; 32]));
+            enrol(&config, &Enrolment::Add { name, public_key })
+        };
+        let serving = engine::open(&store_dir, config.options()).unwrap();
+        assert_eq!(add(1).unwrap_err().reason, Reason::StorageUnfit);
+        drop(serving);
+        for number in [1, 1, 2] {
+            add(number).unwrap();
+        }
+        assert_eq!(add(3).unwrap_err().reason, Reason::StatementRefused);
+        enrol(&config, &Enrolment::List).unwrap();
+        let store = engine::open(&store_dir, config.options()).unwrap();
+        let keys: Vec<_> = store.retention().admins.iter().map(|a| a.key).collect();
+        assert_eq!(keys, [[1; 32], [2; 32]]);
     }
 }
