@@ -20,14 +20,19 @@ use crate::{Arguments, Knockout};
 const LONG: Length = Length {
     lives: 4,
     points: 6,
+    collects: false,
 };
-/// After a power cut.
-const SHORT: Length = Length {
-    lives: 1,
-    points: 2,
+/// Garbage is collected, and days pass.
+const COLLECTING: Length = Length {
+    lives: 3,
+    points: 4,
+    collects: true,
 };
-/// How many recordings begin with what a power cut left.
+/// How many recordings begin with what a power cut left, where so many states are wanted.
 const RECOVERIES: usize = 3;
+const RECOVERIES_FROM: usize = 100;
+/// Of a hundred states, how many are cuts beside collections.
+const COLLECTING_SHARE: usize = 25;
 /// Of a hundred states, how many are cuts of these.
 const RECOVERY_SHARE: usize = 15;
 /// Failing states that are told in full.
@@ -126,38 +131,74 @@ impl Lane<'_> {
     async fn cut(&mut self, setting: &Setting) -> Result<bool> {
         let begun = Instant::now();
         let wanted = self.arguments.states;
-        let recoveries = if wanted < 100 { 0 } else { RECOVERIES };
-        let for_recoveries = wanted * RECOVERY_SHARE / 100 * recoveries.min(1);
-        let what = (&Without::new(), LONG, self.random.next());
-        let capture = Capture::record(self.fs, setting, self.dir, what).await?;
-        self.tell(&format!("recorded {}", capture.summary()));
-        let plan = capture.plan(wanted - for_recoveries, self.random.next());
         let mut tally = Tally::default();
-        self.judge("main", &capture, &plan, &mut tally)?;
-        for number in 0..recoveries {
-            let state = plan.states[self.random.below(plan.states.len() as u64) as usize];
-            let again = (SHORT, self.random.next());
-            let second = capture.go_on(state, setting, self.dir, again).await;
-            let second = second.with_context(|| format!("go on after state {state}"))?;
-            let share = (wanted - tally.states) / (recoveries - number);
-            let plan = second.plan(share, self.random.next());
-            self.judge(&format!("recovery-{number}"), &second, &plan, &mut tally)?;
-        }
+        let share = wanted - wanted * COLLECTING_SHARE / 100;
+        self.cut_script(setting, "backup", LONG, share, &mut tally)
+            .await?;
+        let backups = tally.states;
+        self.cut_script(setting, "collect", COLLECTING, wanted, &mut tally)
+            .await?;
         ensure!(
             tally.states >= wanted,
             "only {} of {wanted} states are distinct; the script is too short",
             tally.states
         );
         self.tell(&format!(
-            "{} distinct states ({} of cuts after a cut), {} equal ones left out: {} broke a promise; \
-             {:.0} s",
+            "{} distinct states: {backups} beside backups, {} beside collections, of all these {} \
+             cuts after a cut; {} equal ones left out; {} broke a promise; {:.0} s",
             tally.states,
-            tally.states - plan.states.len(),
+            tally.states - backups,
+            tally.again,
             tally.equal,
             tally.broken,
             begun.elapsed().as_secs_f64()
         ));
         Ok(tally.broken == 0)
+    }
+
+    /// Records a script and what comes after some power cuts in it, until `goal` states were judged.
+    async fn cut_script(
+        &mut self,
+        setting: &Setting,
+        name: &str,
+        length: Length,
+        goal: usize,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let missing = goal - tally.states;
+        let recoveries = if missing < RECOVERIES_FROM {
+            0
+        } else {
+            RECOVERIES
+        };
+        let for_recoveries = missing * RECOVERY_SHARE / 100 * recoveries.min(1);
+        let what = (&Without::new(), length, self.random.next());
+        let capture = Capture::record(self.fs, setting, self.dir, what).await?;
+        self.tell(&format!("recorded {name}: {}", capture.summary()));
+        let as_meant = capture.removed_packs() == length.collects;
+        ensure!(
+            as_meant,
+            "the script does not collect garbage as it is meant to"
+        );
+        let plan = capture.plan(missing - for_recoveries, self.random.next());
+        self.judge(name, &capture, &plan, tally)?;
+        let once = tally.states;
+        let length = Length {
+            lives: 1,
+            points: 2,
+            ..length
+        };
+        for number in 0..recoveries {
+            let state = plan.states[self.random.below(plan.states.len() as u64) as usize];
+            let again = (length, self.random.next());
+            let second = capture.go_on(state, setting, self.dir, again).await;
+            let second = second.with_context(|| format!("go on after state {state}"))?;
+            let share = (goal - tally.states) / (recoveries - number);
+            let plan = second.plan(share, self.random.next());
+            self.judge(&format!("{name}-again-{number}"), &second, &plan, tally)?;
+        }
+        tally.again += tally.states - once;
+        Ok(())
     }
 
     /// Judges states, tells what is broken, and keeps the recording if anything is.
@@ -219,6 +260,7 @@ impl Lane<'_> {
 #[derive(Debug, Default)]
 struct Tally {
     states: usize,
+    again: usize,
     equal: usize,
     broken: usize,
 }

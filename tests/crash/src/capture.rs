@@ -15,7 +15,7 @@ use crate::image::Image;
 use crate::knock::Without;
 use crate::random::Random;
 use crate::recorder::Recorder;
-use crate::script::{Length, Player};
+use crate::script::{Length, Player, Scene};
 use crate::setting::{self, Setting};
 use crate::witness::Witness;
 
@@ -64,21 +64,13 @@ impl Capture {
         let start = Image::read(&blank)?;
         std::fs::remove_file(&blank)?;
         let recorder = Recorder::start(fs, &start, dir)?;
-        let store = recorder.root().join(STORE);
-        std::fs::create_dir(&store)?;
+        std::fs::create_dir(recorder.root().join(STORE))?;
         // The directory that the repository is put in is its owner's to keep.
         std::fs::File::open(recorder.root())?.sync_all()?;
-        let position = recorder.position();
-        let player = Player::new(setting, &store, without, position, Witness::default(), seed);
+        let scene = scene(&recorder, without, Witness::default());
+        let player = Player::new(setting, scene, length, seed);
         player.init().context("make the repository")?;
-        let witness = player.play(length).await?;
-        let history = recorder.end()?;
-        Ok(Self {
-            fs,
-            start,
-            history,
-            witness,
-        })
+        Self::play(fs, start, recorder, player).await
     }
 
     /// Starts the repository on what a power cut left and plays on, so that power cuts during and
@@ -91,27 +83,41 @@ impl Capture {
         (length, seed): (Length, u64),
     ) -> Result<Self> {
         let start = self.image(state);
-        let witness = self.witness.after_cut(state.prefix);
         let recorder = Recorder::start(self.fs, &start, dir)?;
-        let store = recorder.root().join(STORE);
-        let (position, without) = (recorder.position(), Without::new());
-        let player = Player::new(setting, &store, &without, position, witness, seed);
-        let witness = player.play(length).await?;
+        let witness = self.witness.after_cut(state.prefix);
+        let scene = scene(&recorder, &Without::new(), witness);
+        let player = Player::new(setting, scene, length, seed);
+        Self::play(self.fs, start, recorder, player).await
+    }
+
+    async fn play(
+        fs: FileSystem,
+        start: Image,
+        recorder: Recorder,
+        player: Player<'_>,
+    ) -> Result<Self> {
+        let witness = player.play().await?;
         Ok(Self {
-            fs: self.fs,
+            fs,
             start,
             history: recorder.end()?,
             witness,
         })
     }
 
+    /// Whether garbage was collected to the end.
+    pub const fn removed_packs(&self) -> bool {
+        self.witness.removed_count > 0
+    }
+
     /// How much there is, for people.
     pub fn summary(&self) -> String {
         format!(
-            "{} writes and flushes, {} of them flushes; {} acknowledgements",
+            "{} writes and flushes, {} of them flushes; {} acknowledgements; {} packs removed",
             self.history.len(),
             self.history.flush_count(),
-            self.witness.acks().len()
+            self.witness.acks().len(),
+            self.witness.removed_count
         )
     }
 
@@ -131,16 +137,21 @@ impl Capture {
         plan
     }
 
-    /// Every acknowledgement with everything lost that was not flushed, and others like it.
+    /// Every acknowledgement with everything lost that was not flushed, and if these are few, some with
+    /// a part of it.
     pub fn plan_acks(&self, wanted: usize, seed: u64) -> Plan {
         let mut random = Random::new(seed);
-        let mut drawn = HashSet::new();
-        for prefix in self.witness.acks() {
-            drawn.insert(State { prefix, salt: 0 });
-            let salt = random.next() >> 32;
-            drawn.insert(State { prefix, salt });
+        let acks = self.witness.acks();
+        let all_lost = acks.iter().map(|ack| State {
+            prefix: *ack,
+            salt: 0,
+        });
+        let mut drawn: HashSet<_> = all_lost.collect();
+        let missing = wanted.saturating_sub(self.distinct(&drawn, usize::MAX).states.len());
+        for _ in 0..missing {
+            drawn.insert(self.draw(&mut random, &acks));
         }
-        self.distinct(&drawn, wanted)
+        self.distinct(&drawn, usize::MAX)
     }
 
     fn draw(&self, random: &mut Random, acks: &[u64]) -> State {
@@ -169,9 +180,8 @@ impl Capture {
         if count > wanted {
             let mut index = 0;
             sorted.retain(|_| {
-                let keep = (index + 1) * wanted / count > index * wanted / count;
                 index += 1;
-                keep
+                index * wanted / count > (index - 1) * wanted / count
             });
         }
         Plan {
@@ -244,9 +254,10 @@ impl Capture {
                 });
             }
         };
-        let findings = check::check(&root.join(STORE), &self.witness, state, options);
+        let (store, clock) = (root.join(STORE), disk.with_extension("ahead"));
+        let findings = check::check(&store, &clock, &self.witness, state, options);
         mount.end()?;
-        Ok(findings)
+        findings
     }
 
     /// Keeps what makes every state again.
@@ -270,6 +281,15 @@ impl Capture {
             history: History::read(&dir.join("log"))?,
             witness: serde_json::from_slice(&witness)?,
         })
+    }
+}
+
+fn scene(recorder: &Recorder, without: &Without, witness: Witness) -> Scene {
+    Scene {
+        store: recorder.root().join(STORE),
+        without: without.clone(),
+        position: Box::new(recorder.position()),
+        witness,
     }
 }
 

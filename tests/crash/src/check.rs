@@ -12,6 +12,7 @@ use stillwater_format::pack::{FOOTER_LEN, Footer, RecordHeader, RecordId, Record
 use stillwater_store::{Error, Options, SessionKey, Store};
 use stillwater_types::{DatasetId, PointId, RunId};
 
+use crate::clock;
 use crate::history::State;
 use crate::knock::Without;
 use crate::script::generation;
@@ -19,6 +20,7 @@ use crate::setting::environment;
 use crate::witness::{Deed, Sent, Witness};
 
 const PATIENCE: Duration = Duration::from_secs(5);
+const DAY_MILLIS: u64 = 24 * 3600 * 1000;
 /// One state in so many is opened a second time, after it was worked on.
 const REOPENED: u64 = 4;
 
@@ -31,7 +33,7 @@ pub struct Findings {
     pub single: Vec<String>,
 }
 
-/// What was promised, sorted.
+/// What was promised, sorted, and what voids promises.
 #[derive(Debug, Default)]
 struct Promises<'a> {
     init: bool,
@@ -39,65 +41,130 @@ struct Promises<'a> {
     dataset: Option<DatasetId>,
     fence: u64,
     sequence: u64,
-    records: Vec<&'a Sent>,
-    /// Run, fence and hash of the manifest.
+    /// With the run that sent them.
+    records: Vec<(RunId, &'a Sent)>,
+    /// Session and hash of the manifest.
     proposed: HashMap<PointId, (SessionKey, [u8; 32])>,
     committed: HashMap<PointId, u64>,
+    deleted: HashSet<PointId>,
+    asked: Asked,
+}
+
+/// What was asked, answered or not.
+#[derive(Debug, Default)]
+struct Asked {
+    committed: HashSet<PointId>,
+    deleted: HashSet<PointId>,
+    /// Runs whose session may be over: it keeps nothing alive any more.
+    over: HashSet<RunId>,
+    collected: bool,
+}
+
+impl Asked {
+    fn of(witness: &Witness, prefix: u64) -> Self {
+        let (mut asked, mut open) = (Self::default(), HashSet::new());
+        for deed in witness.asked(prefix) {
+            match deed {
+                Deed::Open { run, .. } => drop(open.insert(*run)),
+                Deed::Close { run } => drop(asked.over.insert(*run)),
+                Deed::Wait => asked.over.extend(open.drain()),
+                Deed::Commit { point, .. } => drop(asked.committed.insert(*point)),
+                Deed::Delete { point } => drop(asked.deleted.insert(*point)),
+                Deed::Collect => asked.collected = true,
+                _ => {}
+            }
+        }
+        asked
+    }
 }
 
 impl<'a> Promises<'a> {
     fn of(witness: &'a Witness, prefix: u64) -> Self {
-        let mut promises = Self::default();
-        for deed in witness.promised(prefix) {
-            match deed {
-                Deed::Init => promises.init = true,
-                Deed::Start { generation } => {
-                    promises.generation = promises.generation.max(*generation);
-                }
-                Deed::Dataset(id) => promises.dataset = Some(*id),
-                Deed::Open { fence, .. } => promises.fence = promises.fence.max(*fence),
-                Deed::Close { .. } => {}
-                Deed::Put { records } => promises.records.extend(records),
-                Deed::Propose {
-                    run,
-                    fence,
-                    point,
-                    manifest,
-                } => {
-                    let key = SessionKey {
-                        run: *run,
-                        fence: *fence,
-                    };
-                    promises.proposed.insert(*point, (key, *manifest));
-                }
-                Deed::Commit { point, sequence } => {
-                    promises.committed.insert(*point, *sequence);
-                }
-            }
-        }
-        let committed = promises
-            .committed
-            .values()
-            .copied()
-            .max()
-            .unwrap_or_default();
-        promises.sequence = committed.max(promises.fence).max(u64::from(promises.init));
+        let mut promises = Self {
+            asked: Asked::of(witness, prefix),
+            ..Self::default()
+        };
+        witness
+            .promised(prefix)
+            .for_each(|deed| promises.take(deed));
+        let committed = promises.committed.values().copied().max();
+        promises.sequence = committed
+            .unwrap_or_default()
+            .max(promises.fence)
+            .max(u64::from(promises.init));
         promises
+    }
+
+    fn take(&mut self, deed: &'a Deed) {
+        match deed {
+            Deed::Init => self.init = true,
+            Deed::Start { generation } => self.generation = self.generation.max(*generation),
+            Deed::Dataset(id) => self.dataset = Some(*id),
+            Deed::Open { fence, .. } => self.fence = self.fence.max(*fence),
+            Deed::Put { run, records } => {
+                self.records.extend(records.iter().map(|sent| (*run, sent)));
+            }
+            Deed::Propose {
+                run,
+                fence,
+                point,
+                manifest,
+            } => {
+                let (run, fence) = (*run, *fence);
+                let session = SessionKey { run, fence };
+                self.proposed.insert(*point, (session, *manifest));
+            }
+            Deed::Commit { point, sequence } => {
+                self.committed.insert(*point, *sequence);
+            }
+            Deed::Delete { point } => {
+                self.deleted.insert(*point);
+            }
+            Deed::Close { .. } | Deed::Collect | Deed::Wait => {}
+        }
+    }
+
+    /// Whether a manifest must be there twice.
+    fn keeps(&self, point: PointId, session: SessionKey) -> bool {
+        let is_claimed = !self.asked.over.contains(&session.run);
+        let is_needed = self.committed.contains_key(&point) || is_claimed;
+        is_needed && !self.asked.deleted.contains(&point)
+    }
+
+    /// Whether a proposal must be one that can be committed.
+    fn is_waiting(&self, point: PointId, session: SessionKey) -> bool {
+        !self.asked.over.contains(&session.run) && !self.asked.deleted.contains(&point)
+    }
+
+    /// Records that must be there whether a point reaches them or not. After a collection that is what
+    /// a session sent that is not over.
+    fn kept_records(&self) -> impl Iterator<Item = &'a Sent> {
+        let kept =
+            |(run, _): &&(RunId, &'a Sent)| !self.asked.collected || !self.asked.over.contains(run);
+        self.records.iter().filter(kept).map(|(_, sent)| *sent)
     }
 }
 
-/// What is in `store` on a disk that lost its power; changes it as a start would.
-pub fn check(store: &Path, witness: &Witness, state: State, options: Options) -> Findings {
+/// What is in `store` on a disk that lost its power; changes it as a start would. Clocks are read by
+/// the file `clock`.
+pub fn check(
+    store: &Path,
+    clock: &Path,
+    witness: &Witness,
+    state: State,
+    options: Options,
+) -> Result<Findings> {
+    clock::put_ahead(clock, witness.waited_millis)?;
     let promises = Promises::of(witness, state.prefix);
     let mut findings = Findings::default();
     if let Err(error) = look(store, &promises, &mut findings) {
-        findings
-            .lost
-            .push(format!("cannot be looked at: {error:#}"));
+        let told = format!("cannot be looked at: {error:#}");
+        findings.lost.push(told);
     }
     let case = Case {
         store,
-        witness,
+        clock,
+        ahead: witness.waited_millis,
         state,
         options,
         promises: &promises,
@@ -105,7 +172,7 @@ pub fn check(store: &Path, witness: &Witness, state: State, options: Options) ->
     if let Err(error) = case.go_on(&mut findings) {
         findings.lost.push(format!("{error:#}"));
     }
-    findings
+    Ok(findings)
 }
 
 /// Looks at the files as they are before a start.
@@ -120,7 +187,10 @@ fn look(store: &Path, promises: &Promises, findings: &mut Findings) -> Result<()
             findings.single.push(name.into());
         }
     }
-    for (point, (_, hash)) in &promises.proposed {
+    for (point, (session, hash)) in &promises.proposed {
+        if !promises.keeps(*point, *session) {
+            continue;
+        }
         for copy in ["manifests", "copy/manifests"] {
             let path = manifest_path(store, copy, *point);
             let found = std::fs::read(&path).unwrap_or_default();
@@ -201,41 +271,47 @@ fn manifest_path(store: &Path, copy: &str, point: PointId) -> PathBuf {
 /// One state, opened.
 struct Case<'a> {
     store: &'a Path,
-    witness: &'a Witness,
+    clock: &'a Path,
+    /// How far clocks are ahead.
+    ahead: u64,
     state: State,
     options: Options,
     promises: &'a Promises<'a>,
 }
 
 impl Case<'_> {
-    /// Starts, demands what was promised, works on, and starts again.
+    /// Starts, demands what was promised, works on, and now and then starts again.
     fn go_on(&self, findings: &mut Findings) -> Result<()> {
+        let promises = self.promises;
         let store = match self.open() {
-            Err(Error::NotInitialised) if !self.promises.init => return Ok(()),
+            Err(Error::NotInitialised) if !promises.init => return Ok(()),
             opened => opened.context("does not open")?,
         };
-        let Some(dataset) = self.promises.dataset else {
+        let Some(dataset) = promises.dataset else {
             return Ok(());
         };
-        let mut possible = self.commits_asked();
-        self.demand(&store, dataset, &possible, findings)?;
-        let fresh = self.work(&store, dataset).context("does not work on")?;
+        self.demand_records(&store, dataset, findings);
+        self.demand_points(&store, &promises.asked.committed, findings)?;
+        self.work(&store, dataset).context("does not work on")?;
         drop(store);
         if !self.state.salt.is_multiple_of(REOPENED) {
             return Ok(());
         }
         let store = self.open().context("does not open again")?;
-        possible.extend(self.promises.proposed.keys());
-        self.demand(&store, dataset, &possible, findings)?;
-        let read = store.read(dataset, fresh);
-        read.context("read what was stored after the cut")?;
-        Ok(())
+        self.demand_records(&store, dataset, findings);
+        if promises.asked.collected {
+            self.collect(&store).context("does not collect garbage")?;
+        }
+        let proposed = promises.proposed.keys();
+        let possible = promises.asked.committed.iter().chain(proposed).copied();
+        self.demand_points(&store, &possible.collect(), findings)
     }
 
     fn open(&self) -> Result<Store, Error> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let environment = environment(self.store, &Without::new()).map_err(|error| {
+            let environment = environment(self.store, &Without::new(), Some(self.clock));
+            let environment = environment.map_err(|error| {
                 let why = error.to_string();
                 Error::Unfit { why }
             })?;
@@ -249,34 +325,41 @@ impl Case<'_> {
         }
     }
 
-    fn demand(
+    fn demand_records(&self, store: &Store, dataset: DatasetId, findings: &mut Findings) {
+        for sent in self.promises.kept_records() {
+            if let Err(error) = check_record(store, dataset, sent) {
+                findings.lost.push(format!("{error:#}"));
+            }
+        }
+    }
+
+    fn demand_points(
         &self,
         store: &Store,
-        dataset: DatasetId,
         possible: &HashSet<PointId>,
         findings: &mut Findings,
     ) -> Result<()> {
-        let lost = &mut findings.lost;
+        let (promises, lost) = (self.promises, &mut findings.lost);
         let points = store.points(0, usize::MAX).context("list points")?;
-        let listed: HashSet<_> = points.iter().map(|point| point.commit.point).collect();
-        for (point, sequence) in &self.promises.committed {
-            match store.point(*point) {
-                Ok(found) if found.sequence == *sequence && listed.contains(point) => {}
-                Ok(found) => lost.push(format!("{point} is now at {}", found.sequence)),
-                Err(error) => lost.push(format!("{point}: {error}")),
+        let listed: HashMap<_, _> = points
+            .iter()
+            .map(|point| (point.commit.point, point.sequence))
+            .collect();
+        for (point, sequence) in &promises.committed {
+            match listed.get(point) {
+                Some(found) if found == sequence => {}
+                None if promises.asked.deleted.contains(point) => {}
+                found => lost.push(format!("{point} of {sequence} is at {found:?}")),
             }
         }
-        for point in listed.difference(possible) {
-            lost.push(format!("{point} is there and nobody asked for it"));
-        }
-        for point in &listed {
+        for point in listed.keys() {
+            if promises.deleted.contains(point) {
+                lost.push(format!("{point} is there and was deleted"));
+            } else if !possible.contains(point) {
+                lost.push(format!("{point} is there and nobody asked for it"));
+            }
             if let Err(error) = check_point(store, *point) {
                 lost.push(format!("{point}: {error:#}"));
-            }
-        }
-        for sent in &self.promises.records {
-            if let Err(error) = check_record(store, dataset, sent) {
-                lost.push(format!("{error:#}"));
             }
         }
         let usage = store.usage().context("measure")?;
@@ -286,28 +369,11 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn commits_asked(&self) -> HashSet<PointId> {
-        let asked = self.witness.asked(self.state.prefix);
-        let points = asked.filter_map(|deed| match deed {
-            Deed::Commit { point, .. } => Some(*point),
-            _ => None,
-        });
-        points.collect()
-    }
-
     /// Commits what was proposed, and takes a session and a pack.
-    fn work(&self, store: &Store, dataset: DatasetId) -> Result<RecordId> {
-        let closed: HashSet<RunId> = self
-            .witness
-            .asked(self.state.prefix)
-            .filter_map(|deed| match deed {
-                Deed::Close { run } => Some(*run),
-                _ => None,
-            })
-            .collect();
-        for (point, (key, _)) in &self.promises.proposed {
-            if !closed.contains(&key.run) {
-                let committed = store.commit_point(*key, *point);
+    fn work(&self, store: &Store, dataset: DatasetId) -> Result<()> {
+        for (point, (session, _)) in &self.promises.proposed {
+            if self.promises.is_waiting(*point, *session) {
+                let committed = store.commit_point(*session, *point);
                 committed.with_context(|| format!("commit {point}, which was proposed"))?;
             }
         }
@@ -316,14 +382,24 @@ impl Case<'_> {
         ensure!(fence > seen, "fence {fence} was given after {seen}");
         let node = Node::leaves(Vec::new())?.encode();
         let header = RecordHeader::node(&node)?;
-        let mut pack =
-            store.begin_pack(session.key, blake3::hash(&fence.to_le_bytes()).as_bytes())?;
+        let salt = blake3::hash(&fence.to_le_bytes());
+        let mut pack = store.begin_pack(session.key, salt.as_bytes())?;
         pack.append(&header, &node)?;
         pack.finish()?;
-        Ok(RecordId {
-            kind: header.kind,
-            id: header.id,
-        })
+        let (kind, id) = (header.kind, header.id);
+        let read = store.read(dataset, RecordId { kind, id });
+        read.context("read what was stored after the cut")?;
+        Ok(())
+    }
+
+    /// Goes through cycles until what is condemned now is gone.
+    fn collect(&self, store: &Store) -> Result<()> {
+        for days in [0, 2, 10] {
+            clock::put_ahead(self.clock, self.ahead + days * DAY_MILLIS)?;
+            store.tick()?;
+            store.collect(&())?;
+        }
+        Ok(())
     }
 }
 

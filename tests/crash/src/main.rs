@@ -8,6 +8,7 @@
 mod campaign;
 mod capture;
 mod check;
+mod clock;
 mod filesystem;
 mod history;
 mod image;
@@ -76,8 +77,11 @@ enum Inner {
         /// The repository's configuration
         config: PathBuf,
         /// What is left out
-        #[arg(long, value_delimiter = ',')]
+        #[arg(long)]
         without: Vec<Barrier>,
+        /// A file that says by how many milliseconds the clocks are ahead
+        #[arg(long)]
+        clock: Option<PathBuf>,
     },
 }
 
@@ -118,8 +122,13 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    if let Some(Inner::Serve { config, without }) = arguments.inner {
-        subject::serve(&config, without.into_iter().collect()).await?;
+    if let Some(Inner::Serve {
+        config,
+        without,
+        clock,
+    }) = arguments.inner
+    {
+        subject::serve(&config, without.into_iter().collect(), clock).await?;
         return Ok(ExitCode::SUCCESS);
     }
     match arguments.inside.clone() {

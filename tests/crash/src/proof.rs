@@ -18,6 +18,13 @@ use crate::setting::Setting;
 const BRIEF: Length = Length {
     lives: 2,
     points: 2,
+    collects: false,
+};
+/// One cycle after another.
+const COLLECTING: Length = Length {
+    lives: 1,
+    points: 2,
+    collects: true,
 };
 const STATES: usize = 40;
 
@@ -33,20 +40,42 @@ enum Must {
 }
 
 struct Trial {
+    script: Length,
     without: &'static [Barrier],
     must: Must,
+    on_xfs: Must,
 }
 
+const CUT: &str = "XFS writes the bytes when the reserve behind them is cut, and the sync of the name \
+                   flushes them";
+const LOGGED: &str = "the decision is on the log, and is carried out at the next start";
 const JOURNAL: &str = "the next sync of any file writes the journal that this name is in";
 
 const TRIALS: &[Trial] = {
     use Barrier::*;
     use Must::*;
     const fn trial(without: &'static [Barrier], must: Must) -> Trial {
-        Trial { without, must }
+        Trial {
+            script: BRIEF,
+            without,
+            must,
+            on_xfs: must,
+        }
+    }
+    const fn collecting(without: &'static [Barrier], must: Must) -> Trial {
+        Trial {
+            script: COLLECTING,
+            without,
+            must,
+            on_xfs: must,
+        }
     }
     &[
-        trial(&[PackData], Lose),
+        Trial {
+            on_xfs: Hold(CUT),
+            ..trial(&[PackData], Lose)
+        },
+        trial(&[PackData, PackName], Lose),
         trial(&[PackName], Lose),
         trial(&[ManifestData], LoseACopy),
         trial(&[ManifestCopyData], LoseACopy),
@@ -76,6 +105,9 @@ const TRIALS: &[Trial] = {
             ],
             Lose,
         ),
+        collecting(&[Log, LogCopy], Lose),
+        collecting(&[PackData, PackName], Lose),
+        collecting(&[QuarantineNames], Hold(LOGGED)),
     ]
 };
 
@@ -103,7 +135,7 @@ pub async fn prove(
     println!("{:>8} {:>6} {:>9}  without", "states", "lost", "copy lost");
     for trial in TRIALS {
         let without: Without = trial.without.iter().copied().collect();
-        let what = (&without, BRIEF, random.next());
+        let what = (&without, trial.script, random.next());
         let capture = Capture::record(fs, setting, dir, what).await?;
         let plan = capture.plan_acks(STATES, random.next());
         let mut cost = Cost::default();
@@ -115,14 +147,18 @@ pub async fn prove(
                 cost.single += 1;
             }
         }
-        proven &= tell(trial, &cost);
+        proven &= tell(fs, trial, &cost);
     }
     Ok(proven)
 }
 
-fn tell(trial: &Trial, cost: &Cost) -> bool {
+fn tell(fs: FileSystem, trial: &Trial, cost: &Cost) -> bool {
     let names: Vec<_> = trial.without.iter().map(|barrier| barrier.name()).collect();
-    let (as_must, word) = match trial.must {
+    let must = match fs {
+        FileSystem::Ext4 => trial.must,
+        FileSystem::Xfs => trial.on_xfs,
+    };
+    let (as_must, word) = match must {
         Must::Lose => (cost.lost > 0, ""),
         Must::LoseACopy => (
             cost.lost == 0 && cost.single > 0,
@@ -131,13 +167,18 @@ fn tell(trial: &Trial, cost: &Cost) -> bool {
         Must::Hold(why) => (cost.lost + cost.single == 0, why),
     };
     let gap = if as_must { "" } else { "  NOT AS IT MUST BE" };
+    let beside = if trial.script.collects {
+        ", beside collections"
+    } else {
+        ""
+    };
     let Cost {
         states,
         lost,
         single,
     } = cost;
     println!(
-        "{states:>8} {lost:>6} {single:>9}  {}  {word}{gap}",
+        "{states:>8} {lost:>6} {single:>9}  {}{beside}  {word}{gap}",
         names.join(" + ")
     );
     as_must

@@ -1,13 +1,15 @@
 //! What clients ask of the repository while its writes are recorded.
 //!
 //! Two lanes at a time back up small machines: few bytes, many syncs. Some proposals are never
-//! committed, some sessions never closed, some chunks found and not sent again.
+//! committed, some sessions never closed, some chunks found and not sent again, some points deleted.
+//! Where garbage is collected, days pass between the cycles.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use futures::{StreamExt, future};
 use stillwater_format::Time;
@@ -16,8 +18,9 @@ use stillwater_format::node::{DiskRoot, Leaf, Node, tree_id};
 use stillwater_format::pack::stored_hash;
 use stillwater_format::superblock::Superblock;
 use stillwater_repository_api::*;
-use stillwater_types::{ChunkId, Fault, PointId, RunId, VcenterId, VmId};
+use stillwater_types::{ChunkId, Fault, PointId, RunId, TaskId, VcenterId, VmId};
 
+use crate::clock;
 use crate::knock::Without;
 use crate::random::Random;
 use crate::setting::Setting;
@@ -31,6 +34,20 @@ pub struct Length {
     pub lives: u32,
     /// How many points each of the two lanes tries to make in a life.
     pub points: u32,
+    /// Whether garbage is collected, days pass, and no session is left open.
+    pub collects: bool,
+}
+
+/// A recording's disk, and what was promised before it.
+pub struct Scene {
+    /// Where the store is.
+    pub store: PathBuf,
+    /// What is left out.
+    pub without: Without,
+    /// Tells how long the log of writes is.
+    pub position: Box<dyn Fn() -> Result<u64> + Send + Sync>,
+    /// What was promised.
+    pub witness: Witness,
 }
 
 /// A script being played.
@@ -38,31 +55,59 @@ pub struct Player<'a> {
     setting: &'a Setting,
     store: PathBuf,
     without: Without,
+    length: Length,
     position: Box<dyn Fn() -> Result<u64> + Send + Sync>,
     random: Mutex<Random>,
     witness: Mutex<Witness>,
-    /// Chunks that are durable.
-    stored: Mutex<Vec<Record>>,
+    known: Mutex<Known>,
+}
+
+/// What the clients remember of the repository.
+#[derive(Debug, Default)]
+struct Known {
+    /// Chunks that were durable when they were sent.
+    chunks: Vec<Record>,
+    /// Points that are committed.
+    points: Vec<PointId>,
+    /// Sessions, by run and fence.
+    open: BTreeMap<RunId, u64>,
+}
+
+impl Known {
+    /// What there is to go on with.
+    fn of(witness: &Witness) -> Self {
+        let mut known = Self::default();
+        for deed in witness.events.iter().map(|event| &event.deed) {
+            match deed {
+                Deed::Open { run, fence } if *fence > 0 => drop(known.open.insert(*run, *fence)),
+                Deed::Close { run } => drop(known.open.remove(run)),
+                Deed::Commit { point, sequence } if *sequence > 0 => known.points.push(*point),
+                Deed::Delete { point } => known.points.retain(|known| known != point),
+                _ => {}
+            }
+        }
+        known
+    }
 }
 
 impl<'a> Player<'a> {
-    /// Prepares to play on the store in `store`, going on from what `witness` has.
-    pub fn new(
-        setting: &'a Setting,
-        store: &Path,
-        without: &Without,
-        position: impl Fn() -> Result<u64> + Send + Sync + 'static,
-        witness: Witness,
-        seed: u64,
-    ) -> Self {
+    /// Prepares to play.
+    pub fn new(setting: &'a Setting, scene: Scene, length: Length, seed: u64) -> Self {
+        let Scene {
+            store,
+            without,
+            position,
+            witness,
+        } = scene;
         Self {
             setting,
-            store: store.to_owned(),
-            without: without.clone(),
-            position: Box::new(position),
+            store,
+            without,
+            length,
+            position,
             random: Mutex::new(Random::new(seed)),
+            known: Mutex::new(Known::of(&witness)),
             witness: Mutex::new(witness),
-            stored: Mutex::default(),
         }
     }
 
@@ -74,11 +119,12 @@ impl<'a> Player<'a> {
     }
 
     /// Plays, and answers what was promised.
-    pub async fn play(self, length: Length) -> Result<Witness> {
-        for life in 0..length.lives {
+    pub async fn play(self) -> Result<Witness> {
+        clock::put_ahead(&self.setting.clock(), held(&self.witness).waited_millis)?;
+        for life in 0..self.length.lives {
             // The last one ends in peace, so that its log is whole.
-            let killed = life + 1 < length.lives && life % 2 == 0;
-            self.live(length.points, killed).await?;
+            let killed = life + 1 < self.length.lives && life % 2 == 0;
+            self.live(killed).await?;
         }
         Ok(self
             .witness
@@ -86,21 +132,62 @@ impl<'a> Player<'a> {
             .unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn live(&self, points: u32, killed: bool) -> Result<()> {
+    async fn live(&self, killed: bool) -> Result<()> {
+        let clock = self.length.collects.then(|| self.setting.clock());
         let event = self.begin(Deed::Start { generation: 0 })?;
-        let mut subject = Subject::start(self.setting, &self.store, &self.without).await?;
+        let (store, without) = (&self.store, &self.without);
+        let mut subject = Subject::start(self.setting, store, without, clock.as_deref()).await?;
         let generation = generation(&self.store).context("find no superblock")?;
         self.ack(event, Deed::Start { generation })?;
         self.create_dataset().await?;
-        let lanes = future::try_join(self.lane(points), self.lane(points));
+        let work = self.work();
         if killed {
-            let moment = Duration::from_millis(self.draw(|random| 200 + random.below(800)));
+            let moment = Duration::from_millis(self.draw(|random| 200 + random.below(1000)));
             // Whichever comes first: what is under way when the process is killed stays unanswered.
-            let _ended = tokio::time::timeout(moment, lanes).await;
+            let _ended = tokio::time::timeout(moment, work).await;
             return subject.kill();
         }
-        lanes.await?;
+        work.await?;
         subject.stop()
+    }
+
+    async fn work(&self) -> Result<()> {
+        let (one, other) = (self.calls()?, self.calls()?);
+        let points = self.length.points;
+        if !self.length.collects {
+            future::try_join(one.lane(points), other.lane(points)).await?;
+            return Ok(());
+        }
+        one.close_all().await?;
+        future::try_join(one.lane(points), other.lane(points)).await?;
+        // What is condemned is judged a day later and removed a week later, beside new backups.
+        for days in [2, 8] {
+            future::try_join(one.collect(), other.lane(points)).await?;
+            one.close_all().await?;
+            self.wait(days)?;
+        }
+        future::try_join(one.collect(), other.lane(1)).await?;
+        Ok(())
+    }
+
+    /// Lets days pass.
+    fn wait(&self, days: u64) -> Result<()> {
+        let event = self.begin(Deed::Wait)?;
+        let ahead = {
+            let mut witness = held(&self.witness);
+            witness.waited_millis += days * 24 * 3600 * 1000;
+            witness.waited_millis
+        };
+        clock::put_ahead(&self.setting.clock(), ahead)?;
+        self.ack(event, Deed::Wait)
+    }
+
+    fn calls(&self) -> Result<Calls<'_>> {
+        Ok(Calls {
+            player: self,
+            controller: self.setting.controller()?,
+            proxy: self.setting.proxy()?,
+        })
     }
 
     async fn create_dataset(&self) -> Result<()> {
@@ -114,18 +201,6 @@ impl<'a> Player<'a> {
         };
         self.setting.controller()?.create_dataset(dataset).await?;
         self.ack(event, deed)
-    }
-
-    async fn lane(&self, points: u32) -> Result<()> {
-        let calls = Calls {
-            player: self,
-            controller: self.setting.controller()?,
-            proxy: self.setting.proxy()?,
-        };
-        for _ in 0..points {
-            calls.back_up().await?;
-        }
-        Ok(())
     }
 
     fn begin(&self, deed: Deed) -> Result<usize> {
@@ -156,15 +231,25 @@ struct Calls<'a> {
 }
 
 impl Calls<'_> {
+    async fn lane(&self, points: u32) -> Result<()> {
+        for _ in 0..points {
+            self.back_up().await?;
+            if self.draw(|random| random.percent(30)) {
+                self.delete().await?;
+            }
+        }
+        Ok(())
+    }
+
     /// One run: chunks, tree, proposal, commit, and a look at what was kept.
     async fn back_up(&self) -> Result<()> {
         let run = RunId::mint();
         let fence = self.open(run).await?;
-        let mut chunks = self.choose_stored(run, fence).await?;
+        let mut chunks = self.choose_known(run, fence).await?;
         for _ in 0..self.draw(|random| 1 + random.below(2)) {
             let fresh = self.draw(fresh_chunks);
             self.put(run, fence, fresh.clone()).await?;
-            held(&self.player.stored).extend(fresh.iter().cloned());
+            self.known().chunks.extend(fresh.iter().cloned());
             chunks.extend(fresh);
         }
         let leaf = |chunk: &Record| Leaf::Chunk {
@@ -175,14 +260,28 @@ impl Calls<'_> {
         self.put(run, fence, vec![node(&top)]).await?;
         let point = self.propose(run, fence, &top).await?;
         if self.draw(|random| random.percent(15)) {
-            return Ok(());
+            return self.leave(run, fence).await;
         }
         // The controller removes the snapshot meanwhile.
         let pause = self.draw(|random| random.below(30));
         tokio::time::sleep(Duration::from_millis(pause)).await;
         self.commit(run, fence, point).await?;
         self.read_back(run, fence, &chunks).await?;
-        if self.draw(|random| random.percent(80)) {
+        self.leave(run, fence).await
+    }
+
+    /// Most sessions are closed, or all where others would wait for them.
+    async fn leave(&self, run: RunId, fence: u64) -> Result<()> {
+        if self.player.length.collects || self.draw(|random| random.percent(80)) {
+            self.close(run, fence).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes what a killed process had open.
+    async fn close_all(&self) -> Result<()> {
+        let open = self.known().open.clone();
+        for (run, fence) in open {
             self.close(run, fence).await?;
         }
         Ok(())
@@ -197,13 +296,15 @@ impl Calls<'_> {
         };
         let fence = self.controller.open_session(request).await?.fence;
         self.player.ack(event, Deed::Open { run, fence })?;
+        self.known().open.insert(run, fence);
         Ok(fence)
     }
 
-    /// Chunks that an earlier run sent: the repository must say that it has them.
-    async fn choose_stored(&self, run: RunId, fence: u64) -> Result<Vec<Record>> {
-        let stored = held(&self.player.stored).clone();
-        let chosen: Vec<_> = stored
+    /// Chunks that an earlier run sent: the repository must say that it has them, or is sent them again
+    /// if garbage was collected since.
+    async fn choose_known(&self, run: RunId, fence: u64) -> Result<Vec<Record>> {
+        let known = self.known().chunks.clone();
+        let chosen: Vec<_> = known
             .into_iter()
             .filter(|_| self.draw(|random| random.percent(10)))
             .collect();
@@ -216,10 +317,19 @@ impl Calls<'_> {
             ids: chosen.iter().map(|chunk| chunk.id).collect(),
         };
         let found = self.proxy.find_records(request).await?.found;
-        ensure!(
-            found.iter().all(|found| *found),
-            "a stored chunk is not found"
-        );
+        let told = chosen.iter().zip(found);
+        let missing: Vec<_> = told
+            .filter(|(_, found)| !found)
+            .zip(0..)
+            .map(|((chunk, _), counter)| Record {
+                counter,
+                ..chunk.clone()
+            })
+            .collect();
+        if !missing.is_empty() {
+            ensure!(self.player.length.collects, "a stored chunk is not found");
+            self.put(run, fence, missing).await?;
+        }
         Ok(chosen)
     }
 
@@ -230,6 +340,7 @@ impl Calls<'_> {
             hash: *blake3::hash(&record.stored).as_bytes(),
         });
         let deed = Deed::Put {
+            run,
             records: sent.collect(),
         };
         let event = self.player.begin(deed.clone())?;
@@ -274,14 +385,51 @@ impl Calls<'_> {
             point_id: point,
         };
         let sequence = self.controller.commit_point(request).await?.sequence;
-        self.player.ack(event, deed(sequence))
+        self.player.ack(event, deed(sequence))?;
+        self.known().points.push(point);
+        Ok(())
     }
 
     async fn close(&self, run: RunId, fence: u64) -> Result<()> {
         let event = self.player.begin(Deed::Close { run })?;
         let request = CloseSessionRequest { run_id: run, fence };
         self.controller.close_session(request).await?;
+        self.known().open.remove(&run);
         self.player.ack(event, Deed::Close { run })
+    }
+
+    /// Deletes a point, if there is one.
+    async fn delete(&self) -> Result<()> {
+        let count = self.known().points.len() as u64;
+        if count == 0 {
+            return Ok(());
+        }
+        let chosen = self.draw(|random| random.below(count)) as usize;
+        let point = self.known().points.swap_remove(chosen);
+        let event = self.player.begin(Deed::Delete { point })?;
+        self.controller.delete_point(point).await?;
+        self.player.ack(event, Deed::Delete { point })
+    }
+
+    /// Collects garbage, and waits until that is done.
+    async fn collect(&self) -> Result<()> {
+        let event = self.player.begin(Deed::Collect)?;
+        let request = StartTaskRequest {
+            task_id: TaskId::mint(),
+            kind: TaskKind::Collect,
+            point_id: None,
+            all: false,
+        };
+        let mut task = self.controller.start_task(request).await?;
+        while task.state == TaskState::Running {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            task = self.controller.get_task(request.task_id).await?;
+        }
+        let Some(TaskResult::Collect(result)) = task.result else {
+            bail!("a collection ended so: {task:?}");
+        };
+        held(&self.player.witness).removed_count += result.removed_pack_count;
+        self.player.ack(event, Deed::Collect)
     }
 
     async fn read_back(&self, run: RunId, fence: u64, chunks: &[Record]) -> Result<()> {
@@ -308,6 +456,10 @@ impl Calls<'_> {
 
     fn draw<T>(&self, choose: impl FnOnce(&mut Random) -> T) -> T {
         self.player.draw(choose)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        held(&self.player.known)
     }
 }
 

@@ -15,6 +15,7 @@ use stillwater_rpc::{Ca, Identity, NODE_VALIDITY, PendingKey, Target, connect};
 use stillwater_store::{Environment, Options, Store};
 use stillwater_types::{ClusterId, DatasetId, Fault, NodeId, Role, RunId};
 
+use crate::clock::Ahead;
 use crate::knock::{Knocked, Without};
 
 /// Everything outside the disk whose power is cut.
@@ -66,9 +67,14 @@ impl Setting {
         self.dir.join("repository.log")
     }
 
+    /// Says how far the clocks of the process are ahead, if it is asked to look there.
+    pub fn clock(&self) -> PathBuf {
+        self.dir.join("ahead")
+    }
+
     /// Makes the repository in `store`.
     pub fn init(&self, store: &Path, without: &Without) -> Result<()> {
-        let environment = environment(store, without)?;
+        let environment = environment(store, without, None)?;
         let options = config(&self.dir, store, &self.address)?.options();
         Store::init(&environment, &options, join::owner(&self.repository))?;
         Ok(())
@@ -139,11 +145,19 @@ pub fn options() -> Result<Options> {
     Ok(config(nowhere, nowhere, "127.0.0.1:1")?.options())
 }
 
-/// What a store in `dir` takes from this machine, less some barriers.
-pub fn environment(dir: &Path, without: &Without) -> Result<Environment, Fault> {
+/// What a store in `dir` takes from this machine, less some barriers, and with clocks that are ahead if
+/// a file says so.
+pub fn environment(
+    dir: &Path,
+    without: &Without,
+    clock: Option<&Path>,
+) -> Result<Environment, Fault> {
     let mut environment = engine::environment(dir)?;
     if !without.is_empty() {
         environment.vfs = Arc::new(Knocked::new(environment.vfs, without.clone()));
+    }
+    if let Some(file) = clock {
+        environment.clock = Arc::new(Ahead::new(environment.clock, file));
     }
     Ok(environment)
 }

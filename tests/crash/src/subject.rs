@@ -1,7 +1,7 @@
 //! The repository's process.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,19 +23,28 @@ pub struct Subject(Child);
 
 impl Subject {
     /// Starts it on the store in `store` and waits until it answers. It is the product's own binary,
-    /// or with barriers left out this one, which runs the same library.
-    pub async fn start(setting: &Setting, store: &Path, without: &Without) -> Result<Self> {
+    /// or with barriers left out or other clocks this one, which runs the same library.
+    pub async fn start(
+        setting: &Setting,
+        store: &Path,
+        without: &Without,
+        clock: Option<&Path>,
+    ) -> Result<Self> {
         let here = std::env::current_exe()?;
         let config = setting.configure(store)?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
-        if without.is_empty() {
+        if without.is_empty() && clock.is_none() {
             let product = here.with_file_name("stillwater-repository");
             command.arg(product).arg("--config").arg(config).arg("run");
         } else {
-            let names: Vec<_> = without.iter().map(|barrier| barrier.name()).collect();
             command.arg(here).arg("serve").arg(config);
-            command.args(["--without", &names.join(",")]);
+            for barrier in without {
+                command.args(["--without", barrier.name()]);
+            }
+            if let Some(file) = clock {
+                command.arg("--clock").arg(file);
+            }
         }
         let log = File::options()
             .create(true)
@@ -90,13 +99,13 @@ impl Drop for Subject {
     }
 }
 
-/// Serves as the product does, less some barriers.
-pub async fn serve(config: &Path, without: Without) -> Result<()> {
+/// Serves as the product does, less some barriers and by other clocks.
+pub async fn serve(config: &Path, without: Without, clock: Option<PathBuf>) -> Result<()> {
     let config: Config = toml::from_str(&std::fs::read_to_string(config)?)?;
     telemetry::start(&config.log)?;
     let signals = Signals::watch()?;
     let address = config.listen;
-    let environment = move |dir: &Path| setting::environment(dir, &without);
+    let environment = move |dir: &Path| setting::environment(dir, &without, clock.as_deref());
     let repository = Repository::open_in(config, environment).await?;
     let listener = TcpListener::bind(address).await?;
     repository.serve(listener, signals.drain.clone()).await?;

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use stillwater_types::{DatasetId, PointId, RunId};
 
+/// Before the log began.
+const BEFORE: u64 = 0;
+
 /// Something that was asked of the repository.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event {
@@ -51,6 +54,8 @@ pub enum Deed {
     },
     /// A pack was sent.
     Put {
+        /// The run.
+        run: RunId,
         /// What it held.
         records: Vec<Sent>,
     },
@@ -72,6 +77,15 @@ pub enum Deed {
         /// Its place in the commit log; zero without an answer.
         sequence: u64,
     },
+    /// A point was deleted.
+    Delete {
+        /// The point.
+        point: PointId,
+    },
+    /// Garbage was collected.
+    Collect,
+    /// The clocks were moved on by more than a session lasts.
+    Wait,
 }
 
 /// All that was asked, in the order in which it was begun.
@@ -79,6 +93,10 @@ pub enum Deed {
 pub struct Witness {
     /// The events.
     pub events: Vec<Event>,
+    /// By how much the clocks were moved on in all.
+    pub waited_millis: u64,
+    /// How many packs were removed.
+    pub removed_count: u64,
 }
 
 impl Witness {
@@ -108,7 +126,7 @@ impl Witness {
 
     /// What was asked before the log had `prefix` entries: only that can be there.
     pub fn asked(&self, prefix: u64) -> impl Iterator<Item = &Deed> {
-        let begun = move |event: &&Event| event.begun < prefix;
+        let begun = move |event: &&Event| event.begun < prefix || event.begun == BEFORE;
         self.events.iter().filter(begun).map(|event| &event.deed)
     }
 
@@ -119,14 +137,41 @@ impl Witness {
 
     /// The same as seen by a disk that lost power after `prefix` entries and starts a new log.
     pub fn after_cut(&self, prefix: u64) -> Self {
-        let events = self.events.iter().filter(|event| event.begun < prefix);
+        let asked = |event: &&Event| event.begun < prefix || event.begun == BEFORE;
+        let events = self.events.iter().filter(asked);
         let carried = events.map(|event| Event {
-            begun: 0,
-            acked: event.acked.filter(|acked| *acked <= prefix).map(|_| 0),
+            begun: BEFORE,
+            acked: event.acked.filter(|acked| *acked <= prefix).map(|_| BEFORE),
             deed: event.deed.clone(),
         });
         Self {
             events: carried.collect(),
+            waited_millis: self.waited_millis,
+            removed_count: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_promised_before_a_cut_is_promised_after_it() {
+        let mut witness = Witness::default();
+        for (begun, acked) in [(1, Some(5)), (6, Some(9)), (7, None), (12, Some(13))] {
+            let event = witness.begin(begun, Deed::Collect);
+            if let Some(acked) = acked {
+                witness.ack(event, acked, Deed::Collect);
+            }
+        }
+        assert_eq!(witness.promised(8).count(), 1);
+        assert_eq!(witness.asked(8).count(), 3);
+        let after = witness.after_cut(8);
+        for prefix in [0, 100] {
+            assert_eq!(after.promised(prefix).count(), 1);
+            assert_eq!(after.asked(prefix).count(), 3);
+        }
+        assert_eq!(after.after_cut(0).asked(0).count(), 3);
     }
 }
