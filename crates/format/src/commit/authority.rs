@@ -102,7 +102,7 @@ impl fmt::Display for Span {
             (60_000, "min"),
             (1000, "s"),
         ];
-        let fits = units.iter().find(|(size, _)| self.0 % size == 0);
+        let fits = units.iter().find(|(size, _)| self.0.is_multiple_of(*size));
         match fits {
             Some((size, unit)) => write!(f, "{} {unit}", self.0 / size),
             None => write!(f, "{} ms", self.0),
