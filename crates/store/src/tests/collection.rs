@@ -913,3 +913,30 @@ fn a_move_that_failed_is_made_up_for_by_the_next_cycle() {
     }
     assert!(made_up > 0);
 }
+
+#[test]
+fn a_power_cut_in_the_middle_of_a_move_loses_neither_name() {
+    let mut moved = 0;
+    for call in 1..40 {
+        let mut yard = Yard::new(SHORT);
+        let (gone, pack) = yard.back_up(&[1, 2, 3]);
+        yard.delete(gone);
+        yard.collect();
+        yard.pass(DAY);
+        yard.fs.trouble_at(call, Trouble::Death);
+        let outcome = yard.store().collect(&());
+        yard.store = None;
+        yard.fs = yard.fs.crash(&mut || false);
+        yard.open();
+        let is_aside = yard.fs.bytes(&layout::quarantined_pack(pack)).is_some();
+        let is_out = !yard.store().inner.fates().is_readable(pack);
+        assert_eq!((is_aside, yard.has(pack)), (is_out, !is_out), "call {call}");
+        let manifests = layout::manifest(gone).into_iter();
+        for (there, aside) in manifests.zip(layout::quarantined_manifest(gone)) {
+            let found = [there, aside].map(|path| yard.fs.bytes(&path).is_some());
+            assert!(found != [false, false], "call {call}");
+        }
+        moved += u32::from(is_out && outcome.is_err());
+    }
+    assert!(moved > 2);
+}
