@@ -10,4 +10,5 @@ pub(crate) mod memfs;
 mod model;
 mod retention;
 pub(crate) mod rig;
+mod scrub;
 mod sessions;

@@ -110,7 +110,9 @@ fn dataset(inner: &Inner, pack: PackId, exam: &Exam<'_>) -> Option<DatasetId> {
 
 /// How many records are lost of which nothing is left, not even the name.
 fn unnamed(inner: &Inner, pack: PackId, exam: &Exam<'_>, named: usize) -> u64 {
-    let facts = inner.packs.facts(pack);
+    // What lies there in the name of another pack is counted as that one's.
+    let is_other = exam.header.is_some_and(|header| header.pack != pack);
+    let facts = inner.packs.facts(pack).filter(|_| !is_other);
     let all = facts.map_or(0, |facts| {
         u64::from(facts.chunk_count) + u64::from(facts.node_count)
     });

@@ -55,11 +55,7 @@ pub(super) struct Exam<'a> {
 
 impl<'a> Exam<'a> {
     /// Examines all bytes of a pack. The salts that the index knew serve where the pack's are damaged.
-    pub(super) fn of(
-        id: PackId,
-        bytes: &'a [u8],
-        known_salts: &[(u16, [u8; SALT_LEN])],
-    ) -> Self {
+    pub(super) fn of(id: PackId, bytes: &'a [u8], known_salts: &[(u16, [u8; SALT_LEN])]) -> Self {
         let header = bytes.first_chunk::<HEADER_LEN>().map(Header::decode);
         let is_newer = matches!(header, Some(Err(stillwater_format::Error::TooNew { .. })));
         let header = header.and_then(Result::ok);

@@ -151,7 +151,10 @@ mod tests {
         assert!(confirms(&trouble(&[4096], 3600, 7), true));
         assert!(!confirms(&trouble(&[4096], 3599, 8), true), "too soon");
         assert!(!confirms(&trouble(&[0], 3600, 8), true), "elsewhere");
-        assert!(!confirms(&trouble(&[4096], 3600, 7), false), "nothing can be read");
+        assert!(
+            !confirms(&trouble(&[4096], 3600, 7), false),
+            "nothing can be read"
+        );
         assert!(!trouble(&[], 0, 0).is_confirmed_by(&trouble(&[], 9999, 9), true));
     }
 }

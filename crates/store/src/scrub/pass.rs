@@ -43,7 +43,11 @@ impl<'a> Pass<'a> {
         while self.done.read_bytes < budget_bytes && !watch.is_stopped() {
             let Some(pack) = self.next() else { break };
             self.check(pack)?;
-            watch.note(Phase::Scrub, self.done.read_bytes, total.max(self.done.read_bytes));
+            watch.note(
+                Phase::Scrub,
+                self.done.read_bytes,
+                total.max(self.done.read_bytes),
+            );
         }
         let has_room = self.done.read_bytes < budget_bytes;
         if !watch.is_stopped() && (self.has_lost || (has_room && self.is_survey_due()?)) {
@@ -240,7 +244,10 @@ impl<'a> Pass<'a> {
         if !is_confirmed {
             self.done.postponed_pack_count += 1;
             // The first time counts as long as the same fails.
-            let entry = memory.troubles.entry(pack).or_insert_with(|| trouble.clone());
+            let entry = memory
+                .troubles
+                .entry(pack)
+                .or_insert_with(|| trouble.clone());
             entry.last = now;
             if !entry.is_like(&trouble) {
                 *entry = trouble;

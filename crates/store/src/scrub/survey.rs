@@ -71,7 +71,8 @@ pub(super) fn survey(
     let Some(mut found) = walk_all(inner, watch, done)? else {
         return Ok(None);
     };
-    if !found.missing.is_empty() && bring_back(inner, &found, done)? {
+    // What is brought back may be a node, below which more is missing.
+    while !found.missing.is_empty() && bring_back(inner, &found, done)? {
         let Some(again) = walk_all(inner, watch, done)? else {
             return Ok(None);
         };
@@ -96,11 +97,7 @@ fn bring_back(inner: &Inner, found: &Found, done: &mut Scrubbed) -> Result<bool,
     Ok(brought > 0)
 }
 
-fn walk_all(
-    inner: &Inner,
-    watch: &dyn Watch,
-    done: &mut Scrubbed,
-) -> Result<Option<Found>, Error> {
+fn walk_all(inner: &Inner, watch: &dyn Watch, done: &mut Scrubbed) -> Result<Option<Found>, Error> {
     let (roots, now) = {
         let mut ledger = inner.ledger();
         (ledger.roots.after(0), inner.times(&mut ledger).0)

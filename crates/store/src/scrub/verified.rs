@@ -7,7 +7,7 @@
 //! count × (pack id (16) · time u64) · BLAKE3 of all before
 //! ```
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
@@ -31,7 +31,7 @@ const NEVER: u64 = u64::MAX;
 /// The times, and what of them is not kept yet.
 #[derive(Debug, Default)]
 pub(super) struct Verified {
-    times: HashMap<PackId, Time>,
+    times: BTreeMap<PackId, Time>,
     generation: u64,
     unsaved: u64,
     saved_at: Duration,
@@ -72,7 +72,9 @@ pub(super) fn read(vfs: &dyn Vfs) -> (Verified, Option<Time>) {
                     best = Some(kept);
                 }
                 Some(_) => {}
-                None => tracing::warn!(path = %path.display(), "found damaged times of verification"),
+                None => {
+                    tracing::warn!(path = %path.display(), "found damaged times of verification")
+                }
             },
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
             Err(error) => {
@@ -115,7 +117,7 @@ pub(super) fn write(inner: &Inner, memory: &mut Memory) {
 struct Kept {
     generation: u64,
     surveyed: Option<Time>,
-    times: HashMap<PackId, Time>,
+    times: BTreeMap<PackId, Time>,
 }
 
 impl Kept {
