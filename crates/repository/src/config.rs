@@ -15,6 +15,10 @@ const STREAMS_MAX: u32 = 256;
 const DRAIN_MAX: Period = Period(Duration::from_secs(600));
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const RETENTION_MAX: Period = Period(DAY.saturating_mul(365 * 100));
+const HOUR: Period = Period(Duration::from_secs(3600));
+const MONTH: Period = Period(DAY.saturating_mul(31));
+const YEAR: Period = Period(DAY.saturating_mul(365));
+const SCRUB_RATE_MIN: u64 = 1 << 20;
 const SESSION_MIN: Period = Period(Duration::from_secs(30));
 const SESSION_MAX: Period = Period(DAY);
 
@@ -39,6 +43,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// What is done at once.
     pub limits: Limits,
+    /// What the repository does unasked.
+    pub upkeep: UpkeepSettings,
     /// Where metrics are answered.
     pub metrics: MetricsSettings,
     /// What is logged, and how.
@@ -57,6 +63,10 @@ pub struct StoreSettings {
     pub retention: Period,
     /// How long a session lasts without being renewed by the controller.
     pub session: Period,
+    /// How long a pack that nothing reaches waits before it is taken out.
+    pub condemn_wait: Period,
+    /// How long a pack that was taken out lies in quarantine before it is removed.
+    pub quarantine_wait: Period,
     /// Accept storage that forgets what it acknowledged. For tests only.
     pub allow_volatile: bool,
 }
@@ -71,6 +81,28 @@ pub struct Limits {
     pub reads: u32,
 }
 
+/// What the repository does unasked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct UpkeepSettings {
+    /// How often garbage is collected.
+    pub collect_every: Period,
+    /// Every pack is read again within this time.
+    pub scrub_period: Period,
+    /// Bytes a second that are read for it at most.
+    pub scrub_rate: Bytes,
+}
+
+impl Default for UpkeepSettings {
+    fn default() -> Self {
+        Self {
+            collect_every: Period(DAY),
+            scrub_period: Period(Options::DEFAULT.scrub_period),
+            scrub_rate: Bytes(128 << 20),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -82,6 +114,7 @@ impl Default for Config {
             drain: Period(Duration::from_secs(20)),
             store: StoreSettings::default(),
             limits: Limits::default(),
+            upkeep: UpkeepSettings::default(),
             metrics: MetricsSettings::default(),
             log: LogSettings::default(),
         }
@@ -95,6 +128,8 @@ impl Default for StoreSettings {
             reserve_bytes,
             retention,
             session_term,
+            condemn_wait,
+            quarantine_wait,
             ..
         } = Options::DEFAULT;
         Self {
@@ -102,6 +137,8 @@ impl Default for StoreSettings {
             reserve: Bytes(reserve_bytes),
             retention: Period(retention),
             session: Period(session_term),
+            condemn_wait: Period(condemn_wait),
+            quarantine_wait: Period(quarantine_wait),
             allow_volatile,
         }
     }
@@ -146,6 +183,8 @@ impl Config {
             reserve,
             retention,
             session,
+            condemn_wait,
+            quarantine_wait,
             allow_volatile,
             ..
         } = &self.store;
@@ -154,6 +193,9 @@ impl Config {
             reserve_bytes: reserve.0,
             retention: retention.0,
             session_term: session.0,
+            condemn_wait: condemn_wait.0,
+            quarantine_wait: quarantine_wait.0,
+            scrub_period: self.upkeep.scrub_period.0,
             ..Options::DEFAULT
         }
     }
@@ -171,11 +213,28 @@ impl Settings for Config {
         faults.check_period("drain", self.drain, Period(Duration::ZERO)..=DRAIN_MAX);
         let (retention, session) = (self.store.retention, self.store.session);
         let up_to_a_century = Period(Duration::ZERO)..=RETENTION_MAX;
-        faults.check_period("store.retention", retention, up_to_a_century);
+        faults.check_period("store.retention", retention, up_to_a_century.clone());
+        let StoreSettings {
+            condemn_wait,
+            quarantine_wait,
+            ..
+        } = self.store;
+        faults.check_period("store.condemn-wait", condemn_wait, up_to_a_century.clone());
+        faults.check_period("store.quarantine-wait", quarantine_wait, up_to_a_century);
         faults.check_period("store.session", session, SESSION_MIN..=SESSION_MAX);
         let Limits { packs, reads } = self.limits;
         faults.check_number("limits.packs", packs, 1..=STREAMS_MAX);
         faults.check_number("limits.reads", reads, 1..=STREAMS_MAX);
+        let UpkeepSettings {
+            collect_every,
+            scrub_period,
+            scrub_rate,
+        } = &self.upkeep;
+        faults.check_period("upkeep.collect-every", *collect_every, HOUR..=MONTH);
+        faults.check_period("upkeep.scrub-period", *scrub_period, Period(DAY)..=YEAR);
+        if scrub_rate.0 < SCRUB_RATE_MIN {
+            faults.add("upkeep.scrub-rate", "write at least \"1MiB\"");
+        }
         self.metrics.check(faults);
         self.log.check(faults);
     }
@@ -242,6 +301,10 @@ mod tests {
             dir = "here"
             retention = "99999d"
             session = "1s"
+            [upkeep]
+            collect-every = "1s"
+            scrub-period = "1h"
+            scrub-rate = "1KiB"
         "#;
         let expected = [
             "advertise",
@@ -254,6 +317,9 @@ mod tests {
             "store.session",
             "limits.packs",
             "limits.reads",
+            "upkeep.collect-every",
+            "upkeep.scrub-period",
+            "upkeep.scrub-rate",
             "metrics.listen",
             "log.level",
         ];

@@ -25,6 +25,7 @@ pub mod recover;
 pub mod serve;
 pub mod statement;
 mod task;
+pub mod upkeep;
 
 #[cfg(test)]
 mod tests;

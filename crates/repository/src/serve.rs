@@ -26,6 +26,7 @@ use crate::intake::Intake;
 use crate::join;
 use crate::metrics::Board;
 use crate::task::Tasks;
+use crate::upkeep::{self, Upkept};
 
 /// How often sessions are looked through and trusted time is put on record.
 const TICK: Duration = Duration::from_secs(60);
@@ -57,6 +58,7 @@ pub struct Repository {
     engine: Engine,
     gate: Gate,
     tasks: Tasks,
+    upkept: Upkept,
 }
 
 impl Repository {
@@ -95,6 +97,7 @@ impl Repository {
             engine: Engine::new(store),
             gate,
             tasks: Tasks::default(),
+            upkept: Upkept::default(),
         })
     }
 
@@ -138,12 +141,15 @@ impl Repository {
         let renewing = keep_identity_fresh(&self.identity, &identity_dir, &stop, |request| {
             self.renew(request)
         });
-        let (served, measured, watched, (), (), (), ()) = tokio::join!(
+        let (store, upkept) = (self.engine.store().clone(), self.upkept.clone());
+        let keeping = upkeep::keep(store, self.config.upkeep.clone(), upkept, &drain);
+        let (served, measured, watched, (), (), (), (), ()) = tokio::join!(
             work,
             measuring,
             self.watch(&stop, &drain),
             self.tick(&stop),
             renewing,
+            keeping,
             beat(&stop, || self.heartbeat()),
             systemd::feed_watchdog(&stop),
         );
@@ -172,7 +178,7 @@ impl Repository {
 
     fn registry(&self) -> Registry {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Board::new(self.engine.clone())));
+        registry.register_collector(Box::new(Board::new(self.engine.clone(), self.upkept.clone())));
         registry
     }
 

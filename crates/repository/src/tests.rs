@@ -24,6 +24,7 @@ use crate::gate::Gate;
 use crate::grpc::Services;
 use crate::intake::Intake;
 use crate::metrics::Board;
+use crate::upkeep::Upkept;
 
 const OPTIONS: Options = Options {
     allow_volatile: true,
@@ -601,7 +602,12 @@ async fn these_are_all_the_metrics() {
         (world.services.node, 1)
     );
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Board::new(world.services.engine.clone())));
+    let engine = world.services.engine.clone();
+    let upkept = Upkept::default();
+    let measured = upkept.clone();
+    let measure = move |store: &Store| Ok(measured.measure(store));
+    engine.call(measure).await.unwrap();
+    registry.register_collector(Box::new(Board::new(engine, upkept)));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     let mut names: Vec<&str> = text
@@ -612,19 +618,43 @@ async fn these_are_all_the_metrics() {
     let expected = [
         "capacity_bytes gauge",
         "chunks gauge",
+        "collections counter",
+        "collections_blocked counter",
+        "collections_braked counter",
+        "collections_failed counter",
+        "collections_frozen counter",
+        "compacted_bytes counter",
+        "condemned_bytes counter",
+        "log_damaged gauge",
         "nodes gauge",
+        "overdue_bytes gauge",
         "packs gauge",
         "packs_damaged gauge",
+        "packs_set_aside gauge",
+        "packs_unreadable gauge",
         "packs_written counter",
         "points gauge",
         "points_committed counter",
         "points_damaged gauge",
+        "points_degraded gauge",
         "read_bytes counter",
         "records_damaged counter",
+        "records_lost gauge",
         "records_read counter",
+        "removed_bytes counter",
+        "scrub_damaged_packs counter",
+        "scrub_healed_copies counter",
+        "scrub_packs counter",
+        "scrub_read_bytes counter",
+        "scrub_read_errors counter",
+        "scrub_salvaged_records counter",
         "sessions gauge",
         "stored_bytes gauge",
+        "time_frozen gauge",
         "time_lag_seconds gauge",
+        "unverified_bytes gauge",
+        "upkeep_panics counter",
+        "verified_age_seconds gauge",
         "writable gauge",
         "writable_bytes gauge",
         "written_bytes counter",
