@@ -5,20 +5,21 @@
     reason = "each benchmark and test that includes this uses its part"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use stillwater_format::commit::{AdminKey, Dataset};
-use stillwater_format::pack::{Builder, Codec, Header, RecordHeader, RecordId, SALT_LEN};
 use stillwater_store::vfs::{RealFs, Vfs};
 use stillwater_store::{
     Clock, Environment, Identity, Index, MemoryCatalogue, Options, Rng, Store, SystemClock,
     SystemRng, Verifier,
 };
-use stillwater_types::{ChunkId, ClusterId, DatasetId, NodeId, PackId};
+use stillwater_types::{ClusterId, DatasetId, NodeId};
 
-/// Stored bytes of each chunk: the tag of its seal and one more.
-const STORED_LEN: usize = 17;
+#[path = "packs.rs"]
+mod packs;
+
+pub use packs::chunk;
 
 pub const DATASET: DatasetId = DatasetId::from_bytes([0xda; 16]);
 
@@ -27,12 +28,6 @@ pub const OPTIONS: Options = Options {
     reserve_bytes: 0,
     ..Options::DEFAULT
 };
-
-/// The chunk of that number.
-pub fn chunk(number: u64) -> RecordId {
-    let hash = blake3::hash(&number.to_le_bytes());
-    RecordId::from(ChunkId::from_bytes(*hash.as_bytes()))
-}
 
 /// Makes an empty repository with one dataset.
 pub fn init(dir: &Path, index: Arc<dyn Index>) {
@@ -72,53 +67,11 @@ impl Verifier for Nobody {
     }
 }
 
-/// The id of the pack of that number; ids ascend with numbers.
-pub fn pack(number: u64) -> PackId {
-    let mut id = [0; 16];
-    let hash = blake3::hash(&number.to_be_bytes());
-    id[8..].copy_from_slice(&hash.as_bytes()[..8]);
-    id[..8].copy_from_slice(&number.to_be_bytes());
-    PackId::from_bytes(id)
-}
-
-/// Writes chunks `0..chunks` into packs of `per_pack`, each about 89 bytes in its pack. Nothing is synced.
+/// Writes chunks `0..chunks` into packs of `per_pack`. Nothing is synced.
 pub fn fill(dir: &Path, chunks: u64, per_pack: u64) {
     let vfs = RealFs::open(dir).expect("a directory");
-    for (number, first) in (0..).zip((0..chunks).step_by(per_pack as usize)) {
-        let bytes = pack_bytes(number, first..chunks.min(first + per_pack));
-        let id = pack(number);
-        let fan = format!("{:02x}", id.as_bytes()[15]);
-        let path: PathBuf = ["packs", &fan, &format!("{id}.pack")].iter().collect();
+    for (path, bytes) in packs::packs(DATASET, chunks, per_pack) {
         let file = vfs.create_new(&path).expect("a new pack");
         file.write_at(&bytes, 0).expect("room for a pack");
     }
-}
-
-fn pack_bytes(number: u64, chunks: std::ops::Range<u64>) -> Vec<u8> {
-    let header = Header {
-        pack: pack(number),
-        dataset: DATASET,
-        fence: 1,
-    };
-    let (mut builder, start) = Builder::begin(&header);
-    let mut bytes = start.to_vec();
-    let salt: [u8; SALT_LEN] = *blake3::hash(pack(number).as_bytes()).as_bytes();
-    let mut put = |header: RecordHeader, stored: &[u8]| {
-        let start = builder
-            .append(&header, stored)
-            .expect("a pack in its bounds");
-        bytes.extend_from_slice(&start);
-        bytes.extend_from_slice(stored);
-    };
-    put(RecordHeader::salt(0, &salt), &salt);
-    for (counter, number) in (0..).zip(chunks) {
-        let mut stored = [0; STORED_LEN];
-        stored[..8].copy_from_slice(&number.to_le_bytes());
-        let id = ChunkId::from_bytes(chunk(number).id);
-        let header = RecordHeader::chunk(id, Codec::Zstd, 0, counter, 32768, &stored);
-        put(header.expect("lengths in their bounds"), &stored);
-    }
-    let (end, _) = builder.finish();
-    bytes.extend_from_slice(&end);
-    bytes
 }
