@@ -2,6 +2,7 @@
 //! be readable, and what must be gone in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -75,8 +76,12 @@ struct Actor {
     proposed: Option<(PointId, Vec<u64>)>,
 }
 
+/// Makes the index that a store opens with.
+type MakeIndex = fn(&Rig, &MemFs) -> Arc<dyn Index>;
+
 struct World {
     rig: Rig,
+    index: MakeIndex,
     fs: MemFs,
     store: Option<Store>,
     collection: Option<Collection>,
@@ -86,7 +91,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(index: MakeIndex) -> Self {
         let rig = Rig::default();
         let fs = MemFs::new();
         rig.init(&fs).unwrap();
@@ -98,6 +103,7 @@ impl World {
         };
         let mut world = Self {
             rig,
+            index,
             fs,
             store: None,
             collection: None,
@@ -111,7 +117,11 @@ impl World {
     }
 
     fn open(&mut self) {
-        self.store = Some(Store::open(self.rig.env(&self.fs), EAGER).unwrap());
+        let env = Environment {
+            index: (self.index)(&self.rig, &self.fs),
+            ..self.rig.env(&self.fs)
+        };
+        self.store = Some(Store::open(env, EAGER).unwrap());
     }
 
     fn store(&self) -> Store {
@@ -297,10 +307,9 @@ impl World {
         }
         stored.sort_unstable();
         assert_eq!(stored, reachable.into_iter().collect::<Vec<_>>());
-        assert_eq!(
-            self.fs.files_in("quarantine"),
-            Vec::<std::path::PathBuf>::new()
-        );
+        let index = std::path::Path::new("quarantine/index");
+        let aside = self.fs.files_in("quarantine").into_iter();
+        assert_eq!(aside.filter(|path| !path.starts_with(index)).count(), 0);
         for dir in ["manifests", "copy/manifests"] {
             assert_eq!(self.fs.files_in(dir).len(), self.points.len());
         }
@@ -309,18 +318,52 @@ impl World {
     }
 }
 
+fn check(index: MakeIndex, ops: &[Op]) {
+    let mut world = World::new(index);
+    for op in ops {
+        world.apply(op);
+        world.check();
+    }
+    world.check_convergence();
+    world.reopen(|fs| fs.crash(&mut || false));
+    world.check_convergence();
+}
+
+fn memory(_: &Rig, _: &MemFs) -> Arc<dyn Index> {
+    Arc::new(MemoryIndex::default())
+}
+
+/// Segments that are written and merged all the time.
+fn segments(rig: &Rig, fs: &MemFs) -> Arc<dyn Index> {
+    let limits = IndexLimits {
+        fresh_records: 12,
+        fresh_packs: 3,
+        bulk_records: 30,
+        fan_in: 2,
+    };
+    let vfs = Arc::new(fs.clone());
+    Arc::new(SegmentIndex::with(
+        vfs,
+        rig.rng.clone(),
+        limits,
+        Upkeep::Caller,
+    ))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn the_live_never_leave_and_the_dead_do(ops in prop::collection::vec(op(), 1..60)) {
-        let mut world = World::new();
-        for op in &ops {
-            world.apply(op);
-            world.check();
-        }
-        world.check_convergence();
-        world.reopen(|fs| fs.crash(&mut || false));
-        world.check_convergence();
+        check(memory, &ops);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nor_do_they_with_an_index_of_segments(ops in prop::collection::vec(op(), 1..60)) {
+        check(segments, &ops);
     }
 }
