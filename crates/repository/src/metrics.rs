@@ -99,7 +99,7 @@ fn counts(counts: &Counts) -> [Number; 6] {
     ]
 }
 
-fn gauges(usage: &Usage) -> [Number; 12] {
+fn gauges(usage: &Usage) -> [Number; 13] {
     [
         (
             "stillwater_repository_capacity_bytes",
@@ -152,6 +152,11 @@ fn gauges(usage: &Usage) -> [Number; 12] {
             "stillwater_repository_time_frozen",
             "Whether the clock is in doubt, so that nothing is deleted",
             u64::from(usage.time_frozen),
+        ),
+        (
+            "stillwater_repository_statements_waiting",
+            "Statements of administrators that have not taken effect",
+            usage.waiting_statement_count,
         ),
     ]
 }

@@ -649,6 +649,7 @@ async fn these_are_all_the_metrics() {
         "scrub_read_errors counter",
         "scrub_salvaged_records counter",
         "sessions gauge",
+        "statements_waiting gauge",
         "stored_bytes gauge",
         "time_frozen gauge",
         "time_lag_seconds gauge",

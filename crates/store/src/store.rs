@@ -131,6 +131,8 @@ pub struct Usage {
     pub time_lag: Duration,
     /// Whether the clock is in doubt, so that nothing is deleted.
     pub time_frozen: bool,
+    /// Statements that wait: one that nobody can explain must not wait unseen.
+    pub waiting_statement_count: u64,
 }
 
 /// How far the mark of trusted time on record may allow more than what was told.
@@ -500,6 +502,7 @@ impl Store {
         let trusted = ledger.keeper.now(&*inner.clock);
         let time_lag = inner.clock.wall().since(trusted);
         let time_frozen = inner.watch_time(&mut ledger).is_some();
+        let waiting_statement_count = ledger.authority.waiting_count() as u64;
         let Ledger { points, log, .. } = &mut *ledger;
         let point_count = points.ask(|catalogue| catalogue.count(), || all_points(log))?;
         Ok(Usage {
@@ -515,6 +518,7 @@ impl Store {
             session_count,
             time_lag,
             time_frozen,
+            waiting_statement_count,
         })
     }
 

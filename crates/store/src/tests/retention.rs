@@ -392,15 +392,19 @@ fn who_was_removed_counts_no_more_not_even_where_they_signed_before() {
 #[test]
 fn a_removal_that_is_due_counts_before_what_the_removed_one_says() {
     let guarded = Guarded::with_admins(3);
-    guarded.agree(1, Action::RemoveAdmin { key: key(3) });
+    let (key, label) = (self::key(9), "mine".to_owned());
+    let add = statement(1, Action::AddAdmin { key, label });
+    guarded.store().submit(&sign(&add, self::key(1))).unwrap();
+    let key = self::key(3);
+    guarded.agree(2, Action::RemoveAdmin { key });
     guarded.clock.pass(VETO_WAIT + HOUR);
-    let late = sign(&statement(2, FOREVER), key(3));
-    let refused = guarded.store().submit(&late);
+    // One more signature would do, and the other statement is the older one.
+    let refused = guarded.store().submit(&sign(&add, key));
     assert!(
         matches!(refused, Err(Error::StatementRefused { .. })),
         "{refused:?}"
     );
-    assert_eq!(guarded.store().retention().floor, OPTIONS.retention);
+    assert_eq!(guarded.store().retention().admins.len(), 2);
 }
 
 #[test]
