@@ -168,7 +168,7 @@ fn terms_that_end_unnoticed_lose_nothing() {
 #[test]
 fn damage_takes_only_what_it_hit() {
     let (opens, compactions) = (if is_full() { 2 } else { 1 }, 1);
-    let (indexes_late, crashes) = (true, u8::from(!is_full()));
+    let (indexes_late, crashes) = (!is_full(), u8::from(!is_full()));
     holds(Bounds {
         opens,
         compactions,
