@@ -15,7 +15,7 @@
 //! **Memory.** One pack at a time, so 64 MiB for what proxies send and 1 GiB at most; about 40 bytes for
 //! each pack; during a survey about 50 bytes for each tree node.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -132,12 +132,16 @@ struct Memory {
     verified: Verified,
     suspects: BTreeSet<PackId>,
     queue: VecDeque<PackId>,
+    /// Packs that are to be read though they are not due.
+    demanded: HashSet<PackId>,
     queued_at: Duration,
     troubles: HashMap<PackId, load::Trouble>,
     /// Packs whose move to quarantine failed.
     unmoved: BTreeSet<PackId>,
     found: Arc<Found>,
     is_survey_due: bool,
+    /// How many packs had been written when it was looked whether something lost had come back.
+    healing_seen: u64,
     is_log_damaged: bool,
     sound_reads: u64,
     total: Scrubbed,
@@ -190,8 +194,8 @@ impl Store {
     pub fn request_scrub(&self) {
         let packs = self.inner.packs.list();
         let mut memory = self.inner.scrub.memory();
-        memory.queue = packs.into();
-        memory.queued_at = self.inner.clock.since_boot();
+        memory.demanded.extend(packs);
+        memory.queue.clear();
         memory.is_survey_due = true;
     }
 

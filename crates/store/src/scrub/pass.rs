@@ -39,7 +39,11 @@ impl<'a> Pass<'a> {
 
     pub(super) fn run(&mut self, budget_bytes: u64, watch: &dyn Watch) -> Result<(), Error> {
         self.move_again()?;
-        let total = budget_bytes.min(self.waiting_bytes());
+        // Who has no budget wants to know how far it is.
+        let total = match budget_bytes {
+            u64::MAX => self.waiting_bytes(),
+            _ => budget_bytes,
+        };
         while self.done.read_bytes < budget_bytes && !watch.is_stopped() {
             let Some(pack) = self.next() else { break };
             self.check(pack)?;
@@ -49,8 +53,7 @@ impl<'a> Pass<'a> {
                 total.max(self.done.read_bytes),
             );
         }
-        let has_room = self.done.read_bytes < budget_bytes;
-        if !watch.is_stopped() && (self.has_lost || (has_room && self.is_survey_due()?)) {
+        if !watch.is_stopped() && (self.has_lost || self.is_survey_due()?) {
             self.survey(watch)?;
         }
         Ok(())
@@ -126,7 +129,8 @@ impl<'a> Pass<'a> {
                 let trouble = memory.troubles.get(&pack);
                 let waits = trouble.is_some_and(|t| boot.saturating_sub(t.last) < RETRY_AFTER);
                 let age = Age::of(self.inner, memory.verified.of(pack), pack, now);
-                ((age.is_due || trouble.is_some()) && !waits).then_some((age.verified, pack))
+                let is_asked = trouble.is_some() || memory.demanded.contains(&pack);
+                ((age.is_due || is_asked) && !waits).then_some((age.verified, pack))
             })
             .collect();
         // Those that were never verified come first.
@@ -139,6 +143,7 @@ impl<'a> Pass<'a> {
     fn check(&mut self, pack: PackId) -> Result<(), Error> {
         let inner = self.inner;
         let _turn = inner.scrub.turn();
+        inner.scrub.memory().demanded.remove(&pack);
         if !inner.packs.is_there(pack) || !inner.fates().is_readable(pack) {
             inner.scrub.memory().drop_pack(pack);
             return Ok(());
@@ -296,13 +301,24 @@ impl<'a> Pass<'a> {
 
     fn is_survey_due(&self) -> Result<bool, Error> {
         let (now, _) = self.inner.times(&mut self.inner.ledger());
-        let (is_due, found) = {
-            let memory = self.inner.scrub.memory();
-            (memory.is_survey_due, Arc::clone(&memory.found))
+        let written = self.inner.counters.read().packs_written;
+        let (is_due, has_new, found) = {
+            let mut memory = self.inner.scrub.memory();
+            let seen = std::mem::replace(&mut memory.healing_seen, written);
+            (
+                memory.is_survey_due,
+                seen != written,
+                Arc::clone(&memory.found),
+            )
         };
         let last = found.at.filter(|at| *at <= now);
-        let is_old = last.is_none_or(|at| now >= at.after(SURVEY_EVERY));
-        Ok(is_due || is_old || found.is_healing(self.inner)?)
+        let every = if found.is_partial {
+            RETRY_AFTER
+        } else {
+            SURVEY_EVERY
+        };
+        let is_old = last.is_none_or(|at| now >= at.after(every));
+        Ok(is_due || is_old || (has_new && found.is_healing(self.inner)?))
     }
 
     /// Walks all points, and sees to what there are two of.
@@ -310,10 +326,14 @@ impl<'a> Pass<'a> {
         let _turn = self.inner.scrub.turn();
         self.inner.scrub.memory().is_survey_due = true;
         self.done.healed_copy_count += truth::check(self.inner)?;
-        let Some(surveyed) = survey::survey(self.inner, watch, &mut self.done)? else {
+        let Some(mut surveyed) = survey::survey(self.inner, watch, &mut self.done)? else {
             return Ok(());
         };
         let mut memory = self.inner.scrub.memory();
+        if surveyed.is_partial {
+            // What could not be looked at has not healed.
+            surveyed.degraded.extend(&memory.found.degraded);
+        }
         survey::tell(&memory.found, &surveyed);
         memory.found = Arc::new(surveyed);
         memory.is_survey_due = false;

@@ -25,6 +25,8 @@ const MISSING_MAX: usize = 1 << 20;
 pub(super) struct Found {
     pub(super) at: Option<Time>,
     pub(super) degraded: BTreeSet<PointId>,
+    /// Whether reading failed somewhere, so that not all is known.
+    pub(super) is_partial: bool,
     missing: HashSet<(DatasetId, RecordId)>,
 }
 
@@ -168,6 +170,13 @@ impl Walk<'_> {
                     Ok(node) if node.level() == level => self.below(dataset, node)?,
                     _ => false,
                 }
+            }
+            // A failed read is no loss; it is looked again before long.
+            Err(error @ Error::Io { .. }) => {
+                tracing::warn!(%record, %error, "cannot read a tree node now");
+                self.inner.scrub.note_read_error();
+                self.found.is_partial = true;
+                true
             }
             Err(error) => {
                 tracing::warn!(%record, %error, "cannot read a tree node");

@@ -189,6 +189,20 @@ fn sound_packs_are_read_once_and_again_when_they_are_due() {
 }
 
 #[test]
+fn what_was_asked_for_is_read_whatever_is_due_and_however_long_it_takes() {
+    let rig = Rig::default();
+    let (_, store) = rig.fresh();
+    three(&store);
+    let count = store.scrub(ALL, &()).unwrap().pack_count;
+    store.request_scrub();
+    for _ in 0..count {
+        assert_eq!(store.scrub(1, &()).unwrap().pack_count, 1);
+        rig.clock.advance(HOUR);
+    }
+    assert_eq!(store.scrub(ALL, &()).unwrap().pack_count, 0);
+}
+
+#[test]
 fn a_scrub_ends_with_its_budget_and_goes_on_with_what_waits_longest() {
     let rig = Rig::default();
     let (_, store) = rig.fresh();
