@@ -4,7 +4,9 @@
 #   make test      set up and run every test
 #   make lint      set up and run every check that is not a test
 #   make lab       build the lab: VMware's simulator and guest disks
+#   make fuzz      throw random bytes at every decoder (SECONDS=600)
 #   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=… GUEST=small|debian)
+#   make sim       break the storage of the store in every way, in memory (SIM_STATES=100000)
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
 
 SHELL := bash
@@ -12,6 +14,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 ROUNDS ?= 100
+SIM_STATES ?= 100000
 SEED ?=
 GUEST ?= small
 STATES ?= 2000
@@ -20,6 +23,7 @@ FS ?= ext4,xfs
 REPLAY ?=
 STATE ?=
 CARGO_TEST_FLAGS ?=
+FUZZ_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),600)
 
 # Guest disks, made once; what dpkg has to say about its chroot goes to a log.
 define images
@@ -28,7 +32,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo test lint torture crash binaries advisories
+.PHONY: help setup lab demo test sim lint torture fuzz crash binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -64,6 +68,13 @@ crash: setup
 	cargo build --locked --quiet --bins -p stillwater-repository -p stillwater-crash
 	cargo run --locked --quiet -p stillwater-crash -- --fs $(FS) --states $(STATES) $(if $(SEED),--seed $(SEED)) \
 		$(if $(KNOCKOUT),--knockout $(KNOCKOUT)) $(if $(REPLAY),--replay $(REPLAY) --state $(STATE))
+
+fuzz: setup
+	cargo run --locked --quiet -p stillwater-fuzz --bin fuzz -- --seconds $(FUZZ_SECONDS)
+
+# Crash states that are distinct; the seeds that fail are printed with the command that repeats them.
+sim: setup
+	SIM_STATES=$(SIM_STATES) cargo nextest run --locked --cargo-profile sim --profile sim -p stillwater-tests --test sim
 
 lint: setup
 	tests/setup.sh lint

@@ -68,7 +68,14 @@ pub(crate) fn data() -> Content {
 
 /// A disk of a VM that was retired.
 pub(crate) fn retired() -> Content {
-    Content::zeros(2 * MIB).noise(MIB, 96 << 10, 9)
+    Content::zeros(2 * MIB)
+        .noise(MIB / 2, 24 << 10, 10)
+        .noise(MIB, 96 << 10, 9)
+}
+
+/// A disk that shares less than half of the retired one, so that its pack is compacted.
+pub(crate) fn heir() -> Content {
+    Content::zeros(MIB).noise(MIB / 4, 24 << 10, 10)
 }
 
 /// A disk that holds nothing.

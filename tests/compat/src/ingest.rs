@@ -10,18 +10,18 @@ use stillwater_format::node::{DiskRoot, Leaf};
 use stillwater_format::pack::{Codec, RecordHeader};
 use stillwater_seal::{ChunkContext, DatasetKey, Sealer};
 use stillwater_store::{Appended, PackWriter, SessionKey, Store};
-use stillwater_types::DatasetId;
+use stillwater_types::{DatasetId, PackId};
 
 use crate::content::Content;
 
-/// Stores what is new of a disk in one pack, and tells its tree.
+/// Stores what is new of a disk in one pack, and tells its tree and the pack.
 pub(crate) fn disk(
     store: &Store,
     session: SessionKey,
     (dataset, key): (DatasetId, &DatasetKey),
     device: i32,
     content: &Content,
-) -> Result<Disk> {
+) -> Result<(Disk, PackId)> {
     let sealer = Sealer::new(key, dataset)?;
     let pack = store.begin_pack(session, sealer.salt())?;
     let mut stream = Stream {
@@ -46,8 +46,8 @@ pub(crate) fn disk(
             .pack
             .append(&RecordHeader::node(&node.bytes)?, &node.bytes)?;
     }
-    stream.pack.finish()?;
-    Ok(Disk {
+    let pack = stream.pack.finish()?.pack;
+    let disk = Disk {
         key: device,
         label: format!("Hard disk {}", device - 1999),
         backing: Some(format!("6000C29{device:x}-0000-4000-8000-000000000000")),
@@ -64,7 +64,8 @@ pub(crate) fn disk(
             read_bytes: length,
             ..stream.effort
         },
-    })
+    };
+    Ok((disk, pack))
 }
 
 struct Stream {

@@ -1,22 +1,24 @@
 //! The life of a small repository.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use stillwater_format::Time;
 use stillwater_format::commit::{Action, AdminKey, Dataset, Signed, Statement};
 use stillwater_format::manifest::{Consistency, Manifest};
+use stillwater_format::pack::{HEADER_LEN, RECORD_HEADER_LEN, SALT_LEN};
 use stillwater_rpc::signing::{self, SigningKey};
 use stillwater_seal::{DatasetKey, RecoveryKey};
 use stillwater_store::vfs::RealFs;
 use stillwater_store::{
     Clock, Environment, Identity, MemoryCatalogue, MemoryIndex, Options, Store, Verifier,
 };
-use stillwater_types::{ClusterId, DatasetId, NodeId, PointId, RunId, VcenterId, VmId};
+use stillwater_types::{ClusterId, DatasetId, NodeId, PackId, PointId, RunId, VcenterId, VmId};
 
 use crate::content::{self, Content};
 use crate::expected::{Expected, ExpectedDisk, ExpectedPoint, RECOVERY_KEY};
@@ -32,7 +34,7 @@ const OPTIONS: Options = Options {
 };
 const DATASET: DatasetId = DatasetId::from_bytes(id(0xda));
 /// What is made anew from the rest, or belongs to a process.
-const NOT_KEPT: [&str; 2] = ["lock", "tmp"];
+const NOT_KEPT: [&str; 4] = ["lock", "tmp", "verified.a", "verified.b"];
 
 /// Makes the repository in `dir`, which must be there and empty. Gives what must be found in it.
 ///
@@ -49,8 +51,10 @@ pub fn make(dir: &Path) -> Result<Expected> {
     world.back_up(2, "mail-clone", Consistency::Offline, &clone)?;
     let retired = [(2000, content::retired())];
     let retired = world.back_up(3, "retired", Consistency::Application, &retired)?;
+    world.back_up(4, "heir", Consistency::Crash, &[(2000, content::heir())])?;
     world.govern(second)?;
     world.delete(retired)?;
+    world.damage()?;
     world.back_up(
         4,
         "web \u{2014} \u{fc}ber",
@@ -81,6 +85,8 @@ struct World<'a> {
     store: Store,
     key: DatasetKey,
     runs: u8,
+    /// The pack of the first VM's second disk.
+    data_pack: Option<PackId>,
     expected: Expected,
 }
 
@@ -124,6 +130,7 @@ impl<'a> World<'a> {
             store,
             key,
             runs: 0,
+            data_pack: None,
             expected,
         })
     }
@@ -143,7 +150,9 @@ impl<'a> World<'a> {
             let key = (DATASET, &self.key);
             ingest::disk(&self.store, session.key, key, *device, content)
         });
-        let stored = stored.collect::<Result<Vec<_>>>()?;
+        let (stored, packs): (Vec<_>, Vec<_>) =
+            stored.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        self.data_pack = self.data_pack.or(packs.get(1).copied());
         let config_xml = format!("<config><name>{name}</name></config>");
         let section = json!({
             "version": 1,
@@ -265,6 +274,26 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Lets a scrub find a chunk of the second disk damaged; the next backup that holds it heals it.
+    fn damage(&self) -> Result<()> {
+        let pack = self.data_pack.context("a pack to damage")?.to_string();
+        let fan = pack.get(34..).unwrap_or_default();
+        let path = self.dir.join(format!("packs/{fan}/{pack}.pack"));
+        let file = File::options().read(true).write(true).open(&path)?;
+        let mut byte = [0];
+        let at = (HEADER_LEN + 2 * RECORD_HEADER_LEN + SALT_LEN) as u64;
+        file.read_exact_at(&mut byte, at)?;
+        file.write_all_at(&[!byte[0]], at)?;
+        drop(file);
+        self.store.request_scrub();
+        let scrubbed = self.store.scrub(u64::MAX, &())?;
+        ensure!(
+            scrubbed.lost_record_count == 1,
+            "the scrub found something else: {scrubbed:?}"
+        );
+        Ok(())
+    }
+
     fn known(&mut self, point: PointId) -> Option<&mut ExpectedPoint> {
         self.expected
             .points
@@ -279,7 +308,8 @@ impl<'a> World<'a> {
             let path = self.dir.join(name);
             let removed = match path.is_dir() {
                 true => fs::remove_dir(&path),
-                false => fs::remove_file(&path),
+                false if path.exists() => fs::remove_file(&path),
+                false => Ok(()),
             };
             removed.with_context(|| format!("remove {}", path.display()))?;
         }
