@@ -123,6 +123,8 @@ impl TimeKeeper {
     pub(crate) fn now(&mut self, clock: &dyn Clock) -> Time {
         let latest = latest(self.mark, clock);
         self.told = clock.wall().min(latest).max(self.told);
+        // Whoever was told this may begin a lock with it: what passed until now must not count later, not
+        // even if the wall clock comes forward before the lock is on record.
         if self.told < latest {
             self.mark = mark(clock, self.told);
         }
@@ -247,6 +249,25 @@ mod tests {
         };
         let mut resumed = TimeKeeper::resume(keeper.mark, Time::default(), &rebooted);
         assert_eq!(resumed.now(&rebooted).millis(), START.wall);
+    }
+
+    #[test]
+    fn what_was_told_while_the_wall_clock_was_behind_is_not_made_up_for() {
+        let mut keeper = TimeKeeper::begin(&START);
+        let behind = Set {
+            wall: START.wall - 1,
+            since_boot: START.since_boot + 86_400_000,
+            ..START
+        };
+        assert_eq!(keeper.now(&behind).millis(), START.wall);
+        let right = Set {
+            wall: START.wall + TEN_YEARS,
+            ..behind
+        };
+        assert_eq!(keeper.now(&right).millis(), START.wall);
+        assert!(keeper.unrecorded(&right) > Duration::from_secs(86_000));
+        keeper.advance(&right);
+        assert_eq!(keeper.unrecorded(&right), Duration::ZERO);
     }
 
     #[test]
