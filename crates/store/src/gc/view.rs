@@ -1,6 +1,6 @@
 //! What a cycle saw of the store when it looked: taken at one place of the log, under its lock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use stillwater_format::Time;
 use stillwater_format::pack::{FOOTER_LEN, HEADER_LEN, RECORD_HEADER_LEN, SALT_LEN};
@@ -20,7 +20,7 @@ pub(super) struct View {
     scene: Scene,
     sessions: Vec<SessionKey>,
     packs: BTreeMap<PackId, Looks>,
-    standings: HashMap<PackId, Standing>,
+    standings: BTreeMap<PackId, Standing>,
     deleted: Vec<(PointId, Time)>,
     stored_bytes: u64,
     /// Points up to this place in the log are walked, or are being walked.
