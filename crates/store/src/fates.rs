@@ -4,7 +4,7 @@
 //! a session opened is a comparison of two numbers. A session that was open before pins all that it
 //! could see: nothing of that leaves before the session has ended.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use stillwater_format::Time;
 use stillwater_format::commit::{Decision, Fate};
@@ -34,7 +34,7 @@ pub(crate) enum Standing {
 /// The standing of all packs.
 #[derive(Debug, Default)]
 pub(crate) struct Fates {
-    standings: HashMap<PackId, Standing>,
+    standings: BTreeMap<PackId, Standing>,
     last_condemned: u64,
     last_lost: u64,
 }

@@ -22,7 +22,8 @@ use crate::{Error, layout};
 /// restored from a time before they were taken out.
 pub(crate) fn settle(vfs: &dyn Vfs, fates: &Fates, roots: &Roots) -> Result<(), Error> {
     let mut moves = Moves::new(vfs);
-    for pack in table::list(vfs)? {
+    let present: BTreeSet<_> = table::list(vfs)?.into_iter().collect();
+    for pack in present {
         if !fates.is_readable(pack) {
             moves.rename(&layout::pack(pack), &layout::quarantined_pack(pack))?;
         }

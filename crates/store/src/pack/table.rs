@@ -36,7 +36,12 @@ pub(crate) fn read(vfs: &dyn Vfs, id: PackId) -> Result<Option<PackTable>, Error
         .open(&path, Access::Read)
         .map_err(Error::io("open", &path))?;
     let length = file.len().map_err(Error::io("measure", &path))?;
-    let error = match by_footer(&*file, &path, id, length)? {
+    let mut found = by_footer(&*file, &path, id, length)?;
+    if found.is_err() {
+        // A wrong byte may come from the way instead of the medium, and the index keeps what is told here.
+        found = by_footer(&*file, &path, id, length)?;
+    }
+    let error = match found {
         Ok((header, entries)) => {
             let facts = PackFacts::of(&header, &entries, length, true);
             return Ok(Some((facts, entries)));
