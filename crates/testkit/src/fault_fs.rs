@@ -115,7 +115,8 @@ impl FaultFs {
     pub fn crash(&self, journal: Journal, dice: &mut Dice) -> Self {
         let state = self.state();
         let names = state.names.crash(journal, dice);
-        let mut files = vec![Arc::new(FileNode::default()); state.files.len()];
+        let gone = Arc::<FileNode>::default();
+        let mut files = vec![gone; state.files.len()];
         let mut taken = 0;
         for (_, file) in names.files() {
             let node = &state.files[file];
@@ -150,6 +151,16 @@ impl FaultFs {
     /// A hash over every call and what it was given, here and in what this was copied from.
     pub fn trace(&self) -> u64 {
         self.state().calls.trace()
+    }
+
+    /// Keeps from now on what each call was, and on which path.
+    pub fn record(&self) {
+        self.state().calls.record();
+    }
+
+    /// What each call was since [`FaultFs::record`]; a copy does not go on with it.
+    pub fn recorded(&self) -> Vec<String> {
+        self.state().calls.recorded()
     }
 
     /// Makes trouble at the `in_calls`th call from now; one at a time.

@@ -82,6 +82,7 @@ pub(super) struct Calls {
     trouble: Option<(u64, Trouble)>,
     struck: Option<String>,
     is_dead: bool,
+    record: Option<Vec<String>>,
     pub(super) is_full: bool,
 }
 
@@ -94,6 +95,9 @@ impl Calls {
         self.count += 1;
         *self.counts.entry(call).or_default() += 1;
         self.note(&(call, what));
+        if let Some(record) = &mut self.record {
+            record.push(format!("{call:?} {what}"));
+        }
         if let Some((at, trouble)) = self.trouble
             && at == self.count
         {
@@ -167,6 +171,14 @@ impl Calls {
         self.trouble = None;
         self.is_dead = false;
         self.is_full = false;
+    }
+
+    pub(super) fn record(&mut self) {
+        self.record = Some(Vec::new());
+    }
+
+    pub(super) fn recorded(&self) -> Vec<String> {
+        self.record.clone().unwrap_or_default()
     }
 
     pub(super) fn struck(&self) -> Option<&str> {
