@@ -1,5 +1,7 @@
 //! `stillwater-repository recover` as its user meets it, on the golden repository.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its setting too")]
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The golden repository of format version 1, read through the store and without it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its setting too")]
+
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

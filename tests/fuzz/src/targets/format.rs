@@ -236,7 +236,7 @@ pub(super) const COMMIT_LOG: Target = Target {
             .map(|frames| log.iter().copied().take(frames * ALIGN).collect())
             .to_vec()
     },
-    mend: mend_log,
+    mend: |bytes| mend_log(bytes),
 };
 
 pub(super) const SUPERBLOCKS: Target = Target {
@@ -283,7 +283,7 @@ fn entries() -> Vec<Vec<u8>> {
 }
 
 /// Mends checksums, lengths of hashes before and all, frame by frame.
-fn mend_log(bytes: &mut Vec<u8>) {
+fn mend_log(bytes: &mut [u8]) {
     let (mut at, mut previous) = (0, [0; 32]);
     while let Some(rest) = bytes.get_mut(at..)
         && rest.len() >= ALIGN
