@@ -92,8 +92,14 @@ mod tests {
         assert!(matches!(act(&[]), Ok(None)));
         assert!(matches!(act(&["run"]), Ok(Some(Act::Node(NodeAct::Run)))));
         let list = act(&["admin", "list"]);
-        assert!(matches!(list, Ok(Some(Act::Admin(Admin::Enrolment(Enrolment::List))))));
+        assert!(matches!(
+            list,
+            Ok(Some(Act::Admin(Admin::Enrolment(Enrolment::List))))
+        ));
         assert!(act(&["admin", "add", "Alice", "0a"]).is_err());
-        assert!(matches!(act(&["statement", "show", "x"]), Ok(Some(Act::Statement(_)))));
+        assert!(matches!(
+            act(&["statement", "show", "x"]),
+            Ok(Some(Act::Statement(_)))
+        ));
     }
 }

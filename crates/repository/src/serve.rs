@@ -178,7 +178,10 @@ impl Repository {
 
     fn registry(&self) -> Registry {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Board::new(self.engine.clone(), self.upkept.clone())));
+        registry.register_collector(Box::new(Board::new(
+            self.engine.clone(),
+            self.upkept.clone(),
+        )));
         registry
     }
 
