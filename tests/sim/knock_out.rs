@@ -8,7 +8,7 @@ use stillwater_testkit::fault_fs::{Barrier, LeftOut};
 use crate::power_cut::{Tally, Template, history};
 
 /// Histories after which a barrier counts as one that nobody would miss.
-const HISTORIES: u64 = 400;
+const HISTORIES: u64 = 80;
 
 fn is_file(barrier: &Barrier, magic: &[u8]) -> bool {
     matches!(barrier, Barrier::File { head, .. } if head.starts_with(magic))
