@@ -2,47 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use stillwater_tests::cluster::{hash, rows, text};
+use anyhow::{Result, ensure};
+use stillwater_tests::Site;
+use stillwater_tests::cluster::{rows, text};
 use stillwater_tests::guest::{Disks, Writer};
 use stillwater_tests::lab::VmSpec;
-use stillwater_tests::{Cluster, Lab};
-
-struct Site {
-    lab: Lab,
-    cluster: Cluster,
-}
-
-fn site(vms: &[VmSpec]) -> Result<Site> {
-    let lab = Lab::start(vms, 16)?;
-    let cluster = Cluster::start()?;
-    cluster.add_lab(&lab)?;
-    Ok(Site { lab, cluster })
-}
-
-/// Exports every disk of a point and compares it with the kept copy of the freeze.
-fn check_equal_to_frozen(site: &Site, vm: &str, point: &str) -> Result<()> {
-    let frozen = site.lab.last_frozen(vm)?;
-    ensure!(!frozen.is_empty(), "{vm} was frozen without disks");
-    for disk in frozen {
-        let key = disk.key.to_string();
-        let file = site.cluster.dir().join(format!("{point}-{key}.raw"));
-        let to = file.to_str().context("utf-8")?;
-        site.cluster
-            .ok(&["restore", "disk", point, "--disk", &key, "--to", to])?;
-        ensure!(
-            hash(&file)? == hash(&disk.file)?,
-            "disk {key} of {vm} differs from its freeze"
-        );
-        std::fs::remove_file(&file)?;
-    }
-    Ok(())
-}
 
 #[test]
 fn a_running_vm_is_protected_as_it_was_when_frozen() -> Result<()> {
     let disks = Disks::new()?;
-    let site = site(&[VmSpec::new("web", disks.set("small")?)])?;
+    let site = Site::with(&[VmSpec::new("web", disks.set("small")?)])?;
     let writer = Writer::start(&site.lab.live_disk("web", 0)?, 1)?;
     let run = site.cluster.backup("web", "succeeded")?;
     ensure!(writer.stop()? > 0, "the writer never wrote");
@@ -59,13 +28,13 @@ fn a_running_vm_is_protected_as_it_was_when_frozen() -> Result<()> {
         );
     }
     let point = text(&run["backup"], "point_id")?;
-    check_equal_to_frozen(&site, "web", &point)
+    site.check_equal_to_frozen("web", &point)
 }
 
 #[test]
 fn an_unchanged_vm_stores_next_to_nothing_and_has_the_same_roots() -> Result<()> {
     let disks = Disks::new()?;
-    let site = site(&[VmSpec::new("web", disks.set("small")?)])?;
+    let site = Site::with(&[VmSpec::new("web", disks.set("small")?)])?;
     let mut roots = Vec::new();
     let mut stored = Vec::new();
     for _ in 0..2 {
@@ -98,7 +67,7 @@ fn an_unchanged_vm_stores_next_to_nothing_and_has_the_same_roots() -> Result<()>
 fn a_clone_shares_what_it_can() -> Result<()> {
     let disks = Disks::new()?;
     let vms = ["one", "two"].map(|name| VmSpec::new(name, disks.set("small").unwrap_or_default()));
-    let site = site(&vms)?;
+    let site = Site::with(&vms)?;
     // The clone went its own way in an eighth of its first disk.
     let writer = Writer::start(&site.lab.live_disk("two", 0)?, 7)?;
     std::thread::sleep(Duration::from_millis(300));
@@ -121,7 +90,7 @@ fn a_clone_shares_what_it_can() -> Result<()> {
         sum("new_bytes") * 4 < sum("read_bytes"),
         "most of a clone is shared: {shown}"
     );
-    check_equal_to_frozen(&site, "two", &point)
+    site.check_equal_to_frozen("two", &point)
 }
 
 #[test]
@@ -134,7 +103,7 @@ fn a_disk_that_no_snapshot_freezes_makes_the_run_incomplete_unless_excluded() ->
     all.push(stillwater_tests::lab::DiskSpec::physical_rdm(
         disks.tiny(8 << 20)?,
     ));
-    let site = site(&[VmSpec::new("db", all)])?;
+    let site = Site::with(&[VmSpec::new("db", all)])?;
     let run = site.cluster.backup("db", "incomplete")?;
     let warned = run["warnings"].to_string();
     ensure!(
@@ -169,7 +138,7 @@ fn a_disk_that_no_snapshot_freezes_makes_the_run_incomplete_unless_excluded() ->
 #[test]
 fn a_cancelled_run_leaves_nothing_behind() -> Result<()> {
     let disks = Disks::new()?;
-    let site = site(&[VmSpec::new("web", disks.set("small")?)])?;
+    let site = Site::with(&[VmSpec::new("web", disks.set("small")?)])?;
     let slow = serde_json::json!({"folder_bytes_per_second": 2 << 20});
     site.lab.control("POST", "/delay", Some(&slow))?;
     let run = site.cluster.start_run(&["backup", "web"])?;

@@ -7,29 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use stillwater_tests::cluster::{hash, text};
-use stillwater_tests::guest::Disks;
-use stillwater_tests::lab::VmSpec;
-use stillwater_tests::{Cluster, Lab};
-
-struct Site {
-    lab: Lab,
-    cluster: Cluster,
-    point: String,
-}
-
-fn protected() -> Result<Site> {
-    let disks = Disks::new()?;
-    let lab = Lab::start(&[VmSpec::new("web", disks.set("small")?)], 16)?;
-    let cluster = Cluster::start()?;
-    cluster.add_lab(&lab)?;
-    let run = cluster.backup("web", "succeeded")?;
-    let point = text(&run["backup"], "point_id")?;
-    Ok(Site {
-        lab,
-        cluster,
-        point,
-    })
-}
+use stillwater_tests::{Lab, Site};
 
 fn vm(lab: &Lab, name: &str) -> Result<Option<Value>> {
     let vms = lab.control("GET", "/vms", None)?;
@@ -43,11 +21,11 @@ fn vm(lab: &Lab, name: &str) -> Result<Option<Value>> {
 
 #[test]
 fn a_point_becomes_a_new_vm_with_the_same_disks_and_shape() -> Result<()> {
-    let site = protected()?;
+    let (site, point) = Site::protected()?;
     let args = [
         "restore",
         "vm",
-        &site.point,
+        &point,
         "--name",
         "web-2",
         "--datastore",
@@ -87,12 +65,12 @@ fn a_point_becomes_a_new_vm_with_the_same_disks_and_shape() -> Result<()> {
 
 #[test]
 fn a_restore_that_fails_removes_what_it_made_and_nothing_else() -> Result<()> {
-    let site = protected()?;
+    let (site, point) = Site::protected()?;
     site.lab.fault("folder-put", "http-503", 0, 100)?;
     let args = [
         "restore",
         "vm",
-        &site.point,
+        &point,
         "--name",
         "web-3",
         "--datastore",
@@ -109,28 +87,20 @@ fn a_restore_that_fails_removes_what_it_made_and_nothing_else() -> Result<()> {
 
 #[test]
 fn a_disk_becomes_a_raw_file_and_a_vmdk_that_qemu_reads() -> Result<()> {
-    let site = protected()?;
+    let (site, point) = Site::protected()?;
     let frozen = site.lab.last_frozen("web")?;
     let disk = frozen.first().context("a disk")?;
     let key = disk.key.to_string();
     let path = |name: &str| site.cluster.dir().join(name).to_string_lossy().into_owned();
     let (raw, vmdk) = (path("disk.raw"), path("disk.vmdk"));
     site.cluster
-        .ok(&["restore", "disk", &site.point, "--disk", &key, "--to", &raw])?;
+        .ok(&["restore", "disk", &point, "--disk", &key, "--to", &raw])?;
     ensure!(
         hash(Path::new(&raw))? == hash(&disk.file)?,
         "the raw file differs"
     );
     let to_vmdk = [
-        "restore",
-        "disk",
-        &site.point,
-        "--disk",
-        &key,
-        "--to",
-        &vmdk,
-        "--format",
-        "vmdk",
+        "restore", "disk", &point, "--disk", &key, "--to", &vmdk, "--format", "vmdk",
     ];
     site.cluster.ok(&to_vmdk)?;
     let compared = Command::new("qemu-img")
@@ -142,16 +112,16 @@ fn a_disk_becomes_a_raw_file_and_a_vmdk_that_qemu_reads() -> Result<()> {
         String::from_utf8_lossy(&compared.stdout)
     );
     // What is there is not overwritten unasked.
-    let again =
-        site.cluster
-            .run(&["restore", "disk", &site.point, "--disk", &key, "--to", &raw])?;
+    let again = site
+        .cluster
+        .run(&["restore", "disk", &point, "--disk", &key, "--to", &raw])?;
     ensure!(!again.status.success(), "an existing file was overwritten");
     Ok(())
 }
 
 #[test]
 fn an_export_that_breaks_leaves_no_file_under_the_final_name() -> Result<()> {
-    let mut site = protected()?;
+    let (mut site, point) = Site::protected()?;
     let key = site
         .lab
         .last_frozen("web")?
@@ -163,15 +133,9 @@ fn an_export_that_breaks_leaves_no_file_under_the_final_name() -> Result<()> {
     let to_text = to.to_string_lossy().into_owned();
     site.cluster
         .kill_role(stillwater_tests::cluster::Role::Repository)?;
-    let output = site.cluster.run(&[
-        "restore",
-        "disk",
-        &site.point,
-        "--disk",
-        &key,
-        "--to",
-        &to_text,
-    ])?;
+    let output = site
+        .cluster
+        .run(&["restore", "disk", &point, "--disk", &key, "--to", &to_text])?;
     ensure!(
         !output.status.success(),
         "an export without a repository cannot succeed"
@@ -181,14 +145,6 @@ fn an_export_that_breaks_leaves_no_file_under_the_final_name() -> Result<()> {
         .start_role(stillwater_tests::cluster::Role::Repository)?;
     site.cluster.wait_online(2)?;
     site.cluster
-        .ok(&[
-            "restore",
-            "disk",
-            &site.point,
-            "--disk",
-            &key,
-            "--to",
-            &to_text,
-        ])
+        .ok(&["restore", "disk", &point, "--disk", &key, "--to", &to_text])
         .map(drop)
 }

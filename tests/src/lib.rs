@@ -8,8 +8,10 @@ pub mod guest;
 pub mod http;
 pub mod lab;
 pub mod process;
+mod site;
 pub mod volume;
 pub mod workspace;
 
 pub use cluster::Cluster;
 pub use lab::Lab;
+pub use site::Site;

@@ -38,3 +38,8 @@ pub fn lab_file(name: &str) -> Result<PathBuf> {
     );
     Ok(path)
 }
+
+/// A command that runs a binary of this workspace.
+pub fn command(name: &str) -> Result<std::process::Command> {
+    binary(name).map(std::process::Command::new)
+}

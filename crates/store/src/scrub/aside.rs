@@ -39,21 +39,27 @@ pub(super) fn set_aside(
         salvaged_count: 0,
         is_moved: true,
     };
-    let mut lost = BTreeSet::new();
-    match dataset(inner, pack, exam) {
-        Some(dataset) => {
-            lost.extend(exam.bad.iter().copied());
-            aside.salvaged_count = salvage(inner, pack, dataset, exam, &mut lost)?;
+    let lost = loop {
+        let condemned = inner.fates().last_condemned();
+        let mut lost = BTreeSet::new();
+        match dataset(inner, pack, exam) {
+            Some(dataset) => {
+                lost.extend(exam.bad.iter().copied());
+                aside.salvaged_count += salvage(inner, pack, dataset, exam, &mut lost)?;
+            }
+            None => tracing::error!(%pack, "nobody can tell whose records are in a damaged pack"),
         }
-        None => tracing::error!(%pack, "nobody can tell whose records are in a damaged pack"),
-    }
+        let mut ledger = inner.writable_ledger()?;
+        if !inner.fates().is_readable(pack) {
+            return Ok(None);
+        }
+        // A copy that was counted on may have been condemned meanwhile: newer sessions would not see it.
+        if inner.fates().last_condemned() == condemned {
+            put_on_record(inner, &mut ledger, pack, &lost)?;
+            break lost;
+        }
+    };
     aside.lost_count = (lost.len() as u64).max(unnamed(inner, pack, exam, lost.len()));
-    let mut ledger = inner.writable_ledger()?;
-    if !inner.fates().is_readable(pack) {
-        return Ok(None);
-    }
-    put_on_record(inner, &mut ledger, pack, &lost)?;
-    drop(ledger);
     tracing::error!(%pack, lost = aside.lost_count, salvaged = aside.salvaged_count, "set a damaged pack aside");
     if let Err(error) = sweep::set_aside(&*inner.vfs, &[pack]) {
         tracing::error!(%pack, %error, "cannot move a damaged pack to quarantine yet");

@@ -144,7 +144,7 @@ fn restorable(store: &Store, points: &[Kept]) -> BTreeSet<PointId> {
             }
             Err(_) => false,
         };
-        store.manifest(kept.point).is_ok() && records.map(reads).all(|reads| reads)
+        store.manifest(kept.point).is_ok() && records.into_iter().all(reads)
     });
     whole.map(|kept| kept.point).collect()
 }

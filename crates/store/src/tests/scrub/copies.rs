@@ -43,10 +43,9 @@ fn a_point_of_which_no_manifest_is_good_is_degraded_and_its_copies_stay() {
     let other = back_up(&store, 2, &[4, 5]).unwrap();
     let path = |dir: &str| {
         let name = format!("{}.mf", kept.point);
-        let found = fs.files_in(dir).into_iter();
+        let mut found = fs.files_in(dir).into_iter();
         found
-            .filter(move |p| p.file_name().unwrap().to_str() == Some(&name))
-            .last()
+            .rfind(move |p| p.file_name().unwrap().to_str() == Some(&name))
             .unwrap()
     };
     for dir in ["manifests", "copy/manifests"] {
