@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use prost::Message;
 use stillwater_types::{
-    ClusterId, ExportId, Fault, NodeId, PointId, Reason, RequestId, Role, RunId, TreeId, VcenterId,
-    VmId,
+    ClusterId, ExportId, Fault, NodeId, PointId, Reason, RequestId, Role, RunId, TaskId, TreeId,
+    VcenterId, VmId,
 };
 use stillwater_wire::FieldError;
 
@@ -57,6 +57,88 @@ impl Gen {
 
     fn list<T>(&mut self, fill: impl Fn(&mut Self) -> T) -> Vec<T> {
         (0..self.u64() % 4).map(|_| fill(self)).collect()
+    }
+
+    fn repository(&mut self) -> Repository {
+        Repository {
+            node_id: NodeId::from_bytes(self.hash()),
+            name: self.text(),
+            address: self.text(),
+            online: self.flag(),
+            usage: self.maybe(|g| RepositoryUsage {
+                writable_bytes: g.u64(),
+                capacity_bytes: g.u64(),
+                stored_bytes: g.u64(),
+                chunk_count: g.u64(),
+                point_count: g.u64(),
+                format_version: g.u32(),
+                health: g.health(),
+            }),
+            fault: self.maybe(|g| Fault::new(Reason::RepositoryUnreachable, g.text())),
+        }
+    }
+
+    fn health(&mut self) -> Health {
+        Health {
+            verified_since: self.maybe(Gen::time),
+            overdue_bytes: self.u64(),
+            degraded_point_ids: self.list(Gen::point_id),
+            degraded_point_count: self.u64(),
+            collected_at: self.maybe(Gen::time),
+            held: self.text(),
+            ..Health::default()
+        }
+    }
+
+    fn task(&mut self) -> Task {
+        let result = |g: &mut Self| {
+            TaskResult::Verify(VerifyResult {
+                whole: g.flag(),
+                read_bytes: g.u64(),
+                ..VerifyResult::default()
+            })
+        };
+        Task {
+            task_id: TaskId::from_bytes(self.hash()),
+            kind: TaskKind::Verify,
+            point_id: self.maybe(Gen::point_id),
+            state: self.pick(&[TaskState::Running, TaskState::Failed, TaskState::Cancelled]),
+            phase: self.text(),
+            done: self.u64(),
+            total: self.u64(),
+            unit: self.text(),
+            started_at: self.time(),
+            ended_at: self.maybe(Gen::time),
+            result: self.maybe(result),
+            fault: self.maybe(|g| Fault::new(Reason::StorageFailed, g.text()).with("a", "b")),
+        }
+    }
+
+    fn waiting(&mut self) -> WaitingStatement {
+        WaitingStatement {
+            statement_id: self.hash(),
+            demand: self.text(),
+            signers: self.list(Gen::hash),
+            needed_signer_count: self.u32(),
+            effective_at: self.maybe(Gen::time),
+        }
+    }
+
+    fn retention(&mut self) -> Retention {
+        Retention {
+            floor_seconds: self.u64(),
+            configured_floor_seconds: self.u64(),
+            demanded_floor_seconds: self.u64(),
+            trusted_time: self.time(),
+            wall_time: self.time(),
+            frozen: self.text(),
+            admins: self.list(|g| RepositoryAdmin {
+                key: g.hash(),
+                label: g.text(),
+                since: g.time(),
+            }),
+            waiting: self.list(Gen::waiting),
+        }
     }
 
     fn time(&mut self) -> Timestamp {
@@ -432,6 +514,48 @@ proptest! {
         check::<pb::ListVmsResponse, _>(g.list(Gen::summary));
         check::<pb::GetVmRequest, _>(g.text());
         check::<pb::GetVmResponse, _>(g.vm());
+    }
+
+    #[test]
+    fn repositories_arrive_as_they_were_sent(seed: u64) {
+        let g = &mut Gen(seed);
+        check::<pb::ListRepositoriesRequest, _>(());
+        check::<pb::ListRepositoriesResponse, _>(g.list(Gen::repository));
+        check::<pb::GetRepositoryRequest, _>(NodeId::from_bytes(g.hash()));
+        check::<pb::GetRepositoryResponse, _>(GetRepositoryResponse {
+            repository: g.repository(),
+            retention: g.retention(),
+        });
+        check::<pb::StartTaskRequest, _>(StartTaskRequest {
+            task_id: TaskId::from_bytes(g.hash()),
+            kind: g.pick(&[TaskKind::Scrub, TaskKind::Collect, TaskKind::Verify]),
+            node_id: g.maybe(|g| NodeId::from_bytes(g.hash())),
+            point_id: g.maybe(Gen::point_id),
+            all: g.flag(),
+        });
+        check::<pb::StartTaskResponse, _>(StartTaskResponse {
+            task: g.task(),
+            node_id: NodeId::from_bytes(g.hash()),
+        });
+        let (node_id, task_id) = (NodeId::from_bytes(g.hash()), TaskId::from_bytes(g.hash()));
+        check::<pb::WatchTaskRequest, _>(WatchTaskRequest { node_id, task_id });
+        check::<pb::WatchTaskResponse, _>(g.task());
+        check::<pb::CancelTaskRequest, _>(CancelTaskRequest { node_id, task_id });
+        check::<pb::CancelTaskResponse, _>(g.task());
+        check::<pb::SubmitStatementRequest, _>(SubmitStatementRequest {
+            node_id,
+            statement: g.bytes(),
+            key: g.hash(),
+            signature: g.hash(),
+        });
+        check::<pb::SubmitStatementResponse, _>(SubmitStatementResponse {
+            state: g.pick(&[StatementState::Waiting, StatementState::Done, StatementState::Vetoed]),
+            waiting: g.maybe(Gen::waiting),
+        });
+        check::<pb::LockPointRequest, _>(LockPointRequest { point_id: g.point_id(), until: g.time() });
+        check::<pb::LockPointResponse, _>(g.point());
+        check::<pb::DeletePointRequest, _>(g.point_id());
+        check::<pb::DeletePointResponse, _>(());
     }
 
     #[test]
