@@ -1,6 +1,4 @@
 //! The protocol holds within bounds, exhaustively; and each rule is there for a reason.
-//!
-//! `STILLWATER_MODEL=full` checks larger bounds, which takes minutes.
 
 use stateright::{Checker, HasDiscoveries, Model};
 use stillwater_model::{Bounds, Protocol, Rule};
@@ -63,10 +61,6 @@ fn holds(bounds: Bounds) {
     checker.assert_properties();
 }
 
-fn is_full() -> bool {
-    std::env::var("STILLWATER_MODEL").is_ok_and(|size| size == "full")
-}
-
 /// Breaks a rule, and expects one of `shown` to be violated.
 #[track_caller]
 fn is_needed(rule: Rule, bounds: Bounds, shown: &[&str]) {
@@ -118,7 +112,7 @@ fn two_runs_two_deletions_and_two_crashes_lose_nothing() {
 
 #[test]
 fn three_sessions_and_two_deletions_lose_nothing() {
-    let (opens, crashes) = (3, if is_full() { 2 } else { 0 });
+    let (opens, crashes) = (3, 2);
     holds(Bounds {
         opens,
         crashes,
@@ -128,7 +122,7 @@ fn three_sessions_and_two_deletions_lose_nothing() {
 
 #[test]
 fn three_cycles_lose_nothing() {
-    let (cycles, crashes) = (3, u8::from(is_full()));
+    let (cycles, crashes) = (3, 1);
     holds(Bounds {
         cycles,
         crashes,
@@ -138,7 +132,7 @@ fn three_cycles_lose_nothing() {
 
 #[test]
 fn compaction_loses_nothing_though_the_index_comes_back_late() {
-    let (lags, crashes) = (true, 1 + u8::from(is_full()));
+    let (lags, crashes) = (true, 2);
     holds(Bounds {
         lags,
         crashes,
@@ -148,7 +142,7 @@ fn compaction_loses_nothing_though_the_index_comes_back_late() {
 
 #[test]
 fn packs_that_the_index_learns_of_late_lose_nothing() {
-    let (indexes_late, splits) = (true, is_full());
+    let (indexes_late, splits) = (true, true);
     holds(Bounds {
         indexes_late,
         splits,
@@ -167,8 +161,18 @@ fn terms_that_end_unnoticed_lose_nothing() {
 
 #[test]
 fn damage_takes_only_what_it_hit() {
-    let (opens, compactions) = (if is_full() { 2 } else { 1 }, 1);
-    let (indexes_late, crashes) = (!is_full(), u8::from(!is_full()));
+    let (opens, compactions) = (2, 1);
+    holds(Bounds {
+        opens,
+        compactions,
+        ..LOSING
+    });
+}
+
+#[test]
+fn damage_and_a_crash_take_only_what_was_hit() {
+    let (opens, compactions) = (1, 1);
+    let (indexes_late, crashes) = (true, 1);
     holds(Bounds {
         opens,
         compactions,
