@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use futures::stream::StreamExt;
+use futures::stream::{BoxStream, StreamExt};
 use stillwater_controller_api::{Client, Run, RunState};
 use stillwater_rpc::retry::worth_repeating;
 use stillwater_types::{Fault, Reason, RunId};
@@ -13,7 +13,7 @@ use crate::exit::Outcome;
 use crate::progress::Progress;
 use crate::view;
 
-/// A controller that is restarted comes back within this time; the run goes on meanwhile.
+/// A controller that is restarted comes back within this time; what it tells of goes on meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -35,16 +35,31 @@ pub(crate) async fn follow(controller: &Client, runs: &[RunId]) -> Result<Vec<Ru
     ended
 }
 
-/// Watches one run to its end, over restarts of the controller.
+/// Watches one run to its end.
 async fn watch(
     controller: &Client,
     run_id: RunId,
     shown: &impl Fn(&dyn Fn(&mut Progress)),
 ) -> Result<Run, Fault> {
+    let show = |run: &Run| {
+        shown(&|progress| progress.show(run));
+        run.state.is_final()
+    };
+    let say = |text: &str| shown(&|progress| progress.say(text));
+    to_the_end(async || controller.watch_run(run_id).await, show, say).await
+}
+
+/// Takes what the controller tells of something until `show` says that it has ended, over restarts of
+/// the controller.
+pub(crate) async fn to_the_end<T>(
+    ask: impl AsyncFn() -> Result<BoxStream<'static, Result<T, Fault>>, Fault>,
+    show: impl Fn(&T) -> bool,
+    say: impl Fn(&str),
+) -> Result<T, Fault> {
     let mut heard = Instant::now();
     loop {
-        let fault = match once(controller, run_id, &mut heard, shown).await {
-            Ok(Some(run)) => return Ok(run),
+        let fault = match once(&ask, &show, &mut heard).await {
+            Ok(Some(ended)) => return Ok(ended),
             Ok(None) => Fault::new(
                 Reason::ControllerUnreachable,
                 "the controller stopped telling",
@@ -54,25 +69,23 @@ async fn watch(
         if !worth_repeating(fault.kind()) || heard.elapsed() > PATIENCE {
             return Err(fault);
         }
-        shown(&|progress| progress.say(&format!("{fault}; trying again")));
+        say(&format!("{fault}; trying again"));
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Watches until the run ends or the stream breaks off.
-async fn once(
-    controller: &Client,
-    run_id: RunId,
+/// Takes what is told until it ends or the stream breaks off.
+async fn once<T>(
+    ask: &impl AsyncFn() -> Result<BoxStream<'static, Result<T, Fault>>, Fault>,
+    show: &impl Fn(&T) -> bool,
     heard: &mut Instant,
-    shown: &impl Fn(&dyn Fn(&mut Progress)),
-) -> Result<Option<Run>, Fault> {
-    let mut updates = controller.watch_run(run_id).await?;
-    while let Some(run) = updates.next().await {
-        let run = run?;
+) -> Result<Option<T>, Fault> {
+    let mut updates = ask().await?;
+    while let Some(told) = updates.next().await {
+        let told = told?;
         *heard = Instant::now();
-        shown(&|progress| progress.show(&run));
-        if run.state.is_final() {
-            return Ok(Some(run));
+        if show(&told) {
+            return Ok(Some(told));
         }
     }
     Ok(None)

@@ -1,24 +1,18 @@
 //! Tasks of repositories: started, watched, judged.
 
-use std::time::{Duration, Instant};
+use std::cell::RefCell;
 
-use futures::stream::StreamExt;
 use stillwater_controller_api::{
-    Client, StartTaskRequest, StartTaskResponse, Task, TaskResult, TaskState, WatchTaskRequest,
+    StartTaskRequest, StartTaskResponse, Task, TaskResult, TaskState, WatchTaskRequest,
 };
-use stillwater_rpc::retry::worth_repeating;
 use stillwater_types::{Fault, Reason};
 
 use super::Desk;
 use crate::arguments::Format;
 use crate::exit::Outcome;
-use crate::follow::interrupted;
+use crate::follow::{interrupted, to_the_end};
 use crate::progress::TaskProgress;
 use crate::{output, view};
-
-/// A controller that is restarted comes back within this time; the task goes on meanwhile.
-const PATIENCE: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts a task and, unless it is detached, follows it to its end.
 pub(super) async fn conduct(
@@ -44,61 +38,25 @@ pub(super) async fn conduct(
 
 /// Shows the progress of a task until it ends, and what it found.
 pub(super) async fn watch(desk: &Desk, request: WatchTaskRequest) -> Result<Outcome, Fault> {
-    let mut progress = TaskProgress::new();
+    let progress = RefCell::new(TaskProgress::new());
+    let show = |task: &Task| {
+        progress.borrow_mut().show(task);
+        task.state != TaskState::Running
+    };
+    let say = |text: &str| progress.borrow().say(text);
+    let ask = async || desk.session.controller.watch_task(request).await;
     let ended = tokio::select! {
-        ended = to_the_end(&desk.session.controller, request, &mut progress) => ended,
+        ended = to_the_end(ask, show, say) => ended,
         fault = interrupted() => Err(fault.with("hint", format!(
             "the task goes on; `stillwater repository cancel {} {}` stops it",
             request.node_id, request.task_id
         ))),
     };
-    progress.end();
+    progress.into_inner().end();
     let task = ended?;
     let json = || view::task::json(&task);
     output::print(desk.format, || view::task::show(&task), json)?;
     outcome(task)
-}
-
-async fn to_the_end(
-    controller: &Client,
-    request: WatchTaskRequest,
-    progress: &mut TaskProgress,
-) -> Result<Task, Fault> {
-    let mut heard = Instant::now();
-    loop {
-        let fault = match once(controller, request, &mut heard, progress).await {
-            Ok(Some(task)) => return Ok(task),
-            Ok(None) => Fault::new(
-                Reason::ControllerUnreachable,
-                "the controller stopped telling",
-            ),
-            Err(fault) => fault,
-        };
-        if !worth_repeating(fault.kind()) || heard.elapsed() > PATIENCE {
-            return Err(fault);
-        }
-        progress.say(&format!("{fault}; trying again"));
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Watches until the task ends or the stream breaks off.
-async fn once(
-    controller: &Client,
-    request: WatchTaskRequest,
-    heard: &mut Instant,
-    progress: &mut TaskProgress,
-) -> Result<Option<Task>, Fault> {
-    let mut updates = controller.watch_task(request).await?;
-    while let Some(task) = updates.next().await {
-        let task = task?;
-        *heard = Instant::now();
-        progress.show(&task);
-        if task.state != TaskState::Running {
-            return Ok(Some(task));
-        }
-    }
-    Ok(None)
 }
 
 /// How the tool ends for a task that ended so. Damage is a failure whatever was done about it; what
