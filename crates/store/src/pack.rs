@@ -13,9 +13,11 @@ use crate::index::{Index, Location, PackFacts, PackTable};
 use crate::vfs::{Access, File, Vfs};
 use crate::{Error, layout};
 
+mod draft;
 pub(crate) mod table;
 mod writer;
 
+pub(crate) use draft::Draft;
 pub use writer::{Appended, PackReceipt, PackWriter};
 
 /// How many packs stay open for reading.

@@ -5,23 +5,17 @@
 //! durable as any pack before the index learns of it, and from then on both copies are good.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 
-use stillwater_format::pack::{Builder, Header, RECORDS_MAX, RecordHeader, RecordId, SALT_LEN};
+use stillwater_format::pack::{Header, RECORDS_MAX, RecordHeader, RecordId, SALT_LEN};
 use stillwater_types::{DatasetId, PackId};
 
 use crate::index::{Location, PackFacts};
-use crate::pack::{PackHost, StoredRecord};
+use crate::pack::{Draft, PackHost, StoredRecord};
 use crate::store::Inner;
-use crate::vfs::File;
 use crate::{Error, durable, layout};
 
 /// A new pack is ended when it is this long: what proxies send is as long.
 const PACK_BYTES: u64 = 64 << 20;
-/// Bytes are gathered until there are this many, then written at once.
-const BUFFER_BYTES: usize = 1 << 20;
-/// Space is reserved in steps of this.
-const RESERVE_BYTES: u64 = 8 << 20;
 
 /// What became of records that were to be copied.
 #[derive(Debug, Default)]
@@ -106,13 +100,7 @@ impl<'a> Copier<'a> {
 /// One new pack. Dropped unfinished, it removes its file.
 struct Copy<'a> {
     inner: &'a Inner,
-    header: Header,
-    tmp: PathBuf,
-    file: Option<Box<dyn File>>,
-    builder: Builder,
-    buffer: Vec<u8>,
-    written: u64,
-    reserved: u64,
+    draft: Draft,
     slots: HashMap<[u8; SALT_LEN], u16>,
     seen: HashSet<RecordId>,
     record_bytes: u64,
@@ -120,25 +108,15 @@ struct Copy<'a> {
 
 impl<'a> Copy<'a> {
     fn begin(inner: &'a Inner, dataset: DatasetId, fence: u64) -> Result<Self, Error> {
-        inner.check_room(RESERVE_BYTES)?;
         let header = Header {
             pack: durable::mint_pack(&*inner.clock, &*inner.rng)?,
             dataset,
             fence,
         };
         let tmp = durable::tmp_path(&*inner.rng)?;
-        let created = inner.vfs.create_new(&tmp);
-        let file = created.map_err(Error::io("create", &tmp))?;
-        let (builder, first) = Builder::begin(&header);
         Ok(Self {
             inner,
-            header,
-            tmp,
-            file: Some(file),
-            builder,
-            buffer: first.to_vec(),
-            written: 0,
-            reserved: 0,
+            draft: Draft::begin(inner, header, tmp)?,
             slots: HashMap::new(),
             seen: HashSet::new(),
             record_bytes: 0,
@@ -148,7 +126,7 @@ impl<'a> Copy<'a> {
     fn is_full(&self, next: &RecordHeader) -> bool {
         // Two entries more, should the next chunk bring its salt.
         let entries = self.seen.len() + self.slots.len() + 2;
-        self.builder.len_with(next) > PACK_BYTES
+        self.draft.len_with(next) > PACK_BYTES
             || entries > RECORDS_MAX
             || self.slots.len() >= usize::from(u16::MAX)
     }
@@ -181,39 +159,11 @@ impl<'a> Copy<'a> {
     }
 
     fn append(&mut self, header: &RecordHeader, stored: &[u8]) -> Result<(), Error> {
-        let bytes = self.builder.append(header, stored);
-        self.buffer
-            .extend_from_slice(&bytes.map_err(Error::malformed)?);
-        self.buffer.extend_from_slice(stored);
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        let outcome = self.try_flush();
+        let outcome = self.draft.append(self.inner, header, stored);
         if let Err(error) = &outcome {
             self.inner.note_failure(error);
         }
         outcome
-    }
-
-    fn try_flush(&mut self) -> Result<(), Error> {
-        let file = self.file.as_ref().ok_or(Error::Poisoned)?;
-        let end = self.written + self.buffer.len() as u64;
-        while self.reserved < end {
-            self.inner.check_room(RESERVE_BYTES)?;
-            let outcome = file.reserve(self.reserved, RESERVE_BYTES);
-            outcome.map_err(Error::io("reserve space for", &self.tmp))?;
-            self.reserved += RESERVE_BYTES;
-        }
-        file.write_at(&self.buffer, self.written)
-            .map_err(Error::io("write", &self.tmp))?;
-        self.written = end;
-        self.buffer.clear();
-        Ok(())
     }
 
     fn finish(mut self, copied: &mut Copied) -> Result<(), Error> {
@@ -225,33 +175,24 @@ impl<'a> Copy<'a> {
     }
 
     fn try_finish(&mut self, copied: &mut Copied) -> Result<(), Error> {
-        let (spent, _) = Builder::begin(&self.header);
-        let (end, entries) = std::mem::replace(&mut self.builder, spent).finish();
-        self.buffer.extend_from_slice(&end);
-        self.try_flush()?;
-        let file = self.file.as_ref().ok_or(Error::Poisoned)?;
-        file.set_len(self.written)
-            .map_err(Error::io("cut", &self.tmp))?;
-        file.sync().map_err(Error::io("sync", &self.tmp))?;
-        let (inner, pack) = (self.inner, self.header.pack);
-        durable::reveal(&*inner.vfs, &self.tmp, &layout::pack(pack))?;
-        self.file = None;
-        let facts = PackFacts::of(&self.header, &entries, self.written, true);
+        let (inner, pack) = (self.inner, self.draft.header().pack);
+        let (entries, length) = self.draft.sync(inner)?;
+        durable::reveal(&*inner.vfs, self.draft.tmp(), &layout::pack(pack))?;
+        self.draft.revealed();
+        let facts = PackFacts::of(self.draft.header(), &entries, length, true);
         inner.packs.note(facts.clone());
         inner.index.add(&facts, &entries)?;
         copied.packs.push(pack);
         copied.record_count += self.seen.len() as u64;
         copied.bytes += self.record_bytes;
         let salts = self.slots.len();
-        tracing::info!(%pack, records = self.seen.len(), salts, bytes = self.written, "copied records");
+        tracing::info!(%pack, records = self.seen.len(), salts, bytes = length, "copied records");
         Ok(())
     }
 }
 
 impl Drop for Copy<'_> {
     fn drop(&mut self) {
-        if self.file.take().is_some() {
-            durable::discard(&*self.inner.vfs, &self.tmp);
-        }
+        self.draft.abandon(&*self.inner.vfs);
     }
 }

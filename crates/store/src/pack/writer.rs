@@ -6,18 +6,12 @@ use std::sync::Arc;
 
 use stillwater_format::node::Node;
 use stillwater_format::pack::{
-    Builder, Header, RecordHeader, RecordId, RecordKind, SALT_LEN, STORED_BYTES_MAX,
+    Header, RecordHeader, RecordId, RecordKind, SALT_LEN, STORED_BYTES_MAX,
 };
 use stillwater_types::{DatasetId, PackId};
 
-use super::{FinishedPack, PackHost};
-use crate::vfs::File;
-use crate::{Error, SessionKey, durable};
-
-/// Records are gathered until this many bytes are there, then written at once.
-const BUFFER_BYTES: usize = 1 << 20;
-/// Space is reserved in steps of this, so that a full disk shows before data is sent in vain.
-const RESERVE_BYTES: u64 = 8 << 20;
+use super::{Draft, FinishedPack, PackHost};
+use crate::{Error, SessionKey};
 
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +43,7 @@ pub struct PackReceipt {
 pub struct PackWriter {
     host: Arc<dyn PackHost>,
     key: SessionKey,
-    header: Header,
-    file: Option<Box<dyn File>>,
-    tmp: PathBuf,
-    builder: Builder,
-    buffer: Vec<u8>,
-    written: u64,
-    reserved: u64,
+    draft: Draft,
     seen: HashSet<RecordId>,
     counters: HashSet<u32>,
     known_count: u32,
@@ -69,38 +57,28 @@ impl PackWriter {
         tmp: PathBuf,
         salt: &[u8; SALT_LEN],
     ) -> Result<Self, Error> {
-        host.check_room(RESERVE_BYTES)?;
-        let file = host
-            .vfs()
-            .create_new(&tmp)
-            .map_err(Error::io("create", &tmp))?;
-        let (builder, first) = Builder::begin(&header);
+        let draft = Draft::begin(&*host, header, tmp)?;
         let mut writer = Self {
             host,
             key,
-            header,
-            file: Some(file),
-            tmp,
-            builder,
-            buffer: first.to_vec(),
-            written: 0,
-            reserved: 0,
+            draft,
             seen: HashSet::new(),
             counters: HashSet::new(),
             known_count: 0,
         };
-        writer.put(&RecordHeader::salt(0, salt), salt)?;
+        let first = RecordHeader::salt(0, salt);
+        writer.draft.append(&*writer.host, &first, salt)?;
         Ok(writer)
     }
 
     /// Names the pack.
     pub const fn pack(&self) -> PackId {
-        self.header.pack
+        self.draft.header().pack
     }
 
     /// The dataset that its records belong to.
     pub const fn dataset(&self) -> DatasetId {
-        self.header.dataset
+        self.draft.header().dataset
     }
 
     /// Checks a record against its hash and adds it, unless it is stored already.
@@ -136,51 +114,19 @@ impl PackWriter {
             )));
         }
         let known = self.seen.contains(&record)
-            || self
-                .host
-                .is_stored(self.key, self.header.dataset, &record)?;
+            || self.host.is_stored(self.key, self.dataset(), &record)?;
         if known {
             self.known_count = self.known_count.saturating_add(1);
             return Ok(Appended::Known);
         }
-        self.put(header, stored)?;
+        self.draft.append(&*self.host, header, stored)?;
         self.seen.insert(record);
         Ok(Appended::Stored)
     }
 
-    fn put(&mut self, header: &RecordHeader, stored: &[u8]) -> Result<(), Error> {
-        let bytes = self
-            .builder
-            .append(header, stored)
-            .map_err(Error::malformed)?;
-        self.buffer.extend_from_slice(&bytes);
-        self.buffer.extend_from_slice(stored);
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        let file = self.file.as_ref().ok_or(Error::Poisoned)?;
-        let end = self.written + self.buffer.len() as u64;
-        while self.reserved < end {
-            self.host.check_room(RESERVE_BYTES)?;
-            let outcome = file.reserve(self.reserved, RESERVE_BYTES);
-            outcome.map_err(Error::io("reserve space for", &self.tmp))?;
-            self.reserved += RESERVE_BYTES;
-        }
-        file.write_at(&self.buffer, self.written)
-            .map_err(Error::io("write", &self.tmp))?;
-        self.written = end;
-        self.buffer.clear();
-        Ok(())
-    }
-
     fn try_finish(&mut self) -> Result<PackReceipt, Error> {
         let stored_count = u32::try_from(self.seen.len()).unwrap_or(u32::MAX);
-        let (pack, known_count) = (self.header.pack, self.known_count);
+        let (pack, known_count) = (self.pack(), self.known_count);
         if stored_count == 0 {
             self.abandon();
             return Ok(PackReceipt {
@@ -190,24 +136,16 @@ impl PackWriter {
                 known_count,
             });
         }
-        let (spent, _) = Builder::begin(&self.header);
-        let (end, entries) = std::mem::replace(&mut self.builder, spent).finish();
-        self.buffer.extend_from_slice(&end);
-        self.flush()?;
-        let file = self.file.as_ref().ok_or(Error::Poisoned)?;
-        let length = self.written;
-        file.set_len(length).map_err(Error::io("cut", &self.tmp))?;
-        file.sync().map_err(Error::io("sync", &self.tmp))?;
-        let (header, key, tmp) = (self.header, self.key, self.tmp.as_path());
+        let (entries, length) = self.draft.sync(&*self.host)?;
         let finished = FinishedPack {
-            header,
-            key,
-            tmp,
+            header: *self.draft.header(),
+            key: self.key,
+            tmp: self.draft.tmp(),
             entries: &entries,
             length,
         };
         self.host.publish(&finished)?;
-        self.file = None;
+        self.draft.revealed();
         Ok(PackReceipt {
             pack,
             stored_bytes: length,
@@ -226,9 +164,7 @@ impl PackWriter {
 
     /// Closes and removes the file, if the pack is not finished.
     fn abandon(&mut self) {
-        if self.file.take().is_some() {
-            durable::discard(self.host.vfs(), &self.tmp);
-        }
+        self.draft.abandon(self.host.vfs());
     }
 }
 
