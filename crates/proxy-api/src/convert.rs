@@ -1,8 +1,10 @@
 //! Wire to domain and back: checked on receipt, never on sending.
 
+mod disk;
+mod reading;
+
 use bytes::Bytes;
-use secrecy::{ExposeSecret, SecretString};
-use stillwater_types::{ExportId, Extent, ExtentSet, Fault, Reason, TransferId, TreeId};
+use stillwater_types::{ExportId, Fault, TransferId, TreeId};
 use stillwater_wire::{FieldError, Word, alike, field, words, wraps};
 
 use crate::model::*;
@@ -46,6 +48,7 @@ impl From<Transfer> for pb::Transfer {
             progress,
             root,
             fault,
+            findings,
         } = domain;
         Self {
             transfer_id: transfer_id.to_string(),
@@ -53,6 +56,7 @@ impl From<Transfer> for pb::Transfer {
             progress: Some(progress.into()),
             root: root.map(Into::into),
             fault: fault.map(Into::into),
+            findings: findings.map(Into::into),
         }
     }
 }
@@ -67,6 +71,7 @@ impl TryFrom<pb::Transfer> for Transfer {
             progress,
             root,
             fault,
+            findings,
         } = message;
         Ok(Self {
             transfer_id: field::id("transfer_id", &transfer_id)?,
@@ -74,6 +79,7 @@ impl TryFrom<pb::Transfer> for Transfer {
             progress: field::message("progress", progress)?,
             root: field::maybe_message("root", root)?,
             fault: fault.map(Fault::from),
+            findings: field::maybe_message("findings", findings)?,
         })
     }
 }
@@ -186,152 +192,6 @@ impl TryFrom<pb::Store> for Store {
             fence,
         })
     }
-}
-
-impl From<FolderDisk> for pb::FolderDisk {
-    fn from(domain: FolderDisk) -> Self {
-        let FolderDisk {
-            address,
-            cookie,
-            trust,
-            datacenter,
-            path,
-        } = domain;
-        let trust = match trust {
-            FolderTrust::CaPem(pem) => pb::folder_disk::Trust::CaPem(pem),
-            FolderTrust::CertificateSha256(hash) => {
-                pb::folder_disk::Trust::CertificateSha256(Bytes::copy_from_slice(&hash))
-            }
-        };
-        let cookie = cookie.expose_secret().to_owned();
-        Self {
-            address,
-            cookie,
-            trust: Some(trust),
-            datacenter,
-            path,
-        }
-    }
-}
-
-impl TryFrom<pb::FolderDisk> for FolderDisk {
-    type Error = FieldError;
-
-    fn try_from(message: pb::FolderDisk) -> Result<Self, FieldError> {
-        let pb::FolderDisk {
-            address,
-            cookie,
-            trust,
-            datacenter,
-            path,
-        } = message;
-        let trust = match field::choice("trust", trust)? {
-            pb::folder_disk::Trust::CaPem(pem) => {
-                FolderTrust::CaPem(field::bytes("ca_pem", pem, CA_PEM_BYTES_MAX)?)
-            }
-            pb::folder_disk::Trust::CertificateSha256(hash) => {
-                FolderTrust::CertificateSha256(field::hash("certificate_sha256", &hash)?)
-            }
-        };
-        Ok(Self {
-            address: field::text("address", address)?,
-            cookie: SecretString::from(field::text("cookie", cookie)?),
-            trust,
-            datacenter: field::text("datacenter", datacenter)?,
-            path: field::text("path", path)?,
-        })
-    }
-}
-
-impl From<Disk> for pb::Disk {
-    fn from(domain: Disk) -> Self {
-        let Disk::Folder(folder) = domain;
-        Self {
-            transport: Some(pb::disk::Transport::Folder(folder.into())),
-        }
-    }
-}
-
-impl TryFrom<pb::Disk> for Disk {
-    type Error = FieldError;
-
-    fn try_from(message: pb::Disk) -> Result<Self, FieldError> {
-        let pb::Disk { transport } = message;
-        let pb::disk::Transport::Folder(folder) = field::choice("transport", transport)?;
-        FolderDisk::try_from(folder)
-            .map(Self::Folder)
-            .map_err(|error| error.within("folder"))
-    }
-}
-
-impl From<Backup> for pb::Backup {
-    fn from(domain: Backup) -> Self {
-        let Backup {
-            source,
-            length_bytes,
-            areas,
-        } = domain;
-        Self {
-            source: Some(source.into()),
-            length_bytes,
-            areas: areas.map(area_map),
-        }
-    }
-}
-
-fn area_map(areas: ExtentSet) -> pb::AreaMap {
-    let area = |extent: Extent| {
-        let Extent { start, length } = extent;
-        pb::Area {
-            start_bytes: start,
-            length_bytes: length,
-        }
-    };
-    pb::AreaMap {
-        areas: areas.iter().map(area).collect(),
-    }
-}
-
-impl TryFrom<pb::Backup> for Backup {
-    type Error = FieldError;
-
-    fn try_from(message: pb::Backup) -> Result<Self, FieldError> {
-        let pb::Backup {
-            source,
-            length_bytes,
-            areas,
-        } = message;
-        Ok(Self {
-            source: field::message("source", source)?,
-            length_bytes,
-            areas: areas.map(|map| extents(map, length_bytes)).transpose()?,
-        })
-    }
-}
-
-/// Areas may come in any order and overlap, but one beyond the disk means that the map is of
-/// another disk: clipping it would hide that.
-fn extents(map: pb::AreaMap, length_bytes: u64) -> Result<ExtentSet, FieldError> {
-    let pb::AreaMap { areas } = map;
-    let extent = |area: pb::Area| {
-        let pb::Area {
-            start_bytes,
-            length_bytes: count,
-        } = area;
-        match start_bytes.checked_add(count) {
-            Some(end) if end <= length_bytes => Ok(Extent::new(start_bytes, count)),
-            _ => Err(FieldError::because(
-                Reason::RangeBeyondDisk,
-                "areas",
-                format_args!("has {count} bytes at {start_bytes} of a disk of {length_bytes}"),
-            )),
-        }
-    };
-    let extents = areas
-        .into_iter()
-        .map(extent)
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(ExtentSet::collect(extents, length_bytes))
 }
 
 impl From<Restore> for pb::Restore {

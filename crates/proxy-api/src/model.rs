@@ -5,7 +5,9 @@
 
 use bytes::Bytes;
 use secrecy::SecretString;
-use stillwater_types::{DatasetId, ExportId, ExtentSet, Fault, NodeId, RunId, TransferId, TreeId};
+use stillwater_types::{
+    DatasetId, ExportId, Extent, ExtentSet, Fault, NodeId, RunId, TransferId, TreeId,
+};
 
 use crate::{DatasetKey, Ticket};
 
@@ -17,6 +19,15 @@ pub const GRANT_BYTES_MAX: usize = 4096;
 
 /// Most bytes of a certificate authority's PEM.
 pub const CA_PEM_BYTES_MAX: usize = 64 * 1024;
+
+/// Most ranges that [`TransferFindings`] names.
+pub const LIES_MAX: usize = 64;
+
+/// Most ways to one disk.
+pub const SOURCES_MAX: usize = 8;
+
+/// Most tickets for one disk.
+pub const TICKETS_MAX: usize = 8;
 
 /// Most bytes of one message.
 pub const MESSAGE_BYTES_MAX: usize = stillwater_rpc::MESSAGE_BYTES_MAX;
@@ -57,6 +68,25 @@ pub struct Transfer {
     pub root: Option<DiskRoot>,
     /// Why it failed; only when failed.
     pub fault: Option<Fault>,
+    /// What was found out about the change map; only of a backup that succeeded.
+    pub findings: Option<TransferFindings>,
+}
+
+/// What a transfer found out by reading more than the change map asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TransferFindings {
+    /// Bytes that the map calls unchanged, read and compared with the base.
+    pub compared_bytes: u64,
+    /// Bytes of these whose content is not the base's: the map lied. All of them are in the new tree.
+    pub lie_bytes: u64,
+    /// The first [`LIES_MAX`] ranges of them.
+    pub lies: Vec<Extent>,
+    /// Whether the whole disk was compared, because it was asked for or because a sample found a lie.
+    pub compared_all: bool,
+    /// Why a source was given up, in order: the disk was read on by the next.
+    pub fallbacks: Vec<Fault>,
+    /// Which of the sources finished the disk.
+    pub source_index: u32,
 }
 
 /// How far a transfer is.
@@ -136,22 +166,122 @@ pub enum FolderTrust {
     CertificateSha256([u8; 32]),
 }
 
+/// A disk behind the NFC service of an ESXi host.
+#[derive(Debug, Clone)]
+pub struct NfcDisk {
+    /// The host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// One ticket's session id per connection, best first: each opens one connection once.
+    pub session_ids: Vec<SecretString>,
+    /// How the host's certificate is checked.
+    pub check: NfcCheck,
+    /// Such as `vpxa-nfc`.
+    pub service: String,
+    /// Such as `[datastore1] web/web.vmdk`.
+    pub path: String,
+}
+
+/// How the certificate of an [`NfcDisk`]'s host is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NfcCheck {
+    /// SHA-1 of the certificate, as the ticket tells it.
+    CertificateSha1([u8; 20]),
+    /// The certificate.
+    CertificatePem(Bytes),
+}
+
+/// A disk that was attached to the proxy's own VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HotAddDisk {
+    /// PCI slot number of the adapter, as vSphere tells it.
+    pub pci_slot: u32,
+    /// The unit on that adapter.
+    pub unit: u32,
+    /// UUID of the disk's backing, if vSphere told one.
+    pub disk_uuid: Option<String>,
+    /// What it is called in faults, such as `[datastore1] web/web.vmdk`.
+    pub path: String,
+}
+
+/// A disk in a datastore that the proxy has mounted; where is the proxy's own configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileDisk {
+    /// The datastore's name.
+    pub datastore: String,
+    /// Relative to the datastore, such as `web/web.vmdk`.
+    pub path: String,
+}
+
+/// A disk behind a network block device server that the proxy starts: a command of its own
+/// configuration.
+#[derive(Debug, Clone)]
+pub struct NbdDisk {
+    /// Managed object reference of the VM.
+    pub vm: String,
+    /// Managed object reference of the snapshot.
+    pub snapshot: String,
+    /// Such as `[datastore1] web/web.vmdk`.
+    pub path: String,
+    /// The vCenter and a session of its own.
+    pub server: FolderDisk,
+}
+
 /// A virtual disk and how to reach it.
 #[derive(Debug, Clone)]
 pub enum Disk {
     /// Through a datastore's HTTPS folder.
     Folder(FolderDisk),
+    /// Through an ESXi host's NFC service.
+    Nfc(NfcDisk),
+    /// Attached to the proxy's own VM.
+    HotAdd(HotAddDisk),
+    /// A file of a mounted datastore.
+    File(FileDisk),
+    /// Through a network block device server.
+    Nbd(NbdDisk),
 }
 
 /// Reads a frozen disk into the repository.
 #[derive(Debug, Clone)]
 pub struct Backup {
-    /// The frozen disk.
-    pub source: Disk,
+    /// Ways to the same frozen disk, best first, one at least; the next is taken where one fails,
+    /// and goes on there.
+    pub sources: Vec<Disk>,
     /// Its size.
     pub length_bytes: u64,
-    /// The areas to read; what lies between is taken to be zeros. None: the whole disk is read.
-    pub areas: Option<ExtentSet>,
+    /// What of it to read.
+    pub reading: Reading,
+}
+
+/// What of a disk is read, and what it is held against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// Without an earlier tree.
+    Full {
+        /// The areas to read; what lies between is taken to be zeros. None: the whole disk is read.
+        areas: Option<ExtentSet>,
+    },
+    /// What changed since the base; the rest is shared unread.
+    Increment {
+        /// The disk as the last committed point has it; not longer than the disk is now.
+        base: DiskRoot,
+        /// What changed, as the map says.
+        changed: ExtentSet,
+        /// How much of what the map calls unchanged is read all the same and compared.
+        sample_bytes: u64,
+        /// Chooses the sample.
+        sample_seed: u64,
+    },
+    /// Everything; the chunks of the base that are still right are kept.
+    Compare {
+        /// The disk as the last committed point has it.
+        base: DiskRoot,
+        /// What the map calls changed; a difference elsewhere is a lie of the map. None: no map was
+        /// asked, and no difference is a lie.
+        changed: Option<ExtentSet>,
+    },
 }
 
 /// Writes a stored disk to a new, empty one.

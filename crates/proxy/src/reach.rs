@@ -38,7 +38,7 @@ impl Reach for Network {
     }
 
     async fn source(&self, disk: &Disk, length: u64) -> Result<Source, Error> {
-        let Disk::Folder(folder) = disk;
+        let folder = folder(disk)?;
         let name = folder.path.clone();
         match FolderReader::open(&access(folder), &folder.path, length).await {
             Ok(reader) => Ok(Source {
@@ -50,7 +50,7 @@ impl Reach for Network {
     }
 
     async fn target(&self, disk: &Disk, length: u64) -> Result<Target, Error> {
-        let Disk::Folder(folder) = disk;
+        let folder = folder(disk)?;
         let name = folder.path.clone();
         match FolderWriter::open(&access(folder), &folder.path, length).await {
             Ok(writer) => Ok(Target {
@@ -59,6 +59,15 @@ impl Reach for Network {
             }),
             Err(source) => Err(Error::Open { disk: name, source }),
         }
+    }
+}
+
+fn folder(disk: &Disk) -> Result<&FolderDisk, Error> {
+    match disk {
+        Disk::Folder(folder) => Ok(folder),
+        Disk::Nfc(_) | Disk::HotAdd(_) | Disk::File(_) | Disk::Nbd(_) => Err(Error::Order(
+            "this proxy reads and writes through a datastore's folder only",
+        )),
     }
 }
 

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use stillwater_format::node::{DiskRoot, NODE_LEVEL_MAX};
 use stillwater_proxy_api::{
-    self as api, StartTransferRequest, Store, Transfer, TransferState, Work,
+    self as api, Reading, StartTransferRequest, Store, Transfer, TransferState, Work,
 };
 use stillwater_seal::DatasetKey;
 use stillwater_types::{Fault, Reason, TransferId};
@@ -79,6 +79,7 @@ impl Transfers {
             progress: progress.snapshot(),
             root: None,
             fault: None,
+            findings: None,
         };
         let (told, state) = watch::channel(begun.clone());
         let cancel = CancellationToken::new();
@@ -205,6 +206,7 @@ impl Transfers {
                 progress,
                 root,
                 fault,
+                findings: None,
             };
         });
     }
@@ -219,13 +221,18 @@ impl Transfers {
             Work::Backup(backup) => {
                 let key =
                     DatasetKey::from_slice(store.dataset_key.expose()).map_err(Error::Seal)?;
+                let first = backup
+                    .sources
+                    .first()
+                    .ok_or(Error::Order("the disk has no source"))?;
                 let backup = Backup {
-                    source: self
-                        .reach
-                        .source(&backup.source, backup.length_bytes)
-                        .await?,
+                    source: self.reach.source(first, backup.length_bytes).await?,
                     length: backup.length_bytes,
-                    areas: backup.areas,
+                    areas: match backup.reading {
+                        Reading::Full { areas } => areas,
+                        // Right whatever the base: everything is read.
+                        Reading::Increment { .. } | Reading::Compare { .. } => None,
+                    },
                     store: self.reach.store(&store)?,
                     dataset: store.dataset_id,
                     key,

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use prost::Message;
 use stillwater_types::{DatasetId, NodeId, RunId};
 
+use stillwater_types::{Extent, ExtentSet, Reason};
+
 use super::*;
 
 /// Fills messages from a seed: every field, every variant and every absence comes up.
@@ -69,33 +71,101 @@ impl Gen {
         }
     }
 
-    fn disk(&mut self) -> Disk {
+    fn folder(&mut self) -> FolderDisk {
         let trust = match self.u64() % 2 {
             0 => FolderTrust::CaPem(self.bytes()),
             _ => FolderTrust::CertificateSha256(self.hash()),
         };
-        Disk::Folder(FolderDisk {
+        FolderDisk {
             address: self.text(),
             cookie: self.text().into(),
             trust,
             datacenter: self.text(),
             path: self.text(),
-        })
+        }
+    }
+
+    fn nfc(&mut self) -> NfcDisk {
+        let check = match self.u64() % 2 {
+            0 => NfcCheck::CertificatePem(self.bytes()),
+            _ => NfcCheck::CertificateSha1(self.hash()),
+        };
+        NfcDisk {
+            host: self.text(),
+            port: self.u32() as u16,
+            session_ids: vec![self.text().into(), self.text().into()],
+            check,
+            service: self.text(),
+            path: self.text(),
+        }
+    }
+
+    fn disk(&mut self) -> Disk {
+        match self.u64() % 5 {
+            0 => Disk::Folder(self.folder()),
+            1 => Disk::Nfc(self.nfc()),
+            2 => Disk::HotAdd(HotAddDisk {
+                pci_slot: self.u32(),
+                unit: self.u32(),
+                disk_uuid: self.maybe(Gen::text),
+                path: self.text(),
+            }),
+            3 => Disk::File(FileDisk {
+                datastore: self.text(),
+                path: self.text(),
+            }),
+            _ => Disk::Nbd(NbdDisk {
+                vm: self.text(),
+                snapshot: self.text(),
+                path: self.text(),
+                server: self.folder(),
+            }),
+        }
+    }
+
+    fn areas(&mut self, length_bytes: u64) -> ExtentSet {
+        let extents: Vec<Extent> = (0..self.u64() % 5)
+            .map(|_| Extent::new(self.u64() % length_bytes, 1 + self.u64() % 1000))
+            .collect();
+        ExtentSet::collect(extents, length_bytes)
+    }
+
+    fn reading(&mut self, length_bytes: u64) -> Reading {
+        match self.u64() % 3 {
+            0 => Reading::Full {
+                areas: self.maybe(|g| g.areas(length_bytes)),
+            },
+            1 => Reading::Increment {
+                base: self.root(),
+                changed: self.areas(length_bytes),
+                sample_bytes: self.u64(),
+                sample_seed: self.u64(),
+            },
+            _ => Reading::Compare {
+                base: self.root(),
+                changed: self.maybe(|g| g.areas(length_bytes)),
+            },
+        }
+    }
+
+    fn findings(&mut self) -> TransferFindings {
+        TransferFindings {
+            compared_bytes: self.u64(),
+            lie_bytes: self.u64(),
+            lies: self.areas(1_000_000).iter().collect(),
+            compared_all: self.pick(&[true, false]),
+            fallbacks: vec![self.fault()],
+            source_index: self.u32(),
+        }
     }
 
     fn work(&mut self) -> Work {
         let length_bytes = 1 + self.u64() % 1_000_000;
-        let areas = |g: &mut Gen| {
-            let extents: Vec<Extent> = (0..g.u64() % 5)
-                .map(|_| Extent::new(g.u64() % length_bytes, 1 + g.u64() % 1000))
-                .collect();
-            ExtentSet::collect(extents, length_bytes)
-        };
         match self.u64() % 2 {
             0 => Work::Backup(Backup {
-                source: self.disk(),
+                sources: vec![self.disk(), self.disk()],
                 length_bytes,
-                areas: self.maybe(areas),
+                reading: self.reading(length_bytes),
             }),
             _ => Work::Restore(Restore {
                 root: self.root(),
@@ -125,6 +195,7 @@ impl Gen {
             },
             root: self.maybe(Gen::root),
             fault: self.maybe(Gen::fault),
+            findings: self.maybe(Gen::findings),
         }
     }
 }
@@ -199,9 +270,9 @@ proptest! {
 
 fn start(g: &mut Gen, areas: &[(u64, u64)]) -> pb::StartTransferRequest {
     let backup = Backup {
-        source: g.disk(),
+        sources: vec![Disk::Folder(g.folder())],
         length_bytes: 1000,
-        areas: Some(ExtentSet::empty()),
+        reading: Reading::Full { areas: None },
     };
     let request = StartTransferRequest {
         transfer_id: TransferId::from_bytes(g.hash()),
@@ -214,9 +285,10 @@ fn start(g: &mut Gen, areas: &[(u64, u64)]) -> pb::StartTransferRequest {
             start_bytes: *start_bytes,
             length_bytes: *length_bytes,
         };
-        backup.areas = Some(pb::AreaMap {
+        let areas = Some(pb::AreaMap {
             areas: areas.iter().map(area).collect(),
         });
+        backup.reading = Some(pb::backup::Reading::Full(pb::FullReading { areas }));
     }
     message
 }
@@ -243,9 +315,11 @@ fn backup(message: &mut pb::StartTransferRequest) -> &mut pb::Backup {
 }
 
 fn folder(message: &mut pb::StartTransferRequest) -> &mut pb::FolderDisk {
-    let source = backup(message).source.as_mut().expect("set");
-    let pb::disk::Transport::Folder(folder) = source.transport.as_mut().expect("set");
-    folder
+    let source = backup(message).sources.first_mut().expect("set");
+    match source.transport.as_mut().expect("set") {
+        pb::disk::Transport::Folder(folder) => folder,
+        _ => panic!("a folder"),
+    }
 }
 
 #[test]
@@ -273,24 +347,31 @@ fn a_wrong_field_is_refused_by_name() {
             ..store(m)
         });
     });
-    refuses(bad, "backup.source", |m| backup(m).source = None);
-    refuses(bad, "backup.source.transport", |m| {
-        backup(m).source.as_mut().expect("set").transport = None;
+    refuses(bad, "backup.sources", |m| backup(m).sources.clear());
+    refuses(bad, "backup.sources", |m| {
+        let source = backup(m).sources.first().cloned().expect("set");
+        backup(m).sources = vec![source; SOURCES_MAX + 1];
     });
-    refuses(bad, "backup.source.folder.trust", |m| {
+    refuses(bad, "backup.reading", |m| backup(m).reading = None);
+    refuses(bad, "backup.sources.transport", |m| {
+        backup(m).sources.first_mut().expect("set").transport = None;
+    });
+    refuses(bad, "backup.sources.folder.trust", |m| {
         folder(m).trust = None
     });
-    refuses(bad, "backup.source.folder.certificate_sha256", |m| {
+    refuses(bad, "backup.sources.folder.certificate_sha256", |m| {
         folder(m).trust = Some(pb::folder_disk::Trust::CertificateSha256(Bytes::new()));
     });
-    refuses(bad, "backup.source.folder.ca_pem", |m| {
+    refuses(bad, "backup.sources.folder.ca_pem", |m| {
         let pem = vec![0; CA_PEM_BYTES_MAX + 1].into();
         folder(m).trust = Some(pb::folder_disk::Trust::CaPem(pem));
     });
-    refuses(bad, "backup.source.folder.cookie", |m| {
+    refuses(bad, "backup.sources.folder.cookie", |m| {
         folder(m).cookie.clear()
     });
-    refuses(bad, "backup.source.folder.path", |m| folder(m).path.clear());
+    refuses(bad, "backup.sources.folder.path", |m| {
+        folder(m).path.clear()
+    });
 }
 
 #[test]
@@ -309,19 +390,26 @@ fn areas_may_overlap_and_come_in_any_order() {
     let Work::Backup(backup) = request.work else {
         panic!("a backup")
     };
-    let areas: Vec<Extent> = backup.areas.expect("a map").iter().collect();
+    let Reading::Full { areas } = backup.reading else {
+        panic!("a full reading")
+    };
+    let areas: Vec<Extent> = areas.expect("a map").iter().collect();
     assert_eq!(areas, [Extent::new(0, 25), Extent::new(500, 500)]);
 }
 
 #[test]
 fn a_map_without_areas_is_not_the_same_as_no_map() {
     let areas = |message| match StartTransferRequest::try_from(message).expect("good").work {
-        Work::Backup(backup) => backup.areas,
-        Work::Restore(_) => panic!("a backup"),
+        Work::Backup(Backup {
+            reading: Reading::Full { areas },
+            ..
+        }) => areas,
+        _ => panic!("a full backup"),
     };
     assert_eq!(areas(start(&mut Gen(1), &[])), Some(ExtentSet::empty()));
     let mut message = start(&mut Gen(1), &[]);
-    backup(&mut message).areas = None;
+    let reading = pb::backup::Reading::Full(pb::FullReading { areas: None });
+    backup(&mut message).reading = Some(reading);
     assert_eq!(areas(message), None);
 }
 
@@ -339,7 +427,7 @@ fn more_data_than_a_message_may_carry_is_refused() {
 fn secrets_are_not_shown() {
     let key = DatasetKey::new([0xab; 32]);
     let ticket = Ticket::new([0xab; 32]);
-    let shown = format!("{key:?} {ticket:?} {:?}", Gen(3).disk());
+    let shown = format!("{key:?} {ticket:?} {:?}", Gen(3).folder());
     assert!(
         !shown.contains("171") && !shown.to_lowercase().contains("ab, "),
         "{shown}"

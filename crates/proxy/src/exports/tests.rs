@@ -1,5 +1,5 @@
 use futures::TryStreamExt;
-use stillwater_proxy_api::{Backup, StartTransferRequest, TransferState, Work};
+use stillwater_proxy_api::{Backup, Reading, StartTransferRequest, TransferState, Work};
 use stillwater_repository_api::RecordType;
 use stillwater_types::TransferId;
 
@@ -26,9 +26,9 @@ async fn setup(seed: u64) -> Setup {
     );
     let length_bytes = reach.disk.bytes.len() as u64;
     let backup = Backup {
-        source: order_disk(PATH),
+        sources: vec![order_disk(PATH)],
         length_bytes,
-        areas: None,
+        reading: Reading::Full { areas: None },
     };
     let begun = transfers.start(StartTransferRequest {
         transfer_id: TransferId::mint(),

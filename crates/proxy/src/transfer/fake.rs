@@ -422,7 +422,9 @@ impl Reach for FakeReach {
     }
 
     async fn source(&self, disk: &api::Disk, _: u64) -> Result<Source, Error> {
-        let api::Disk::Folder(folder) = disk;
+        let api::Disk::Folder(folder) = disk else {
+            return Err(Error::Order("the fake reaches folders only"));
+        };
         assert_ne!(folder.path, "panic", "as ordered");
         Ok(Source {
             name: folder.path.clone(),
@@ -431,7 +433,9 @@ impl Reach for FakeReach {
     }
 
     async fn target(&self, disk: &api::Disk, length: u64) -> Result<Target, Error> {
-        let api::Disk::Folder(folder) = disk;
+        let api::Disk::Folder(folder) = disk else {
+            return Err(Error::Order("the fake reaches folders only"));
+        };
         let (writer, written) = FakeWriter::new(length);
         self.written.lock().unwrap().push(written);
         Ok(Target {

@@ -19,9 +19,9 @@ fn transfers(reach: Arc<FakeReach>, slots: u32) -> Transfers {
 fn backup(path: &str, reach: &FakeReach) -> StartTransferRequest {
     let length_bytes = reach.disk.bytes.len() as u64;
     let work = BackupOrder {
-        source: order_disk(path),
+        sources: vec![order_disk(path)],
         length_bytes,
-        areas: None,
+        reading: Reading::Full { areas: None },
     };
     order(Work::Backup(work))
 }
@@ -181,6 +181,7 @@ async fn the_oldest_ended_transfers_are_forgotten_and_running_ones_are_not() {
             progress,
             root: None,
             fault: None,
+            findings: None,
         };
         let (told, state) = watch::channel(transfer);
         (

@@ -297,9 +297,11 @@ impl Act {
         let disk = frozen.disks.iter().find(|disk| disk.key == key);
         let disk = disk.ok_or_else(|| missing("frozen disk"))?;
         Ok(proxy_api::Work::Backup(proxy_api::Backup {
-            source: folder_disk(&notes, &disk.file_name)?,
+            sources: vec![folder_disk(&notes, &disk.file_name)?],
             length_bytes: disk.capacity_bytes,
-            areas: notes.areas.get(&key).cloned(),
+            reading: proxy_api::Reading::Full {
+                areas: notes.areas.get(&key).cloned(),
+            },
         }))
     }
 

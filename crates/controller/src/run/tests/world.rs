@@ -540,6 +540,7 @@ fn finished(transfer_id: TransferId) -> Transfer {
             level: 1,
         }),
         fault: None,
+        findings: None,
     }
 }
 
