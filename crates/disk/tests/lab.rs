@@ -107,7 +107,7 @@ async fn the_allocated_areas_are_all_that_is_not_zero() {
     let areas = client
         .changed_areas(vm, snapshot, disk.key, Since::Beginning, LENGTH)
         .await;
-    let areas = areas.expect("a map");
+    let areas = areas.expect("a map").areas;
     assert!(areas.bytes() < LENGTH);
     let reader = frozen.reader().await.expect("opens");
     assert!(read_all(reader, areas).await == frozen.content());

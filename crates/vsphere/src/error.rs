@@ -201,7 +201,16 @@ pub enum Error {
         /// The inventory paths that fit.
         candidates: Vec<String>,
     },
-    /// The change map makes no progress or runs past the disk.
+    /// Tracking does not reach back to the change id that was asked for: read the disk whole.
+    #[error("tracking of disk {key} does not reach back to the last restore point")]
+    TrackingLost {
+        /// The disk.
+        key: i32,
+        /// The fault by which vSphere says so.
+        #[source]
+        fault: Box<VimFault>,
+    },
+    /// The change map makes no progress or has no end.
     #[error("the change map of disk {key} is unusable: {problem}")]
     BadChangeMap {
         /// The disk.
@@ -231,6 +240,7 @@ impl Error {
         match self {
             Error::Fault { fault, .. }
             | Error::TaskFailed { fault, .. }
+            | Error::TrackingLost { fault, .. }
             | Error::SnapshotFailed { fault, .. } => Some(fault),
             _ => None,
         }
@@ -267,6 +277,7 @@ impl Error {
             }
             Error::SnapshotFailed { fault, .. } => fault.reason(Reason::SnapshotFailed),
             Error::TaskTimeout { .. } => Reason::VcenterTaskTimeout,
+            Error::TrackingLost { .. } => Reason::VcenterTaskFailed,
             Error::TaskLost { .. } | Error::BadChangeMap { .. } | Error::BadAnswer { .. } => {
                 Reason::VcenterTaskFailed
             }

@@ -31,7 +31,7 @@ mod trust;
 mod vm;
 mod xml;
 
-pub use area::{ChangeId, Since};
+pub use area::{ChangeId, ChangedAreas, MapFailure, MapOddities, Since};
 pub use client::{About, Client};
 pub use create::{
     ControllerKind, CreatedDisk, CreatedVm, NewController, NewDisk, NewNic, NewVm, NicKind,

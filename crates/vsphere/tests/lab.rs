@@ -395,7 +395,9 @@ async fn changed_areas_come_in_pages_and_cover_what_was_written() {
     let areas = client
         .changed_areas(&vm, &first, key, Since::Beginning, length)
         .await;
-    let allocated = areas.expect("a map");
+    let map = areas.expect("a map");
+    assert!(map.oddities.is_none() && map.page_count >= 8, "{map:?}");
+    let allocated = map.areas;
     assert!(
         allocated.len() > 10 && allocated.bytes() < length,
         "{allocated:?}"
@@ -417,6 +419,8 @@ async fn changed_areas_come_in_pages_and_cover_what_was_written() {
         .changed_areas(&vm, &second, key, since, length)
         .await
         .expect("a map");
+    assert!(changed.empty_page_count > 0 && changed.oddities.is_none());
+    let changed = changed.areas;
     let wanted = written.map(|(offset, bytes)| Extent::new(offset, bytes as u64));
     let wanted = ExtentSet::collect(wanted, length);
     assert_eq!(changed.union(&wanted), changed, "{changed:?}");
@@ -460,6 +464,7 @@ async fn a_change_id_of_a_tracking_that_was_reset_is_a_fault_of_its_own() {
         .await
         .expect_err("reset");
     assert!(error.is(&FaultKind::FileFault), "{error:?}");
+    assert!(matches!(error, Error::TrackingLost { .. }), "{error:?}");
     let now = client
         .snapshot_config(&second)
         .await

@@ -140,7 +140,8 @@ impl Vsphere for Vcenters {
         let snapshot = SnapshotRef::new(snapshot);
         Ok(client
             .changed_areas(&vm, &snapshot, key, Since::Beginning, capacity_bytes)
-            .await?)
+            .await?
+            .areas)
     }
 
     async fn remove_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<Removal, Fault> {
