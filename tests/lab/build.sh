@@ -22,7 +22,7 @@ install_packages() {
 }
 
 is_current() {
-    [[ -x $out/lab && -z $(find "$here/build.sh" "$here/overlay" "$here/src/lab" -newer "$out/lab" -print -quit) ]]
+    [[ -x $out/lab && -z $(find "$here/build.sh" "$here/overlay" "$here/src/lab" "$here/src/fastlz" -newer "$out/lab" -print -quit) ]]
 }
 
 # Applies overlay/patches to copies of upstream files. Each line must hit exactly once: a different

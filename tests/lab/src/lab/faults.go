@@ -46,6 +46,8 @@ func (l *faultList) add(f fault) (int, error) {
 		if kind == "task-error" && !strings.HasSuffix(f.Method, "_Task") {
 			return 0, fmt.Errorf("%s makes no task", f.Method)
 		}
+	case nfcKind(f.Method, kind):
+		return l.addNfc(f)
 	case kind == "hang" || kind == "http":
 		if n, err := strconv.ParseFloat(value, 64); err != nil || n < 0 {
 			return 0, fmt.Errorf("%s needs a number", kind)
@@ -53,6 +55,10 @@ func (l *faultList) add(f fault) (int, error) {
 	case !plainKinds[f.Kind]:
 		return 0, fmt.Errorf("unknown kind %q", f.Kind)
 	}
+	return l.put(f), nil
+}
+
+func (l *faultList) put(f fault) int {
 	if f.Times == 0 {
 		f.Times = 1
 	}
@@ -61,7 +67,7 @@ func (l *faultList) add(f fault) (int, error) {
 	l.last++
 	f.ID, f.Hits = l.last, 0
 	l.list = append(l.list, &f)
-	return f.ID, nil
+	return f.ID
 }
 
 // hit answers the fault that a call runs into.

@@ -25,6 +25,11 @@ type identity struct {
 }
 
 func newIdentity(state string) (*identity, error) {
+	return makeIdentity(filepath.Join(state, "vcenter.pem"), "lab vcenter", net.IPv4(127, 0, 0, 1), net.IPv6loopback)
+}
+
+// makeIdentity leaves the certificate in a file.
+func makeIdentity(file, name string, addresses ...net.IP) (*identity, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -35,13 +40,13 @@ func newIdentity(state string) (*identity, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: "lab vcenter"},
+		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(365 * 24 * time.Hour),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames:     []string{"localhost"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		IPAddresses:  addresses,
 		// Not a CA: some verifiers refuse a CA certificate as a server's own.
 		BasicConstraintsValid: true,
 	}
@@ -49,7 +54,6 @@ func newIdentity(state string) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(state, "vcenter.pem")
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	if err := os.WriteFile(file, text, 0o644); err != nil {
 		return nil, err

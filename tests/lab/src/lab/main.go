@@ -29,6 +29,8 @@ type options struct {
 	maxAreas                     int
 	pageBytes                    int64
 	dieWithParent                bool
+	nfcPort                      int
+	nfcSeed                      int64
 }
 
 // ready is the one line on standard output.
@@ -42,6 +44,8 @@ type ready struct {
 	Datacenter string `json:"datacenter"`
 	Datastore  string `json:"datastore"`
 	State      string `json:"state"`
+
+	Hosts []*nfcHost `json:"hosts"`
 }
 
 func main() {
@@ -71,6 +75,8 @@ func parse(args []string) options {
 	flags.DurationVar(&o.idle, "idle", 30*time.Minute, "idle time after which a session ends")
 	flags.IntVar(&o.maxAreas, "max-areas", 2000, "changed areas in one answer")
 	flags.Int64Var(&o.pageBytes, "page-bytes", 64<<20, "disk bytes that one answer of changed areas covers")
+	flags.IntVar(&o.nfcPort, "nfc-port", 0, "port of the hosts' NFC servers, each on its own loopback address; 0 takes free ones")
+	flags.Int64Var(&o.nfcSeed, "nfc-seed", 1, "seed of the order and sizes of NFC fragments")
 	flags.BoolVar(&o.dieWithParent, "die-with-parent", false, "end when the process that started the lab ends")
 	flags.Parse(args)
 	return o
@@ -111,6 +117,7 @@ func serve(o options) error {
 	err = json.NewEncoder(os.Stdout).Encode(ready{
 		URL: url, Control: "http://" + control.Addr().String(), CaPem: identity.pem, Sha256: identity.sha256,
 		User: o.user, Password: o.password, Datacenter: datacenter, Datastore: spec.Datastores[0], State: o.state,
+		Hosts: vcenter.nfc.hosts,
 	})
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ type vcenter struct {
 	faults *faultList
 	calls  *callLog
 	pace   *pace
+	nfc    *nfcServer
 }
 
 func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
@@ -51,7 +52,10 @@ func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
 	user := url.UserPassword(o.user, o.password)
 	model.Service.Listen = &url.URL{Host: o.listen, User: user}
 	model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{id.certificate}, MinVersion: tls.VersionTLS12}
-	return &vcenter{model: model, idle: o.idle, user: user, faults: &faultList{}, calls: newCallLog(), pace: &pace{}}, nil
+	v := &vcenter{model: model, idle: o.idle, user: user, faults: &faultList{}, calls: newCallLog(), pace: &pace{}}
+	var err error
+	v.nfc, err = newNfcServer(o, v.faults, v.calls)
+	return v, err
 }
 
 // start answers the base URL.
@@ -65,6 +69,7 @@ func (v *vcenter) start() string {
 func (v *vcenter) close() {
 	// Clients keep connections open; waiting for them would keep the lab alive.
 	v.server.Config.Close()
+	v.nfc.close()
 	v.model.Remove()
 }
 
@@ -104,13 +109,21 @@ func (v *vcenter) serveSoap(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	moref, name := simulator.Lab.VMOf(this)
+	if simulator.IsNfcMethod(method) {
+		moref, name = simulator.Lab.VMOf(simulator.NfcVM(body))
+	}
 	session := sessionOf(r)
 	v.calls.add(call{Method: method, This: this.Value, VM: name, Session: short(session)})
 	simulator.SessionIsLive(session, v.idle) // ends it when it was idle too long
 
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	pass := func(w http.ResponseWriter) { v.inner.ServeHTTP(quoteCookies{w}, r) }
-	if f := v.faults.hit(method, moref, name); f != nil {
+	f := v.faults.hit(method, moref, name)
+	if simulator.IsNfcMethod(method) {
+		keep := f == nil || f.Kind != "lost-ticket"
+		pass = func(w http.ResponseWriter) { v.serveNfcService(w, r, method, this, body, keep) }
+	}
+	if f != nil {
 		v.failSoap(w, r, f, method, this, pass)
 		return
 	}
