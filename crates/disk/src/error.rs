@@ -2,6 +2,8 @@
 
 use stillwater_types::{Extent, Fault, Reason};
 
+use crate::hotadd::HotAddError;
+
 /// The outcome of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -101,6 +103,47 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A file or device of this machine cannot be opened.
+    #[error("open {path}")]
+    OpenFailed {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A path leads out of the directory of its datastore, or over a link.
+    #[error("{path} leads out of the directory of its datastore")]
+    Escapes {
+        /// The path.
+        path: String,
+    },
+    /// A file or device of this machine cannot be read.
+    #[error("read {}+{} of {path}", extent.start, extent.length)]
+    ReadFailed {
+        /// The file.
+        path: String,
+        /// What was asked for.
+        extent: Extent,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file was written while it was read: it is not the frozen disk.
+    #[error("{path} was written while it was read: it is not frozen")]
+    Changed {
+        /// The file.
+        path: String,
+    },
+    /// A disk that was attached to this machine cannot be used.
+    #[error(transparent)]
+    HotAdd(#[from] HotAddError),
+    /// This process ends.
+    #[error("{path} was left since this process ends")]
+    Stopped {
+        /// The file.
+        path: String,
+    },
     /// The datastore is full.
     #[error("the datastore has no room for {path}")]
     DatastoreFull {
@@ -132,6 +175,12 @@ impl Error {
             | Error::Refused { .. }
             | Error::BadRange { .. }
             | Error::Status { .. }
+            | Error::OpenFailed { .. }
+            | Error::Escapes { .. }
+            | Error::ReadFailed { .. }
+            | Error::Changed { .. }
+            | Error::HotAdd(_)
+            | Error::Stopped { .. }
             | Error::Transport { .. } => Reason::DiskReadFailed,
             Error::DatastoreFull { .. } => Reason::DatastoreFull,
             Error::WriteFailed { .. } => Reason::DiskWriteFailed,

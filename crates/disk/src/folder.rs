@@ -3,7 +3,7 @@
 //! The only transport that needs nothing but vCenter's own port. Only for disks that are one flat
 //! file: chains of deltas, raw mappings, vSAN and vVols have no such file and are refused.
 
-mod descriptor;
+pub(crate) mod descriptor;
 mod reader;
 mod server;
 mod writer;

@@ -3,14 +3,18 @@
 //! A transport answers a range completely and exactly, or with an error; it never guesses, pads or
 //! shortens. What a disk means, how it is cut and where it is kept is not known here.
 
+mod block;
 mod error;
+pub mod file;
 pub mod folder;
+pub mod hotadd;
 mod path;
 mod read_ahead;
 mod reader;
 mod task;
 mod writer;
 
+pub use block::{BlockPool, Unwritten};
 pub use error::{Error, Result};
 pub use read_ahead::read_ahead;
 pub use reader::DiskReader;

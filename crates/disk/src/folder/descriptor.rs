@@ -1,7 +1,7 @@
 //! A disk's descriptor: which file has its bytes.
 
 /// A descriptor is some 500 bytes; one that embeds its disk is larger.
-pub(super) const DESCRIPTOR_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const DESCRIPTOR_BYTES_MAX: usize = 64 * 1024;
 
 const SECTOR: u64 = 512;
 const NO_PARENT: &str = "ffffffff";
@@ -10,14 +10,14 @@ const FLAT: [&str; 2] = ["vmfs", "monolithicFlat"];
 
 /// The one flat extent of a disk.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct FlatExtent {
+pub(crate) struct FlatExtent {
     /// Name of the file, in the directory of the descriptor.
     pub name: String,
     pub bytes: u64,
 }
 
 /// Reads a descriptor; refuses all that is not exactly one flat extent without a parent.
-pub(super) fn flat_extent(text: &str) -> Result<FlatExtent, String> {
+pub(crate) fn flat_extent(text: &str) -> Result<FlatExtent, String> {
     let create_type = setting(text, "createType").ok_or("its descriptor has no createType")?;
     if !FLAT.contains(&create_type) {
         return Err(format!("its createType is {create_type:?}"));

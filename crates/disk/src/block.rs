@@ -1,0 +1,20 @@
+//! Reading and writing blocks of local files and devices.
+//!
+//! Calls of the kernel block, so they run on a bounded number of threads, past the page cache
+//! where that is possible: a disk is read once, and would only push out what is of use.
+
+mod buffer;
+mod file;
+mod pool;
+mod reader;
+mod writer;
+
+pub use pool::BlockPool;
+pub use writer::Unwritten;
+
+pub(crate) use file::{Access, BlockFile, probe_direct};
+pub(crate) use reader::BlockReader;
+pub(crate) use writer::BlockWriter;
+
+#[cfg(test)]
+mod tests;
