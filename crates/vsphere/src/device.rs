@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use crate::xml::{Element, Problem};
 use crate::{ChangeId, Protectability, VmDisk};
 
+mod traits;
+
+pub(crate) use traits::traits;
+pub use traits::{DiskTraits, RawMapping};
+
 /// Backings whose blocks vSphere sees and can freeze.
 const FREEZABLE: [&str; 4] = [
     "VirtualDiskFlatVer2BackingInfo",
@@ -16,11 +21,11 @@ const RAW_MAPPING: &str = "VirtualDiskRawDiskMappingVer1BackingInfo";
 
 /// The disks among devices.
 pub(crate) fn disks(devices: &[Element]) -> Result<Vec<VmDisk>, Problem> {
-    let shared = shared_buses(devices)?;
+    let controllers = controllers(devices)?;
     devices
         .iter()
         .filter(|device| is_disk(device))
-        .map(|device| disk(device, &shared))
+        .map(|device| disk(device, &controllers))
         .collect()
 }
 
@@ -47,30 +52,36 @@ fn capacity(device: &Element) -> Result<u64, Problem> {
         .ok_or_else(|| Problem::new("capacityInKB is too large"))
 }
 
-fn shared_buses(devices: &[Element]) -> Result<BTreeMap<i32, bool>, Problem> {
+/// What a disk's controller says of it.
+struct Controller<'a> {
+    kind: &'a str,
+    is_shared: bool,
+}
+
+fn controllers(devices: &[Element]) -> Result<BTreeMap<i32, Controller<'_>>, Problem> {
     let controllers = devices
         .iter()
         .filter(|device| device.find("busNumber").is_some());
     controllers
         .map(|device| {
-            let sharing = device
-                .find("sharedBus")
-                .map(|sharing| sharing.text.as_str());
-            Ok((
-                device.value("key")?,
-                sharing.is_some_and(|sharing| sharing != "noSharing"),
-            ))
+            let sharing = device.find("sharedBus").map(|bus| bus.text.as_str());
+            let controller = Controller {
+                kind: device.ty().unwrap_or_default(),
+                is_shared: sharing.is_some_and(|sharing| sharing != "noSharing"),
+            };
+            Ok((device.value("key")?, controller))
         })
         .collect()
 }
 
-fn disk(device: &Element, shared: &BTreeMap<i32, bool>) -> Result<VmDisk, Problem> {
+fn disk(device: &Element, controllers: &BTreeMap<i32, Controller<'_>>) -> Result<VmDisk, Problem> {
     let key = device.value("key")?;
     let controller_key = device.value("controllerKey")?;
+    let controller = controllers.get(&controller_key);
     let backing = device.need("backing")?;
     let mode = backing.optional("diskMode");
     let mut protectability = protectability(backing, mode.as_deref());
-    if protectability.is_protectable() && shared.get(&controller_key).copied().unwrap_or(false) {
+    if protectability.is_protectable() && controller.is_some_and(|bus| bus.is_shared) {
         protectability = Protectability::SharedBus;
     }
     let file_name = match backing.optional("fileName") {
@@ -91,6 +102,7 @@ fn disk(device: &Element, shared: &BTreeMap<i32, bool>) -> Result<VmDisk, Proble
         protectability,
         controller_key,
         unit: device.value("unitNumber")?,
+        traits: traits(backing, controller.map(|bus| bus.kind)),
     })
 }
 
@@ -109,6 +121,7 @@ fn protectability(backing: &Element, mode: Option<&str>) -> Protectability {
     match (mode, sharing) {
         (Some(mode), _) if mode.starts_with("independent") => Protectability::Independent,
         (_, Some("sharingMultiWriter")) => Protectability::MultiWriter,
+        _ if backing.find("keyId").is_some() => Protectability::Encrypted,
         (Some("persistent"), _) => Protectability::Protectable,
         // `nonpersistent`, `append` and `undoable` keep what is written elsewhere.
         (mode, _) => Protectability::UnknownBacking(format!("{kind} in mode {mode:?}")),
@@ -162,6 +175,9 @@ mod tests {
         );
         let multi = format!("{PERSISTENT}<sharing>sharingMultiWriter</sharing>");
         check("noSharing", FLAT, &multi, Protectability::MultiWriter);
+        let key = "<keyId><keyId>k</keyId></keyId>";
+        let encrypted = format!("{PERSISTENT}{key}");
+        check("noSharing", FLAT, &encrypted, Protectability::Encrypted);
         let physical = "<compatibilityMode>physicalMode</compatibilityMode>";
         check(
             "noSharing",
@@ -192,6 +208,8 @@ mod tests {
         let disk = found.pop().expect("one disk");
         assert_eq!((disk.key, disk.controller_key, disk.unit), (2000, 1000, 0));
         assert_eq!(disk.capacity_bytes, 1024 * 1024);
+        assert_eq!(disk.traits.controller, "ParaVirtualSCSIController");
+        assert_eq!(disk.traits.backing, FLAT);
         assert_eq!(
             (disk.label.as_str(), disk.file_name.as_str()),
             ("Hard disk 1", "[ds] a/a.vmdk")

@@ -38,13 +38,20 @@ pub use create::{
     NicNetwork,
 };
 pub use data::DataAccess;
+pub use device::{DiskTraits, RawMapping};
 pub use endpoint::{Endpoint, PresentedCertificate, probe_certificate};
 pub use error::{Error, FaultKind, Result, VimFault};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use placement::{Placement, PlacementSpec};
 pub use reference::{DatastoreRef, FolderRef, HostRef, PoolRef, SnapshotRef, TaskRef, VmRef};
 pub use server::untrusted_certificate;
-pub use snapshot::{FrozenDisk, Quiesce, SnapshotConfig, SnapshotInfo, SnapshotSpec, VssContext};
+pub use snapshot::{
+    FrozenDisk, Quiesce, RungOutcome, SnapshotConfig, SnapshotInfo, SnapshotSpec, VssBackup,
+    VssContext, WindowsQuiesce,
+};
 pub use task::TaskOutcome;
 pub use trust::Trust;
-pub use vm::{Power, Protectability, Tools, Vm, VmDisk, VmSummary};
+pub use vm::{
+    Connection, GuestFamily, Obstacle, Power, Protectability, Tools, ToolsVersion, Vm, VmDisk,
+    VmFacts, VmSummary,
+};

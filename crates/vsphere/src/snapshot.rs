@@ -11,46 +11,20 @@ use crate::error::FaultKind;
 use crate::reference::Moref;
 use crate::vm::vm_gone;
 use crate::xml::{Element, Problem};
-use crate::{ChangeId, Error, Protectability, Result, SnapshotRef, TaskRef, VmRef};
+use crate::{ChangeId, DiskTraits, Error, Protectability, Result, SnapshotRef, TaskRef, VmRef};
+
+mod quiesce;
+mod tree;
+
+pub use quiesce::{Quiesce, RungOutcome, VssBackup, VssContext, WindowsQuiesce};
+pub use tree::SnapshotInfo;
+pub(crate) use tree::tree;
 
 const CREATE: &str = "CreateSnapshotEx_Task";
 const REMOVE: &str = "RemoveSnapshot_Task";
 
-/// VSS_BT_COPY: backs up without touching the application's logs.
-const VSS_COPY: i32 = 5;
 /// How long is waited before a busy VM is asked again.
 const BUSY_DELAY: Duration = Duration::from_secs(2);
-
-/// How much the guest takes part in a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Quiesce {
-    /// Not at all: crash consistent.
-    None,
-    /// VMware Tools flushes and freezes file systems and runs its scripts.
-    FileSystem {
-        /// How long the guest may take; vSphere accepts 5 to 240.
-        timeout_minutes: u8,
-    },
-    /// Windows: VSS writers take part. Always as a copy, so that no log is truncated before the
-    /// restore point is durable.
-    Windows {
-        /// How long the guest may take; vSphere accepts 5 to 240.
-        timeout_minutes: u8,
-        /// Who takes part.
-        context: VssContext,
-    },
-}
-
-/// Who takes part in a VSS snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum VssContext {
-    /// Writers, and file systems alone if they fail.
-    Auto,
-    /// Writers.
-    Backup,
-    /// File systems alone.
-    FileShareBackup,
-}
 
 /// What a snapshot is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,23 +35,6 @@ pub struct SnapshotSpec {
     pub description: String,
     /// How much the guest takes part. Memory is never included.
     pub quiesce: Quiesce,
-}
-
-/// A snapshot in a VM's tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotInfo {
-    /// The snapshot.
-    pub snapshot: SnapshotRef,
-    /// Display name.
-    pub name: String,
-    /// Description.
-    pub description: String,
-    /// When it was made, as the server writes it (RFC 3339).
-    pub created_at: String,
-    /// Whether the guest was quiesced; a request to quiesce can be ignored silently.
-    pub quiesced: bool,
-    /// The snapshot below which it lies.
-    pub parent: Option<SnapshotRef>,
 }
 
 /// A disk as a snapshot froze it.
@@ -97,6 +54,8 @@ pub struct FrozenDisk {
     pub backing_uuid: Option<String>,
     /// Whether the snapshot froze it at all.
     pub protectability: Protectability,
+    /// How the disk is made: what a way of reading it must know.
+    pub traits: DiskTraits,
 }
 
 /// The VM as a snapshot froze it.
@@ -117,7 +76,7 @@ impl Client {
             .value("name", &spec.name)
             .value("description", &spec.description)
             .value("memory", false)
-            .then(quiesce(spec.quiesce));
+            .then(spec.quiesce.spec());
         let task = self.start_task(CREATE, &vm.moref(), body).await;
         task.map_err(|error| snapshot_failed(vm_gone(error, vm), vm))
     }
@@ -293,68 +252,6 @@ fn snapshot_failed(error: Error, vm: &VmRef) -> Error {
     }
 }
 
-fn quiesce(quiesce: Quiesce) -> Body {
-    let timeout = |minutes: u8| Body::new().value("timeout", minutes);
-    match quiesce {
-        Quiesce::None => Body::new(),
-        Quiesce::FileSystem { timeout_minutes } => {
-            let spec = timeout(timeout_minutes);
-            Body::new().typed("quiesceSpec", "VirtualMachineGuestQuiesceSpec", spec)
-        }
-        Quiesce::Windows {
-            timeout_minutes,
-            context,
-        } => {
-            let spec = timeout(timeout_minutes)
-                .value("vssBackupType", VSS_COPY)
-                .value("vssBootableSystemState", true)
-                .value("vssPartialFileSupport", false)
-                .value("vssBackupContext", context.as_str());
-            Body::new().typed("quiesceSpec", "VirtualMachineWindowsQuiesceSpec", spec)
-        }
-    }
-}
-
-impl VssContext {
-    const fn as_str(self) -> &'static str {
-        match self {
-            VssContext::Auto => "ctx_auto",
-            VssContext::Backup => "ctx_backup",
-            VssContext::FileShareBackup => "ctx_file_share_backup",
-        }
-    }
-}
-
-/// Flattens a `VirtualMachineSnapshotInfo`.
-pub(crate) fn tree(info: &Element) -> Result<Vec<SnapshotInfo>, Problem> {
-    let mut flat = Vec::new();
-    let mut open: Vec<(&Element, Option<SnapshotRef>)> = info
-        .all("rootSnapshotList")
-        .map(|root| (root, None))
-        .collect();
-    open.reverse();
-    while let Some((node, parent)) = open.pop() {
-        let snapshot = SnapshotRef::new(node.need_moref("snapshot")?.value);
-        let children = node.all("childSnapshotList");
-        let below = open.len();
-        open.extend(children.map(|child| (child, Some(snapshot.clone()))));
-        // The last one pushed is taken first: keep the server's order.
-        if let Some(children) = open.get_mut(below..) {
-            children.reverse();
-        }
-        flat.push(SnapshotInfo {
-            snapshot,
-            name: node.string("name")?,
-            // Left out by some servers when it is empty.
-            description: node.optional("description").unwrap_or_default(),
-            created_at: node.string("createTime")?,
-            quiesced: node.value("quiesced")?,
-            parent,
-        });
-    }
-    Ok(flat)
-}
-
 fn frozen_disks(config: &Element) -> Result<Vec<FrozenDisk>, Problem> {
     let hardware = config.need("hardware")?;
     let devices: Vec<Element> = hardware.all("device").cloned().collect();
@@ -373,6 +270,7 @@ fn frozen_disks(config: &Element) -> Result<Vec<FrozenDisk>, Problem> {
             change_id,
             backing_uuid: disk.backing_uuid,
             protectability: disk.protectability,
+            traits: disk.traits,
         });
     Ok(frozen.collect())
 }
@@ -380,63 +278,6 @@ fn frozen_disks(config: &Element) -> Result<Vec<FrozenDisk>, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn node(id: u32, inside: &str) -> String {
-        format!(
-            r#"<snapshot type="VirtualMachineSnapshot">snapshot-{id}</snapshot><vm type="VirtualMachine">vm-1</vm><name>s{id}</name><description></description><id>{id}</id><createTime>2026-11-22T10:00:00Z</createTime><state>poweredOn</state><quiesced>false</quiesced>{inside}"#
-        )
-    }
-
-    #[test]
-    fn a_tree_is_flattened_parents_first_in_the_servers_order() {
-        let child = |id, inside: &str| {
-            format!(
-                "<childSnapshotList>{}</childSnapshotList>",
-                node(id, inside)
-            )
-        };
-        let xml = format!(
-            "<val><currentSnapshot type=\"VirtualMachineSnapshot\">snapshot-3</currentSnapshot><rootSnapshotList>{}</rootSnapshotList><rootSnapshotList>{}</rootSnapshotList></val>",
-            node(1, &(child(2, &child(3, "")) + &child(4, ""))),
-            node(5, "")
-        );
-        let flat = tree(&Element::parse(&xml).expect("reads")).expect("a tree");
-        let rows: Vec<(&str, Option<&str>)> = flat
-            .iter()
-            .map(|s| (s.name.as_str(), s.parent.as_ref().map(SnapshotRef::as_str)))
-            .collect();
-        let expected = [
-            ("s1", None),
-            ("s2", Some("snapshot-1")),
-            ("s3", Some("snapshot-2")),
-            ("s4", Some("snapshot-1")),
-            ("s5", None),
-        ];
-        assert_eq!(rows, expected);
-    }
-
-    #[track_caller]
-    fn check(spec: Quiesce, expected: &str) {
-        assert_eq!(quiesce(spec).as_str(), expected);
-    }
-
-    #[test]
-    fn quiesce_specs_are_in_schema_order_and_never_truncate_logs() {
-        check(Quiesce::None, "");
-        check(
-            Quiesce::FileSystem {
-                timeout_minutes: 10,
-            },
-            r#"<quiesceSpec xsi:type="VirtualMachineGuestQuiesceSpec"><timeout>10</timeout></quiesceSpec>"#,
-        );
-        check(
-            Quiesce::Windows {
-                timeout_minutes: 5,
-                context: VssContext::Auto,
-            },
-            r#"<quiesceSpec xsi:type="VirtualMachineWindowsQuiesceSpec"><timeout>5</timeout><vssBackupType>5</vssBackupType><vssBootableSystemState>true</vssBootableSystemState><vssPartialFileSupport>false</vssPartialFileSupport><vssBackupContext>ctx_auto</vssBackupContext></quiesceSpec>"#,
-        );
-    }
 
     #[test]
     fn change_ids_stay_with_their_disks() {

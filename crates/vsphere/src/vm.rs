@@ -7,9 +7,15 @@ use crate::inventory::{Places, datastores, display_name, parent};
 use crate::reference::Moref;
 use crate::snapshot::tree;
 use crate::xml::{Element, Problem};
-use crate::{Error, Result, SnapshotInfo, VmRef, device};
+use crate::{DiskTraits, Error, Result, SnapshotInfo, VmRef, device};
 
-const VM: [&str; 9] = [
+mod facts;
+mod obstacle;
+
+pub use facts::{Connection, GuestFamily, ToolsVersion, VmFacts};
+pub use obstacle::{Obstacle, Protectability};
+
+const VM: [&str; 15] = [
     "name",
     "parent",
     "parentVApp",
@@ -17,8 +23,14 @@ const VM: [&str; 9] = [
     "capability.changeTrackingSupported",
     "runtime",
     "snapshot",
+    "capability.snapshotOperationsSupported",
+    "capability.quiescedSnapshotsSupported",
     "guest.toolsRunningStatus",
+    "guest.toolsVersionStatus2",
+    "guest.guestFamily",
     "datastore",
+    "disabledMethod",
+    "recentTask",
 ];
 
 /// Whether a VM runs.
@@ -113,44 +125,10 @@ pub struct Vm {
     pub disks: Vec<VmDisk>,
     /// Its snapshots, parents before children.
     pub snapshots: Vec<SnapshotInfo>,
+    /// What else is known of it: what can hinder a backup, and where its files are.
+    pub facts: VmFacts,
     /// The whole `config` as XML with type names, to be kept in the restore point.
     pub config_xml: String,
-}
-
-/// Whether a snapshot can freeze a disk.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Protectability {
-    /// A snapshot freezes it.
-    Protectable,
-    /// Independent of snapshots.
-    Independent,
-    /// A raw device in physical mode: vSphere never sees its blocks.
-    PhysicalRdm,
-    /// On a controller whose bus is shared with other VMs.
-    SharedBus,
-    /// Shared by several writers.
-    MultiWriter,
-    /// A backing that we do not know; its type is named.
-    UnknownBacking(String),
-}
-
-impl Protectability {
-    /// Whether a snapshot freezes the disk.
-    pub const fn is_protectable(&self) -> bool {
-        matches!(self, Protectability::Protectable)
-    }
-
-    /// Why not, in words for a person; none when it is.
-    pub fn obstacle(&self) -> Option<String> {
-        match self {
-            Protectability::Protectable => None,
-            Protectability::Independent => Some("the disk is independent of snapshots".into()),
-            Protectability::PhysicalRdm => Some("a raw device mapping in physical mode".into()),
-            Protectability::SharedBus => Some("its controller's bus is shared".into()),
-            Protectability::MultiWriter => Some("several VMs may write it".into()),
-            Protectability::UnknownBacking(kind) => Some(format!("backing {kind} is not known")),
-        }
-    }
 }
 
 /// A virtual disk of a VM as it is now.
@@ -175,6 +153,8 @@ pub struct VmDisk {
     pub controller_key: i32,
     /// Unit on the controller.
     pub unit: i32,
+    /// How it is made.
+    pub traits: DiskTraits,
 }
 
 impl Client {
@@ -255,6 +235,10 @@ fn fresh(vm: &VmRef, read: &Properties, config: &Element, places: &Places) -> Re
         .get("capability.changeTrackingSupported")
         .map(Element::parsed::<bool>);
     let snapshots = read.seen("snapshot")?.map(tree).transpose().map_err(bad)?;
+    let template = flag(config, "template").map_err(bad)?;
+    let facts = facts::facts(read, config, runtime)?;
+    let mut disks = device::disks(&devices).map_err(bad)?;
+    obstacle::of_the_vm(&mut disks, template, &facts);
     Ok(Vm {
         vm: vm.clone(),
         name: display_name(&read.need("name")?.text),
@@ -268,11 +252,12 @@ fn fresh(vm: &VmRef, read: &Properties, config: &Element, places: &Places) -> Re
         cbt_enabled: flag(config, "changeTrackingEnabled").map_err(bad)?,
         cbt_supported: supported.transpose().map_err(bad)?.unwrap_or_default(),
         consolidation_needed: flag(runtime, "consolidationNeeded").map_err(bad)?,
-        template: flag(config, "template").map_err(bad)?,
+        template,
         host: host(read)?.and_then(|host| places.name(&host).map(str::to_owned)),
         datastores: datastores(read, places)?,
-        disks: device::disks(&devices).map_err(bad)?,
+        disks,
         snapshots: snapshots.unwrap_or_default(),
+        facts,
         config_xml: config.document("config"),
     })
 }

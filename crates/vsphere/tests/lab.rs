@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use simulator::{MIB, PATIENCE, Simulator, find, image, snapshot};
 use stillwater_types::{Extent, ExtentSet, Reason};
 use stillwater_vsphere::{
-    Client, Endpoint, Error, FaultKind, Fingerprint, NewVm, PlacementSpec, Power, Protectability,
-    Quiesce, Since, SnapshotSpec, Tools, Trust, VmRef, VssContext, probe_certificate,
+    Client, Endpoint, Error, FaultKind, Fingerprint, GuestFamily, NewVm, PlacementSpec, Power,
+    Protectability, Quiesce, Since, SnapshotSpec, Tools, Trust, VmRef, VssContext, WindowsQuiesce,
+    probe_certificate,
 };
 
 /// One VM with a disk of 8 MiB.
@@ -233,6 +234,17 @@ async fn a_vm_is_read_afresh_and_its_unprotectable_disks_are_named() {
         ("db", Power::On, Tools::Running)
     );
     assert!(vm.cbt_supported && !vm.cbt_enabled && !vm.consolidation_needed && !vm.template);
+    let facts = &vm.facts;
+    assert!(!facts.has_vtpm && !facts.is_encrypted && !facts.is_fault_tolerant);
+    assert_eq!(facts.guest_family, GuestFamily::Linux);
+    assert_eq!(facts.nvram_file().as_deref(), Some("[lab-ds] db/db.nvram"));
+    let blocked: Vec<_> = vm
+        .obstacles()
+        .into_iter()
+        .filter(|obstacle| obstacle.blocks)
+        .map(|obstacle| obstacle.disk_key)
+        .collect();
+    assert_eq!(blocked, [Some(2001), Some(2002)]);
     assert_eq!(Some(vm.uuid), summary.uuid);
     let kinds: Vec<_> = vm
         .disks
@@ -296,6 +308,7 @@ async fn a_snapshot_is_made_read_and_removed() {
     let listed = client.snapshots(&vm).await.expect("snapshots");
     assert_eq!(listed.len(), 1);
     assert_eq!((&listed[0].snapshot, listed[0].quiesced), (&made, true));
+    assert!(listed[0].is_current && listed[0].created().is_some());
     assert_eq!(
         (listed[0].name.as_str(), listed[0].description.as_str()),
         ("stillwater <1>", "lease & owner")
@@ -339,10 +352,7 @@ async fn a_windows_snapshot_and_a_snapshot_below_another_are_made() {
     let client = lab.client().await;
     let vm = find(&client, WEB).await.vm;
     lab.control("POST", "/vm/web/snapshot", json!({"name": "theirs"}));
-    let quiesce = Quiesce::Windows {
-        timeout_minutes: 5,
-        context: VssContext::Auto,
-    };
+    let quiesce = Quiesce::Windows(WindowsQuiesce::new(5, VssContext::Auto));
     let spec = SnapshotSpec {
         name: "ours".into(),
         description: "d".into(),

@@ -328,6 +328,7 @@ impl Vsphere for Fake {
                 change_id: ChangeId::parse("52 de/1").filter(|_| things.tracking),
                 backing_uuid: Some(format!("uuid-{key}")),
                 protectability,
+                traits: stillwater_vsphere::DiskTraits::default(),
             };
             let added = habits.disks_added.iter();
             let added = added.map(|key| (*key, Protectability::Protectable));
@@ -486,6 +487,7 @@ fn fake_vm(id: &VmId, disks: Vec<(i32, Protectability)>, things: &Things) -> Vm 
         protectability,
         controller_key: 1000,
         unit: 0,
+        traits: stillwater_vsphere::DiskTraits::default(),
     };
     Vm {
         vm: VmRef::new(&id.moref),
@@ -513,8 +515,11 @@ fn fake_vm(id: &VmId, disks: Vec<(i32, Protectability)>, things: &Things) -> Vm 
                 created_at: String::new(),
                 quiesced: false,
                 parent: None,
+                is_current: false,
+                backup_manifest: None,
             })
             .collect(),
+        facts: stillwater_vsphere::VmFacts::default(),
         config_xml: "<config/>".into(),
     }
 }
