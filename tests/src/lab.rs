@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use crate::process::Process;
@@ -16,8 +16,12 @@ use crate::{http, workspace};
 /// One disk of a VM that the lab is to have.
 #[derive(Debug, Clone, Serialize)]
 pub struct DiskSpec {
-    /// Raw image; it becomes the live flat file of the disk.
+    /// Raw image; it becomes the live flat file of the disk. Empty for a disk of `mib` without content.
+    #[serde(skip_serializing_if = "is_unnamed")]
     pub file: PathBuf,
+    /// Size of a disk that begins without content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mib: Option<u64>,
     /// vSphere's disk mode.
     pub mode: &'static str,
     /// `physical` or `virtual` for a raw device mapping.
@@ -30,8 +34,17 @@ impl DiskSpec {
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self {
             file: file.into(),
+            mib: None,
             mode: "persistent",
             rdm: None,
+        }
+    }
+
+    /// A sparse disk without content.
+    pub fn empty(mib: u64) -> Self {
+        Self {
+            mib: Some(mib),
+            ..Self::new(PathBuf::new())
         }
     }
 
@@ -68,6 +81,9 @@ pub struct VmSpec {
     pub tools: &'static str,
     /// Whether change tracking is on from the start.
     pub cbt: bool,
+    /// Further fields of the lab's specification of a VM, as `tests/lab/README.md` has them.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 impl VmSpec {
@@ -81,7 +97,14 @@ impl VmSpec {
             power: "on",
             tools: "running",
             cbt: true,
+            more: Map::new(),
         }
+    }
+
+    /// The same VM with one more field of the specification.
+    pub fn with(mut self, field: &str, value: Value) -> Self {
+        self.more.insert(field.to_owned(), value);
+        self
     }
 
     /// The same VM in a folder.
@@ -151,6 +174,11 @@ pub struct Lab {
 impl Lab {
     /// Starts a lab with these VMs. Their image files are consumed: they become live disks.
     pub fn start(vms: &[VmSpec], areas_per_page: u32) -> Result<Self> {
+        Self::start_with(vms, &["--max-areas", &areas_per_page.to_string()])
+    }
+
+    /// Starts a lab with these VMs and further flags.
+    pub fn start_with(vms: &[VmSpec], flags: &[&str]) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("stillwater-lab-")
             .tempdir_in(scratch()?)?;
@@ -167,7 +195,7 @@ impl Lab {
                 "127.0.0.1:0",
                 "--die-with-parent",
             ])
-            .args(["--max-areas", &areas_per_page.to_string()])
+            .args(flags)
             .arg("--state")
             .arg(dir.path().join("state"))
             .arg("--spec")
@@ -241,6 +269,35 @@ impl Lab {
         self.control("POST", "/faults", Some(&fault)).map(drop)
     }
 
+    /// Does something to a VM by the control endpoint: `action` is what follows its name in the path.
+    pub fn act(&self, vm: &str, action: &str, body: &Value) -> Result<Value> {
+        self.control("POST", &format!("/vm/{vm}/{action}"), Some(body))
+    }
+
+    /// Makes the change maps of a VM odd or untrue; `oddity` may have a `key`, else all disks are meant.
+    pub fn spoil_map(&self, vm: &str, oddity: &Value) -> Result<()> {
+        self.act(vm, "map", oddity).map(drop)
+    }
+
+    /// Makes the change maps of a VM honest again.
+    pub fn mend_map(&self, vm: &str) -> Result<()> {
+        self.control("DELETE", &format!("/vm/{vm}/map"), None)
+            .map(drop)
+    }
+
+    /// Writes granules of 64 KiB all over a disk, 4 KiB in each, and tells how many bytes that were.
+    pub fn touch(&self, vm: &str, key: i32, fraction: f64, seed: u64) -> Result<u64> {
+        let body = json!({"fraction": fraction, "seed": seed});
+        self.act(vm, &format!("disks/{key}/touch"), &body)?["bytes"]
+            .as_u64()
+            .context("the lab does not say how much it wrote")
+    }
+
+    /// Forgets the frozen copies that nothing needs any more.
+    pub fn prune(&self) -> Result<()> {
+        self.control("POST", "/frozen/prune", None).map(drop)
+    }
+
     /// The live flat file of a VM's disk, counted from zero.
     pub fn live_disk(&self, vm: &str, index: usize) -> Result<PathBuf> {
         let vms = self.control("GET", "/vms", None)?;
@@ -261,6 +318,10 @@ impl Lab {
             .as_u64()
             .unwrap_or(0))
     }
+}
+
+fn is_unnamed(file: &Path) -> bool {
+    file.as_os_str().is_empty()
 }
 
 /// A directory on a real file system: `/tmp` may be one that forgets.

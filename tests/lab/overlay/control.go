@@ -184,6 +184,9 @@ func (l *labState) settleTrackers() (map[*Freeze]bool, error) {
 			}
 			last := len(c.track.freezes) - 1
 			newest[c.track.freezes[last]] = true
+			if c.track.base != nil {
+				newest[c.track.base] = true
+			}
 			for n := 1; n <= last; n++ {
 				if _, err := c.track.step(n); err != nil {
 					return nil, err

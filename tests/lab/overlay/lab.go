@@ -38,6 +38,9 @@ type guest struct {
 	stuck   bool // consolidation fails while this is set
 	running *types.ManagedObjectReference
 	disks   map[int32]*chain
+
+	oddities map[int32]*MapOddity
+	omitted  []Omission
 }
 
 // Freeze is the content that one snapshot gave one disk. It outlives the snapshot.
@@ -55,6 +58,8 @@ type Freeze struct {
 	Exists    bool                                     `json:"exists"` // the snapshot
 	Kept      bool                                     `json:"kept"`   // the frozen copy
 	Quiesce   types.BaseVirtualMachineGuestQuiesceSpec `json:"quiesce,omitempty"`
+
+	maps map[string][]area // changed areas by the id they are asked with: all pages of a map are cut from one
 }
 
 func (l *labState) Configure(settings LabSettings) {
@@ -68,7 +73,7 @@ func (l *labState) Configure(settings LabSettings) {
 func (l *labState) guest(vm types.ManagedObjectReference) *guest {
 	g, ok := l.guests[vm.Value]
 	if !ok {
-		g = &guest{disks: map[int32]*chain{}}
+		g = &guest{disks: map[int32]*chain{}, oddities: map[int32]*MapOddity{}}
 		l.guests[vm.Value] = g
 	}
 	return g

@@ -16,6 +16,9 @@ const (
 
 	// ESXi tracks changes in blocks of this order of size.
 	trackedBlock = 64 << 10
+
+	// Only what either file has allocated is read to compare them: a sparse file is mostly holes.
+	comparedBlock = 4 << 10
 )
 
 type area struct{ start, end int64 }
@@ -134,27 +137,28 @@ func changed(before, after string) ([]area, error) {
 	if err != nil {
 		return nil, err
 	}
-	return compare(older, newer, candidates)
+	return compare(older, newer, st.Size(), candidates)
 }
 
 func eitherAllocated(older, newer *os.File, size int64) ([]area, error) {
-	a, err := dataAreas(older, size, trackedBlock)
+	a, err := dataAreas(older, size, comparedBlock)
 	if err != nil {
 		return nil, err
 	}
-	b, err := dataAreas(newer, size, trackedBlock)
+	b, err := dataAreas(newer, size, comparedBlock)
 	if err != nil {
 		return nil, err
 	}
 	return unite(a, b), nil
 }
 
-func compare(older, newer *os.File, candidates []area) ([]area, error) {
+func compare(older, newer *os.File, size int64, candidates []area) ([]area, error) {
 	var differing []area
 	x, y := make([]byte, trackedBlock), make([]byte, trackedBlock)
 	for _, c := range candidates {
-		for start := c.start; start < c.end; start += trackedBlock {
-			end := min64(start+trackedBlock, c.end)
+		for start := c.start; start < c.end; {
+			block := start - start%trackedBlock
+			end := min64(block+trackedBlock, c.end)
 			if err := readOrZero(older, x[:end-start], start); err != nil {
 				return nil, err
 			}
@@ -162,8 +166,9 @@ func compare(older, newer *os.File, candidates []area) ([]area, error) {
 				return nil, err
 			}
 			if !bytes.Equal(x[:end-start], y[:end-start]) {
-				differing = addArea(differing, area{start, end})
+				differing = addArea(differing, area{block, min64(block+trackedBlock, size)})
 			}
+			start = end
 		}
 	}
 	return differing, nil

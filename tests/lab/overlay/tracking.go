@@ -18,6 +18,10 @@ type tracker struct {
 	uuid    string
 	freezes []*Freeze      // freezes[n] has change id uuid/n+1
 	steps   map[int][]area // steps[n]: what changed between freezes n-1 and n
+
+	base      *Freeze         // what a revert brought back since the last freeze
+	bases     map[int]*Freeze // bases[n]: step n compares with this in place of freeze n-1
+	blindFrom int64           // changes from here on are not tracked, 0 for none
 }
 
 func newTracker() *tracker {
@@ -26,7 +30,7 @@ func newTracker() *tracker {
 		panic(err) // the system has no randomness: nothing here can work
 	}
 	hex := func(part []byte) string { return strings.TrimSpace(fmt.Sprintf("% x", part)) }
-	return &tracker{uuid: hex(b[:8]) + "-" + hex(b[8:]), steps: map[int][]area{}}
+	return &tracker{uuid: hex(b[:8]) + "-" + hex(b[8:]), steps: map[int][]area{}, bases: map[int]*Freeze{}}
 }
 
 // follow gives a freeze its change id; tracking takes effect at a snapshot, as on ESXi.
@@ -38,6 +42,9 @@ func (c *chain) follow(tracking bool, f *Freeze) {
 	if c.track == nil {
 		c.track = newTracker()
 	}
+	if c.track.base != nil {
+		c.track.bases[len(c.track.freezes)], c.track.base = c.track.base, nil
+	}
 	c.track.freezes = append(c.track.freezes, f)
 	f.ChangeID = fmt.Sprintf("%s/%d", c.track.uuid, len(c.track.freezes))
 }
@@ -47,7 +54,11 @@ func (t *tracker) step(n int) ([]area, error) {
 	if done, ok := t.steps[n]; ok {
 		return done, nil
 	}
-	areas, err := changed(t.freezes[n-1].Path, t.freezes[n].Path)
+	before := t.freezes[n-1]
+	if base := t.bases[n]; base != nil {
+		before = base
+	}
+	areas, err := changed(before.Path, t.freezes[n].Path)
 	if err == nil {
 		t.steps[n] = areas
 	}
@@ -119,7 +130,7 @@ func (vm *VirtualMachine) changedAreas(req *types.QueryChangedDiskAreas) (*types
 	if fault != nil {
 		return nil, fault
 	}
-	return pageOf(areas, req.StartOffset, f.Capacity, Lab.MaxAreas, Lab.PageBytes), nil
+	return Lab.guest(vm.Self).answer(req.DeviceKey, f, req.ChangeId, req.StartOffset, areas)
 }
 
 func (g *guest) frozenDisk(key int32, snapshot string) (*chain, *Freeze) {
@@ -138,7 +149,7 @@ func (c *chain) changedSince(id string, f *Freeze) ([]area, types.BaseMethodFaul
 		return nil, &types.FileFault{File: f.File} // tracking was off at the snapshot
 	}
 	if id == "*" {
-		return orFileFault(f)(allocated(f.Path))
+		return orFileFault(f)(f.remembered(id, func() ([]area, error) { return allocated(f.Path) }))
 	}
 	if !strings.Contains(id, "/") {
 		return nil, &types.InvalidArgument{InvalidProperty: "changeId"}
@@ -147,7 +158,25 @@ func (c *chain) changedSince(id string, f *Freeze) ([]area, types.BaseMethodFaul
 	if from < 0 || to < 0 || from > to {
 		return nil, &types.FileFault{File: f.File}
 	}
-	return orFileFault(f)(c.track.between(from, to))
+	return orFileFault(f)(f.remembered(id, func() ([]area, error) {
+		areas, err := c.track.between(from, to)
+		return c.track.blind(areas), err
+	}))
+}
+
+// remembered computes a map once for all of its pages.
+func (f *Freeze) remembered(id string, compute func() ([]area, error)) ([]area, error) {
+	if areas, ok := f.maps[id]; ok {
+		return areas, nil
+	}
+	areas, err := compute()
+	if err == nil {
+		if f.maps == nil {
+			f.maps = map[string][]area{}
+		}
+		f.maps[id] = areas
+	}
+	return areas, err
 }
 
 func orFileFault(f *Freeze) func([]area, error) ([]area, types.BaseMethodFault) {

@@ -140,22 +140,31 @@ func removeDescriptors(vm *VirtualMachine, before, after map[string]bool) {
 
 // RevertToSnapshotTask puts the frozen content back. Tracking starts over: what changed since is unknown.
 func (v *VirtualMachineSnapshot) RevertToSnapshotTask(ctx *Context, req *types.RevertToSnapshot_Task) soap.HasFault {
-	vm := Map.Get(v.Vm).(*VirtualMachine)
-	task, fault := Lab.begin(vm, "revertToSnapshot", func(*Task) (types.AnyType, types.BaseMethodFault) {
-		if err := vm.putBack(v.Self.Value); err != nil {
-			log.Printf("revert %s: %s", vm.Name, err)
-			return nil, &types.FileFault{File: vm.Config.Files.VmPathName}
-		}
-		Lab.ResetTracking(vm.Self)
-		Map.WithLock(vm, func() {
-			Map.Update(vm, []types.PropertyChange{{Name: "snapshot.currentSnapshot", Val: v.Self}})
-		})
-		return nil, nil
-	})
+	task, fault := Map.Get(v.Vm).(*VirtualMachine).beginRevert(v.Self, false)
 	if fault != nil {
 		return &methods.RevertToSnapshot_TaskBody{Fault_: Fault("", fault)}
 	}
 	return &methods.RevertToSnapshot_TaskBody{Res: &types.RevertToSnapshot_TaskResponse{Returnval: task}}
+}
+
+func (vm *VirtualMachine) beginRevert(snapshot types.ManagedObjectReference, keepTracking bool) (types.ManagedObjectReference, types.BaseMethodFault) {
+	return Lab.begin(vm, "revertToSnapshot", func(*Task) (types.AnyType, types.BaseMethodFault) {
+		if err := vm.putBack(snapshot.Value); err != nil {
+			log.Printf("revert %s: %s", vm.Name, err)
+			return nil, &types.FileFault{File: vm.Config.Files.VmPathName}
+		}
+		if keepTracking {
+			Lab.mu.Lock()
+			Lab.guest(vm.Self).rebase(snapshot.Value)
+			Lab.mu.Unlock()
+		} else {
+			Lab.ResetTracking(vm.Self)
+		}
+		Map.WithLock(vm, func() {
+			Map.Update(vm, []types.PropertyChange{{Name: "snapshot.currentSnapshot", Val: snapshot}})
+		})
+		return nil, nil
+	})
 }
 
 func (vm *VirtualMachine) putBack(snapshot string) error {

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 
 	"github.com/vmware/govmomi/simulator"
 )
@@ -118,57 +116,4 @@ func (v *vcenter) serveFaults(r *http.Request) (interface{}, error) {
 		return map[string]int{"id": id}, err
 	}
 	return nil, fmt.Errorf("not a method of /faults")
-}
-
-// serveMachine takes POST /vm/NAME/ACTION. A slash within NAME, an inventory path, is written %2F.
-func serveMachine(r *http.Request) (interface{}, error) {
-	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/vm/"), "/")
-	if r.Method != http.MethodPost || len(parts) != 2 {
-		return nil, fmt.Errorf("use POST /vm/NAME/ACTION")
-	}
-	name, err := url.PathUnescape(parts[0])
-	if err != nil {
-		return nil, err
-	}
-	vm, err := simulator.Lab.FindMachine(name)
-	if err != nil {
-		return nil, err
-	}
-	switch parts[1] {
-	case "power-on":
-		return struct{}{}, simulator.Lab.SetPower(vm, true)
-	case "power-off":
-		return struct{}{}, simulator.Lab.SetPower(vm, false)
-	case "reset-tracking":
-		simulator.Lab.ResetTracking(vm.Self)
-		return struct{}{}, nil
-	case "consolidation-needed":
-		return setConsolidation(r, vm)
-	case "snapshot":
-		return takeSnapshot(r, vm)
-	}
-	return nil, fmt.Errorf("no action %s", parts[1])
-}
-
-func setConsolidation(r *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
-	body := struct {
-		Needed bool `json:"needed"`
-		Stuck  bool `json:"stuck"`
-	}{Needed: true}
-	if err := parseBody(r, &body); err != nil {
-		return nil, err
-	}
-	simulator.Lab.SetConsolidation(vm, body.Needed, body.Stuck)
-	return body, nil
-}
-
-func takeSnapshot(r *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
-	body := struct {
-		Name string `json:"name"`
-	}{Name: "foreign"}
-	if err := parseBody(r, &body); err != nil {
-		return nil, err
-	}
-	moref, err := simulator.Lab.TakeSnapshot(vm, body.Name)
-	return map[string]string{"snapshot": moref}, err
 }

@@ -47,12 +47,14 @@ type bench struct {
 	binary, dir string
 	ctx         context.Context
 	client      *govmomi.Client
+	seed        int
 }
 
 const spec = `{"datastores":["lab-ds","second"],"vms":[
  {"name":"web","folder":"prod/eu","disks":[{"file":"%[1]s"},{"file":"%[2]s"},{"mib":16,"mode":"independent_persistent"}],"cbt":true,"annotation":"front"},
  {"name":"web","disks":[{"file":"%[2]s"}],"power":"off","tools":"absent"},
  {"name":"db","folder":"prod","disks":[{"file":"%[2]s"},{"file":"%[2]s","rdm":"physical"}],"tools":"absent","cbt":true},
+ {"name":"big","disks":[{"mib":40960,"thin":true}],"cbt":true},
  {"name":"diskless","power":"off"}]}`
 
 func newBench(binary, images, dir string) (*bench, error) {
