@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use stillwater_types::{ChunkId, ExtentSet};
+use stillwater_types::{ChunkId, Extent, ExtentSet};
 use zeroize::Zeroizing;
 
 use crate::{BLOCK_LEN, Cutter, HOLE_LEN_MIN, is_zero};
@@ -152,14 +152,36 @@ impl DiskCutter {
         }
         let block = self.block.split().freeze();
         self.take_blocks(block);
-        self.end_hole();
-        self.segment.finish(&self.id_key, &mut self.ready);
+        self.end_segment();
         Ok(())
+    }
+
+    /// Ends the segment at hand and goes on behind `extent`, which is not cut here.
+    pub(crate) fn pass(&mut self, extent: Extent) -> Result<(), CutError> {
+        let on_grid = |at: u64| at.is_multiple_of(BLOCK_LEN as u64);
+        let (start, end) = (extent.start, extent.end());
+        if !(on_grid(start) && (on_grid(end) || end == self.length)) {
+            return Err(CutError::OffGrid { offset: start });
+        }
+        self.advance(start, extent.length)?;
+        self.end_segment();
+        Ok(())
+    }
+
+    /// Whether nothing is undecided.
+    pub(crate) fn is_idle(&self) -> bool {
+        let nothing_begun = self.block.is_empty() && self.segment.rope.len == 0;
+        nothing_begun && self.hole == 0 && self.pending.is_empty() && self.ready.is_empty()
     }
 
     /// The next piece of the disk that is decided.
     pub fn next_item(&mut self) -> Option<Item> {
         self.ready.pop_front()
+    }
+
+    fn end_segment(&mut self) {
+        self.end_hole();
+        self.segment.finish(&self.id_key, &mut self.ready);
     }
 
     fn advance(&mut self, offset: u64, length: u64) -> Result<(), CutError> {

@@ -5,15 +5,18 @@
 //! no cipher: sealing is the business of the `seal` crate. The rules stand in `docs/format.md`,
 //! "Cut", "Identify and seal" and "Tree nodes".
 
+mod areas;
 mod codec;
 mod cutter;
 mod disk;
+mod splice;
 mod tree;
 mod zero;
 
 pub use codec::{CodecError, Compressed, Compressor, Decompressor};
 pub use cutter::{Cutter, CutterParams, InvalidCutter};
 pub use disk::{CutError, DiskCutter, Item, areas_to_read, identify};
+pub use splice::{Compare, PlanStep, Splice, SpliceError, SplicePlan, SpliceStep};
 pub use stillwater_format::pack::Codec;
 pub use tree::{FinishedNode, Step, Top, TreeBuilder, TreeError, TreeReader};
 pub use zero::is_zero;

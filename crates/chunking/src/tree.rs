@@ -4,12 +4,14 @@ mod build;
 mod read;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use stillwater_format::node::NodeError;
 use stillwater_types::TreeId;
 
 pub use build::{FinishedNode, Top, TreeBuilder};
 pub use read::{Step, TreeReader};
+pub(crate) use walk::{Entry, Placed, Walk};
 
 /// A tree that cannot be built or must not be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,5 @@
 use proptest::prelude::*;
 use stillwater_format::node::Leaf;
-use stillwater_types::Extent;
 
 use super::*;
 use crate::{CutterParams, FinishedNode, Top, TreeBuilder};

@@ -101,6 +101,39 @@ impl TreeBuilder {
         }
     }
 
+    /// Whether a whole node of `level` can be added with [`TreeBuilder::push_node`]: nothing is
+    /// unfinished up to that level.
+    pub fn takes_node(&self, level: u8) -> bool {
+        let mut below = self.branches.iter().take(usize::from(level));
+        self.hole == 0 && self.leaves.entries.is_empty() && below.all(|p| p.entries.is_empty())
+    }
+
+    /// Adds a finished node of `level` in place of all leaves below it. Where
+    /// [`TreeBuilder::takes_node`] says no this is refused, as the tree would not be the one that
+    /// its leaves give.
+    ///
+    /// The node must be one that a builder made from leaves, and the last of its level there only if
+    /// nothing follows it here either. Its first leaf must not be a hole behind a hole.
+    pub fn push_node(
+        &mut self,
+        level: u8,
+        branch: Branch,
+        done: &mut impl FnMut(FinishedNode),
+    ) -> Result<(), TreeError> {
+        let above = usize::from(level);
+        if !self.takes_node(level) {
+            return Err(TreeError::Build(NodeError::Level { level }));
+        }
+        // The leaves below it would have finished a node of each level up to its own.
+        self.leaves.finished += 1;
+        while self.branches.len() < above {
+            self.branches.push(Pending::default());
+        }
+        let below = self.branches.iter_mut().take(above);
+        below.for_each(|pending| pending.finished += 1);
+        self.push_branch(above, branch, done)
+    }
+
     /// Ends the disk: `done` gets the remaining nodes, the last of which is the top.
     pub fn finish(mut self, done: &mut impl FnMut(FinishedNode)) -> Result<Top, TreeError> {
         self.end_hole(done)?;

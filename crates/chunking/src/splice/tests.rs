@@ -1,0 +1,809 @@
+use std::collections::{HashMap, HashSet};
+
+use proptest::prelude::*;
+use stillwater_format::node::{Branch, DiskRoot, Entries, Leaf, Node, tree_id};
+use stillwater_types::ExtentSet;
+
+use super::*;
+use crate::{
+    BLOCK_LEN, Cutter, CutterParams, DiskCutter, Item, Step, TreeBuilder, TreeReader, identify,
+};
+
+const KEY: [u8; 32] = [9; 32];
+const SEED: u64 = 42;
+
+/// Short chunks, so that small disks have many leaves.
+const PARAMS: CutterParams = CutterParams::Block {
+    min: 4096,
+    average: 8192,
+    max: 16_384,
+};
+
+/// What a repository holds.
+#[derive(Default)]
+struct Store {
+    nodes: HashMap<TreeId, Vec<u8>>,
+    chunks: HashMap<ChunkId, Bytes>,
+}
+
+impl Store {
+    fn keep(&mut self, node: FinishedNode) {
+        assert_eq!(tree_id(&node.bytes), node.id);
+        self.nodes.insert(node.id, node.bytes);
+    }
+
+    /// Reads every leaf of a disk.
+    fn leaves(&self, root: &DiskRoot) -> Vec<Leaf> {
+        let mut reader = TreeReader::whole(root).unwrap();
+        let mut leaves = Vec::new();
+        loop {
+            match reader.step().unwrap() {
+                Step::Nodes(ids) => ids.iter().for_each(|id| {
+                    reader.supply(&self.nodes[id]).unwrap();
+                }),
+                Step::Leaf { leaf, .. } => leaves.push(leaf),
+                Step::Done => return leaves,
+            }
+        }
+    }
+
+    /// Reads every byte of a disk.
+    fn content(&self, root: &DiskRoot) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for leaf in self.leaves(root) {
+            match leaf {
+                Leaf::Hole { length } => bytes.resize(bytes.len() + length as usize, 0),
+                Leaf::Chunk { id, length } => {
+                    let chunk = &self.chunks[&id];
+                    assert_eq!(chunk.len(), length as usize);
+                    bytes.extend_from_slice(chunk);
+                }
+            }
+        }
+        bytes
+    }
+
+    fn reachable(&self, root: &DiskRoot) -> HashSet<TreeId> {
+        let mut found = HashSet::new();
+        let mut open = vec![root.top];
+        while let Some(id) = open.pop() {
+            if found.insert(id)
+                && let Entries::Branches(branches) =
+                    Node::decode(&self.nodes[&id]).unwrap().entries()
+            {
+                open.extend(branches.iter().map(|branch| branch.id));
+            }
+        }
+        found
+    }
+}
+
+fn cutter() -> Cutter {
+    Cutter::new(PARAMS, SEED).unwrap()
+}
+
+fn root(top: Top) -> DiskRoot {
+    DiskRoot {
+        length: top.span,
+        cutter: PARAMS.to_string(),
+        top: top.id,
+        level: top.level,
+    }
+}
+
+/// What a full reading stores.
+fn full(store: &mut Store, disk: &[u8]) -> DiskRoot {
+    let mut cutter = DiskCutter::new(cutter(), &KEY, disk.len() as u64);
+    cutter.push_data(0, Bytes::copy_from_slice(disk)).unwrap();
+    cutter.finish().unwrap();
+    let mut leaves = Vec::new();
+    while let Some(item) = cutter.next_item() {
+        leaves.push(match item {
+            Item::Hole { length } => Leaf::Hole { length },
+            Item::Chunk { bytes, id } => {
+                let length = bytes.len() as u32;
+                store.chunks.insert(id, bytes);
+                Leaf::Chunk { length, id }
+            }
+        });
+    }
+    build(store, &leaves)
+}
+
+/// The tree of some leaves, as a builder makes it.
+fn build(store: &mut Store, leaves: &[Leaf]) -> DiskRoot {
+    let mut tree = TreeBuilder::new();
+    leaves
+        .iter()
+        .for_each(|leaf| tree.push(*leaf, &mut |node| store.keep(node)).unwrap());
+    root(tree.finish(&mut |node| store.keep(node)).unwrap())
+}
+
+fn plan(store: &Store, base: &DiskRoot, changed: &ExtentSet, length: u64) -> ExtentSet {
+    let mut plan = SplicePlan::new(base, changed, length).unwrap();
+    loop {
+        match plan.step().unwrap() {
+            PlanStep::Nodes(ids) => ids.iter().for_each(|id| {
+                plan.supply(&store.nodes[id]).unwrap();
+            }),
+            PlanStep::Done(extents) => return extents,
+        }
+    }
+}
+
+/// What a splice or a compare told.
+#[derive(Debug, Default)]
+struct Told {
+    read: u64,
+    shared: u64,
+    /// Nodes of the base that were asked for.
+    asked: usize,
+    nodes: Vec<TreeId>,
+    chunks: usize,
+    differs: Vec<(Extent, bool)>,
+}
+
+/// A splice or a compare.
+trait Machine {
+    fn step(&mut self) -> Result<SpliceStep, SpliceError>;
+    fn supply(&mut self, bytes: &[u8]) -> Result<TreeId, TreeError>;
+    fn push(&mut self, offset: u64, bytes: Bytes) -> Result<(), SpliceError>;
+}
+
+macro_rules! machine {
+    ($name:ty) => {
+        impl Machine for $name {
+            fn step(&mut self) -> Result<SpliceStep, SpliceError> {
+                self.step()
+            }
+            fn supply(&mut self, bytes: &[u8]) -> Result<TreeId, TreeError> {
+                self.supply(bytes)
+            }
+            fn push(&mut self, offset: u64, bytes: Bytes) -> Result<(), SpliceError> {
+                self.push(offset, bytes)
+            }
+        }
+    };
+}
+machine!(Splice);
+machine!(Compare);
+
+/// Pieces of `extents`, at most `piece` bytes each.
+fn pieces<'a>(
+    disk: &'a [u8],
+    extents: &ExtentSet,
+    piece: usize,
+) -> impl Iterator<Item = (u64, Bytes)> + use<'a> {
+    let extents: Vec<Extent> = extents.iter().collect();
+    extents.into_iter().flat_map(move |extent| {
+        (extent.start..extent.end())
+            .step_by(piece)
+            .map(move |start| {
+                let end = (start + piece as u64).min(extent.end());
+                let bytes = Bytes::copy_from_slice(&disk[start as usize..end as usize]);
+                (start, bytes)
+            })
+    })
+}
+
+/// Runs a machine to its end over the bytes of `extents`.
+fn run(
+    store: &mut Store,
+    machine: &mut dyn Machine,
+    disk: &[u8],
+    extents: &ExtentSet,
+    piece: usize,
+) -> (DiskRoot, Told) {
+    let mut pieces = pieces(disk, extents, piece);
+    let (mut told, mut at) = (Told::default(), 0);
+    loop {
+        match machine.step().unwrap() {
+            SpliceStep::Nodes(ids) => {
+                assert!((1..=16).contains(&ids.len()));
+                told.asked += ids.len();
+                for id in ids {
+                    assert_eq!(machine.supply(&store.nodes[&id]), Ok(id));
+                }
+            }
+            SpliceStep::Data { offset } => {
+                let (start, bytes) = pieces.next().expect("there is more to read");
+                assert_eq!(start, offset);
+                told.read += bytes.len() as u64;
+                machine.push(offset, bytes).unwrap();
+            }
+            SpliceStep::Chunk { offset, bytes, id } => {
+                assert_eq!((offset, identify(&KEY, &bytes)), (at, id));
+                at += bytes.len() as u64;
+                told.chunks += 1;
+                // A piece of its own, as the disk's pieces go away.
+                store.chunks.insert(id, Bytes::copy_from_slice(&bytes));
+            }
+            SpliceStep::Hole { offset, length } => {
+                assert_eq!(offset, at);
+                at += length;
+            }
+            SpliceStep::Shared { offset, length } => {
+                assert_eq!(offset, at);
+                at += length;
+                told.shared += length;
+            }
+            SpliceStep::Differs {
+                extent,
+                told: by_map,
+            } => told.differs.push((extent, by_map)),
+            SpliceStep::Node(node) => {
+                told.nodes.push(node.id);
+                store.keep(node);
+            }
+            SpliceStep::Done(top) => {
+                assert_eq!((at, top.span), (disk.len() as u64, disk.len() as u64));
+                assert_eq!(pieces.next(), None);
+                return (root(top), told);
+            }
+        }
+    }
+}
+
+fn splice(
+    store: &mut Store,
+    base: &DiskRoot,
+    disk: &[u8],
+    changed: &ExtentSet,
+    piece: usize,
+) -> (DiskRoot, Told) {
+    let length = disk.len() as u64;
+    let extents = plan(store, base, changed, length);
+    let mut machine = Splice::new(base, cutter(), &KEY, &extents, length).unwrap();
+    run(store, &mut machine, disk, &extents, piece)
+}
+
+fn compare(
+    store: &mut Store,
+    base: &DiskRoot,
+    disk: &[u8],
+    changed: Option<&ExtentSet>,
+    piece: usize,
+) -> (DiskRoot, Told) {
+    let length = disk.len() as u64;
+    let mut machine = Compare::new(base, cutter(), &KEY, changed, length).unwrap();
+    run(store, &mut machine, disk, &ExtentSet::whole(length), piece)
+}
+
+/// The tree must be the one of its own leaves, and hold the disk.
+#[track_caller]
+fn check_tree(store: &mut Store, spliced: &DiskRoot, disk: &[u8]) {
+    assert!(store.content(spliced) == disk, "the content differs");
+    let leaves = store.leaves(spliced);
+    let touch = |pair: &[Leaf]| matches!(pair, [Leaf::Hole { .. }, Leaf::Hole { .. }]);
+    assert!(!leaves.windows(2).any(touch), "holes touch");
+    assert_eq!(build(store, &leaves), *spliced);
+}
+
+const BLOCK: u64 = BLOCK_LEN as u64;
+
+/// One thing that a guest does to its disk.
+#[derive(Debug, Clone)]
+enum Act {
+    /// Noise over some bytes.
+    Write { at: u64, length: u64 },
+    /// Zeros over some bytes.
+    Trim { at: u64, length: u64 },
+    /// The same bytes again, which a map tells all the same.
+    Rewrite { at: u64, length: u64 },
+    /// More bytes at the end.
+    Grow { length: u64 },
+}
+
+/// A disk that a guest writes to, with an honest map of it.
+struct Guest {
+    disk: Vec<u8>,
+    changed: Vec<Extent>,
+    seed: u64,
+}
+
+impl Guest {
+    fn new(seed: u64, length: u64) -> Self {
+        let mut guest = Self {
+            disk: vec![0; length as usize],
+            changed: Vec::new(),
+            seed,
+        };
+        // Data with holes of many sizes between.
+        let mut at = 0;
+        while at < length {
+            let data = guest.draw(80) * BLOCK;
+            guest.act(&Act::Write { at, length: data });
+            at += data + guest.draw(12) * BLOCK;
+        }
+        guest.changed.clear();
+        guest
+    }
+
+    fn draw(&mut self, below: u64) -> u64 {
+        self.seed = self
+            .seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 33) % below.max(1)
+    }
+
+    fn act(&mut self, act: &Act) {
+        let (at, length) = match *act {
+            Act::Write { at, length } | Act::Trim { at, length } | Act::Rewrite { at, length } => {
+                (at, length)
+            }
+            Act::Grow { length } => {
+                self.disk.resize(self.disk.len() + length as usize, 0);
+                return;
+            }
+        };
+        let all = self.disk.len() as u64;
+        let start = at.min(all);
+        let end = (start + length).min(all);
+        let salt = self.draw(u64::MAX);
+        let range = &mut self.disk[start as usize..end as usize];
+        match act {
+            Act::Write { .. } => {
+                let mut noise = blake3::Hasher::new();
+                noise.update(&salt.to_le_bytes()).finalize_xof().fill(range);
+            }
+            Act::Trim { .. } => range.fill(0),
+            Act::Rewrite { .. } | Act::Grow { .. } => {}
+        }
+        self.changed.push(Extent::new(start, end - start));
+    }
+
+    /// The honest map, made sloppy: areas that are wider than need be and overlap.
+    fn map(&mut self, sloppy: u64) -> ExtentSet {
+        let length = self.disk.len() as u64;
+        let honest = std::mem::take(&mut self.changed);
+        let mut areas = honest.clone();
+        for area in honest.into_iter().filter(|_| sloppy > 0) {
+            let start = area.start.saturating_sub(self.draw(sloppy));
+            areas.push(Extent::new(start, area.length + self.draw(sloppy)));
+            areas.push(Extent::new(self.draw(length), self.draw(sloppy)));
+        }
+        ExtentSet::collect(areas, length)
+    }
+}
+
+fn acts(length: u64) -> impl Strategy<Value = Vec<Act>> {
+    let at = move || {
+        prop_oneof![
+            0..length,
+            (0..length / BLOCK).prop_map(|n| n * BLOCK),
+            Just(0),
+            (1..40_000u64).prop_map(move |back| length.saturating_sub(back)),
+        ]
+    };
+    let len = || {
+        prop_oneof![
+            4 => 1..20_000u64,
+            4 => (1..12u64).prop_map(|n| n * BLOCK),
+            1 => (50..400u64).prop_map(|n| n * BLOCK),
+        ]
+    };
+    let act = prop_oneof![
+        4 => (at(), len()).prop_map(|(at, length)| Act::Write { at, length }),
+        4 => (at(), len()).prop_map(|(at, length)| Act::Trim { at, length }),
+        1 => (at(), len()).prop_map(|(at, length)| Act::Rewrite { at, length }),
+        1 => len().prop_map(|length| Act::Grow { length }),
+    ];
+    prop::collection::vec(act, 0..10)
+}
+
+/// Lengths of disks: of nothing, within a block, and of up to some thousand leaves.
+fn lengths() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        1 => Just(0),
+        1 => 1..5_000u64,
+        2 => 0..300_000u64,
+        6 => (300..1500u64).prop_map(|n| n * BLOCK),
+        1 => 1_000_000..6_000_000u64,
+    ]
+}
+
+fn any_disk() -> impl Strategy<Value = (u64, u64, Vec<Act>)> {
+    (any::<u64>(), lengths())
+        .prop_flat_map(|(seed, length)| (Just(seed), Just(length), acts(length.max(BLOCK))))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_spliced_tree_is_that_of_its_leaves_and_holds_the_disk(
+        (seed, length, acts) in any_disk(),
+        sloppy in prop_oneof![Just(0), Just(100_000u64)],
+        piece in prop_oneof![1..9_000usize, Just(1 << 20)],
+    ) {
+        let mut store = Store::default();
+        let mut guest = Guest::new(seed, length);
+        let base = full(&mut store, &guest.disk);
+        acts.iter().for_each(|act| guest.act(act));
+        let map = guest.map(sloppy);
+        let (spliced, told) = splice(&mut store, &base, &guest.disk, &map, piece.max(500));
+        check_tree(&mut store, &spliced, &guest.disk);
+        prop_assert!(told.read + told.shared <= guest.disk.len() as u64);
+        let (again, told) = compare(&mut store, &spliced, &guest.disk, Some(&ExtentSet::empty()), piece.max(500));
+        prop_assert_eq!(again, spliced);
+        prop_assert_eq!(told.differs, vec![]);
+    }
+
+    #[test]
+    fn a_compare_finds_just_what_differs_and_gives_a_right_tree(
+        (seed, length, acts) in any_disk(),
+        piece in prop_oneof![500..9_000usize, Just(1 << 20)],
+        with_map in any::<bool>(),
+    ) {
+        let mut store = Store::default();
+        let mut guest = Guest::new(seed, length);
+        let (base, before) = (full(&mut store, &guest.disk), guest.disk.clone());
+        acts.iter().for_each(|act| guest.act(act));
+        // A map that forgot every second change.
+        guest.changed = guest.changed.iter().copied().step_by(2).collect();
+        let map = with_map.then(|| guest.map(0));
+        let (compared, told) = compare(&mut store, &base, &guest.disk, map.as_ref(), piece);
+        check_tree(&mut store, &compared, &guest.disk);
+        let want = differences(&store, &base, &before, &guest.disk, map.as_ref());
+        prop_assert_eq!(told.differs, want);
+    }
+}
+
+/// What a compare must tell, found by looking at both disks.
+fn differences(
+    store: &Store,
+    base: &DiskRoot,
+    before: &[u8],
+    after: &[u8],
+    map: Option<&ExtentSet>,
+) -> Vec<(Extent, bool)> {
+    let told = |extent: Extent| {
+        let touches = |area: Extent| area.start < extent.end() && extent.start < area.end();
+        map.is_none_or(|map| map.widen(BLOCK, u64::MAX).iter().any(touches))
+    };
+    let mut at = 0;
+    let mut found: Vec<(Extent, bool)> = Vec::new();
+    for leaf in store.leaves(base) {
+        let end = at + leaf.span();
+        let step = match leaf {
+            Leaf::Hole { .. } => BLOCK,
+            Leaf::Chunk { length, .. } => u64::from(length),
+        };
+        for start in (at..end).step_by(step as usize) {
+            let extent = Extent::new(start, step.min(end - start));
+            let range = extent.start as usize..extent.end() as usize;
+            if before[range.clone()] == after[range] {
+                continue;
+            }
+            match found.last_mut() {
+                Some((run, same)) if run.end() == start && *same == told(extent) => {
+                    run.length += extent.length;
+                }
+                _ => found.push((extent, told(extent))),
+            }
+        }
+        at = end;
+    }
+    found
+}
+
+/// A disk of leaves only: a reader makes up the bytes of its chunks.
+fn synthetic(count: u64) -> Vec<u8> {
+    let mut disk = vec![0; (count * BLOCK) as usize];
+    for (n, block) in disk.chunks_mut(BLOCK_LEN).enumerate() {
+        // Now and then a run of zeros that is a hole.
+        if n % 97 > 5 {
+            block[..8].copy_from_slice(&(n as u64 + 1).to_le_bytes());
+        }
+    }
+    disk
+}
+
+#[test]
+fn fifty_increments_in_a_row_are_exact() {
+    let mut store = Store::default();
+    let mut guest = Guest::new(50, 12 << 20);
+    let mut base = full(&mut store, &guest.disk);
+    for n in 0..50 {
+        for _ in 0..4 {
+            let length = 1 + guest.draw(60_000);
+            let at = guest.draw(guest.disk.len() as u64);
+            let act = match guest.draw(8) {
+                0 if n % 10 == 0 => Act::Grow { length },
+                0..3 => Act::Trim { at, length },
+                _ => Act::Write { at, length },
+            };
+            guest.act(&act);
+        }
+        let map = guest.map(if n % 2 == 0 { 0 } else { 30_000 });
+        base = splice(&mut store, &base, &guest.disk, &map, 100_000).0;
+        check_tree(&mut store, &base, &guest.disk);
+    }
+}
+
+#[test]
+fn one_change_costs_the_path_to_it_however_large_the_disk() {
+    let mut store = Store::default();
+    let mut disk = synthetic(40_000);
+    let base = full(&mut store, &disk);
+    assert_eq!(base.level, 1);
+    let all = store.reachable(&base).len();
+    assert!(all > 70, "{all}");
+    let at = 20_000 * BLOCK;
+    disk[at as usize] ^= 1;
+    let map = ExtentSet::collect([Extent::new(at, 1)], u64::MAX);
+    let known: HashSet<TreeId> = store.nodes.keys().copied().collect();
+    let (spliced, told) = splice(&mut store, &base, &disk, &map, 1 << 20);
+    check_tree(&mut store, &spliced, &disk);
+    assert!(told.read <= 16_384, "{told:?}");
+    assert!(told.asked <= 5, "{told:?}");
+    let fresh = told.nodes.iter().filter(|id| !known.contains(*id)).count();
+    assert!(fresh <= 4, "{fresh}");
+    assert!(told.nodes.len() <= 6, "{told:?}");
+}
+
+#[test]
+fn an_unchanged_disk_costs_nothing() {
+    let mut store = Store::default();
+    let disk = synthetic(8_000);
+    let base = full(&mut store, &disk);
+    let (spliced, told) = splice(&mut store, &base, &disk, &ExtentSet::empty(), 1 << 20);
+    assert_eq!(spliced, base);
+    assert_eq!(
+        (told.asked, told.nodes.len(), told.read, told.shared),
+        (0, 0, 0, base.length)
+    );
+}
+
+#[test]
+fn a_disk_that_changed_everywhere_opens_no_node() {
+    let mut store = Store::default();
+    let base = full(&mut store, &synthetic(8_000));
+    let mut other = synthetic(8_500);
+    other
+        .iter_mut()
+        .step_by(BLOCK_LEN)
+        .for_each(|byte| *byte ^= 0x55);
+    let map = ExtentSet::whole(base.length);
+    let (spliced, told) = splice(&mut store, &base, &other, &map, 1 << 20);
+    check_tree(&mut store, &spliced, &other);
+    assert_eq!((told.asked, told.shared), (0, 0));
+    assert_eq!(spliced, full(&mut store, &other));
+}
+
+/// A disk with data here and there becomes another one; each step is an increment.
+#[track_caller]
+fn check_becomes(disks: &[Vec<u8>]) {
+    let mut store = Store::default();
+    let mut base = full(&mut store, &disks[0]);
+    for pair in disks.windows(2) {
+        let (before, after) = (&pair[0], &pair[1]);
+        let blocks = before.chunks(BLOCK_LEN).zip(after.chunks(BLOCK_LEN));
+        let changed = blocks.enumerate().filter(|(_, (a, b))| a != b);
+        let changed = changed.map(|(n, _)| Extent::new(n as u64 * BLOCK, BLOCK));
+        let map = ExtentSet::collect(changed, after.len() as u64);
+        base = splice(&mut store, &base, after, &map, 1 << 20).0;
+        check_tree(&mut store, &base, after);
+    }
+}
+
+#[test]
+fn trees_gain_and_lose_levels() {
+    let some = synthetic(12_000);
+    let empty = vec![0; some.len()];
+    let mut head = empty.clone();
+    head[..5000].copy_from_slice(&some[..5000]);
+    let mut tail = empty.clone();
+    let at = some.len() - 100;
+    tail[at..].copy_from_slice(&[7; 100]);
+    let mut longer = some.clone();
+    longer.resize(some.len() + 70_000, 3);
+    let mut ragged = longer.clone();
+    ragged.resize(longer.len() + 1000, 0);
+    let mut last = ragged.clone();
+    last.resize(ragged.len() + 20_480, 0);
+    check_becomes(&[
+        empty.clone(),
+        some.clone(),
+        empty.clone(),
+        head,
+        empty.clone(),
+    ]);
+    check_becomes(&[empty.clone(), tail, empty, some, longer, ragged, last]);
+}
+
+#[test]
+fn disks_of_nothing_grow() {
+    check_becomes(&[vec![], vec![], vec![0], vec![0; 5000], vec![1; 5000]]);
+    check_becomes(&[vec![], vec![0; 100_000], vec![0; 200_001], vec![0; 300_000]]);
+    check_becomes(&[vec![5; 10], vec![5; 4096], vec![5; 4097], synthetic(3000)]);
+}
+
+#[test]
+fn a_range_that_becomes_zeros_joins_the_holes_beside_it() {
+    let mut store = Store::default();
+    let mut disk = vec![0; 40 * BLOCK_LEN];
+    disk[10 * BLOCK_LEN..20 * BLOCK_LEN].fill(1);
+    let base = full(&mut store, &disk);
+    // One block of data is left: what lies beside it is too short for a hole of its own.
+    disk[11 * BLOCK_LEN..20 * BLOCK_LEN].fill(0);
+    let map = ExtentSet::collect([Extent::new(11 * BLOCK, 9 * BLOCK)], u64::MAX);
+    let (spliced, _) = splice(&mut store, &base, &disk, &map, 3000);
+    check_tree(&mut store, &spliced, &disk);
+    assert_eq!(spliced, full(&mut store, &disk));
+    disk.fill(0);
+    let map = ExtentSet::collect([Extent::new(10 * BLOCK, 1)], u64::MAX);
+    let (spliced, _) = splice(&mut store, &spliced, &disk, &map, 3000);
+    let hole = Leaf::Hole { length: 40 * BLOCK };
+    assert_eq!(store.leaves(&spliced), [hole]);
+}
+
+#[test]
+fn a_map_that_hides_a_change_gives_a_wrong_tree_and_a_compare_says_where() {
+    let mut store = Store::default();
+    let mut guest = Guest::new(3, 4 << 20);
+    let base = full(&mut store, &guest.disk);
+    guest.act(&Act::Write {
+        at: 500_000,
+        length: 10_000,
+    });
+    let map = guest.map(0);
+    let hidden = Act::Write {
+        at: 2_000_000,
+        length: 9000,
+    };
+    guest.act(&hidden);
+    let (wrong, _) = splice(&mut store, &base, &guest.disk, &map, 1 << 20);
+    assert!(store.content(&wrong) != guest.disk);
+    let (right, told) = compare(&mut store, &base, &guest.disk, Some(&map), 1 << 20);
+    check_tree(&mut store, &right, &guest.disk);
+    let lies: Vec<Extent> = told
+        .differs
+        .iter()
+        .filter(|(_, told)| !told)
+        .map(|(extent, _)| *extent)
+        .collect();
+    let [lie] = lies.as_slice() else {
+        panic!("{lies:?}");
+    };
+    assert!(lie.start <= 2_000_000 && lie.end() >= 2_009_000 && lie.length < 60_000);
+}
+
+#[test]
+fn bases_that_cannot_be_spliced_into_are_named() {
+    let mut store = Store::default();
+    let base = full(&mut store, &synthetic(10));
+    let none = ExtentSet::empty();
+    let shrunk = SplicePlan::new(&base, &none, base.length - 1).err();
+    assert!(shrunk.is_some_and(|error| error.asks_full()));
+    let shrunk = Splice::new(&base, cutter(), &KEY, &none, base.length - 1).err();
+    assert!(shrunk.is_some_and(|error| error.asks_full()));
+    let other = Cutter::new(CutterParams::DISK, SEED).unwrap();
+    let refused = Compare::new(&base, other, &KEY, None, base.length).err();
+    assert!(refused.is_some_and(|error| error.asks_full()));
+    // A chunk that ends inside a block, as another writer may cut.
+    let id = identify(&KEY, &[1; 100]);
+    let odd = Leaf::Chunk { length: 100, id };
+    let base = build(&mut store, &[odd, odd]);
+    let extents = ExtentSet::collect([Extent::new(0, 100)], 200);
+    let mut machine = Splice::new(&base, cutter(), &KEY, &extents, 200).unwrap();
+    machine.push(0, Bytes::from(vec![2; 100])).unwrap();
+    let SpliceStep::Nodes(_) = machine.step().unwrap() else {
+        panic!("the base must be opened");
+    };
+    machine.supply(&store.nodes[&base.top]).unwrap();
+    let refused = machine.step();
+    assert_eq!(refused, Err(SpliceError::OffGrid { offset: 100 }));
+    // A compare cuts it anew.
+    let disk = [1; 200];
+    let (compared, told) = compare(&mut store, &base, &disk, None, 64);
+    check_tree(&mut store, &compared, &disk);
+    assert_eq!(told.differs, []);
+}
+
+#[test]
+fn pieces_and_extents_that_do_not_fit_are_refused() {
+    let mut store = Store::default();
+    let disk = synthetic(40);
+    let base = full(&mut store, &disk);
+    // A chunk of several blocks, of which only the second one changed.
+    let mut at = 0;
+    let mut placed = store.leaves(&base).into_iter().map(|leaf| {
+        at += leaf.span();
+        (at - leaf.span(), leaf)
+    });
+    let long = |leaf: &Leaf| matches!(leaf, Leaf::Chunk { length, .. } if *length > 8192);
+    let (at, _) = placed.find(|(_, leaf)| long(leaf)).unwrap();
+    let map = ExtentSet::collect([Extent::new(at + BLOCK, 1)], u64::MAX);
+    let good = plan(&store, &base, &map, base.length);
+    let extent = good.iter().next().unwrap();
+    assert!(extent.length > BLOCK);
+    let mut machine = Splice::new(&base, cutter(), &KEY, &good, base.length).unwrap();
+    assert!(machine.push(0, Bytes::from_static(b"x")).is_err());
+    // Part of a chunk is not enough.
+    let inside = Extent::new(extent.start + BLOCK, BLOCK);
+    let narrow = ExtentSet::collect([inside], u64::MAX);
+    let mut machine = Splice::new(&base, cutter(), &KEY, &narrow, base.length).unwrap();
+    let refused = loop {
+        match machine.step() {
+            Ok(SpliceStep::Nodes(ids)) => ids.iter().for_each(|id| {
+                machine.supply(&store.nodes[id]).unwrap();
+            }),
+            Ok(SpliceStep::Data { offset }) => panic!("asked for {offset}"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    let offset = extent.start;
+    assert_eq!(refused, SpliceError::Extents { offset });
+    // A disk that grew must be read behind its old end.
+    let refused = Splice::new(&base, cutter(), &KEY, &ExtentSet::empty(), base.length + 1);
+    let error = refused.map(|mut machine| {
+        loop {
+            if let Err(error) = machine.step() {
+                break error;
+            }
+        }
+    });
+    let offset = base.length;
+    assert_eq!(error.ok(), Some(SpliceError::Extents { offset }));
+    let beyond = ExtentSet::whole(base.length + 1);
+    assert!(Splice::new(&base, cutter(), &KEY, &beyond, base.length).is_err());
+    let mut machine = Compare::new(&base, cutter(), &KEY, None, base.length).unwrap();
+    assert!(machine.push(1, Bytes::from_static(b"x")).is_err());
+    let long = Bytes::from(vec![0; disk.len() + 1]);
+    assert!(machine.push(0, long).is_err());
+}
+
+#[test]
+fn hostile_nodes_are_refused() {
+    let mut store = Store::default();
+    let base = full(&mut store, &synthetic(20_000));
+    let map = ExtentSet::collect([Extent::new(0, 1)], u64::MAX);
+    let stranger = Node::leaves(vec![Leaf::Hole { length: 1 }])
+        .unwrap()
+        .encode();
+    let mut plan = SplicePlan::new(&base, &map, base.length).unwrap();
+    let asked = PlanStep::Nodes(vec![base.top]);
+    assert_eq!(plan.step(), Ok(asked.clone()));
+    let unasked = Err(TreeError::Unasked {
+        id: tree_id(&stranger),
+    });
+    assert_eq!(plan.supply(&stranger), unasked);
+    assert_eq!(plan.step(), Ok(asked));
+    // Parents that lie about the level or the span of a child, and bytes that are no node.
+    let leaf = tree_id(&stranger);
+    let garbage = b"no node".to_vec();
+    for (level, span, id) in [
+        (2, 1 << 20, leaf),
+        (1, 1 << 21, leaf),
+        (1, 1 << 20, tree_id(&garbage)),
+    ] {
+        let parent = Node::branches(level, vec![Branch { span, id }; 1000]).unwrap();
+        let bytes = parent.encode();
+        let base = root(Top {
+            id: tree_id(&bytes),
+            level,
+            span: parent.span(),
+        });
+        let mut plan = SplicePlan::new(&base, &map, base.length).unwrap();
+        assert_eq!(plan.step(), Ok(PlanStep::Nodes(vec![base.top])));
+        plan.supply(&bytes).unwrap();
+        let Ok(PlanStep::Nodes(ids)) = plan.step() else {
+            panic!("the child is opened");
+        };
+        assert_eq!(ids, [id]);
+        let refused = match plan.supply(if id == leaf { &stranger } else { &garbage }) {
+            Ok(_) => plan.step().err(),
+            Err(error) => Some(error),
+        };
+        assert!(
+            matches!(
+                refused,
+                Some(TreeError::Misplaced { .. } | TreeError::Node { .. })
+            ),
+            "{refused:?}"
+        );
+    }
+}
