@@ -38,7 +38,7 @@ func (v *vcenter) answerNfcService(w http.ResponseWriter, r *http.Request, metho
 	if err != nil {
 		return err
 	}
-	return simulator.WriteResult(w, method, ` XMLSchema-instance:type="HostServiceTicket"`, text)
+	return simulator.WriteResult(w, method, ` xsi:type="HostServiceTicket"`, text)
 }
 
 // ticket answers the fields of a HostServiceTicket.

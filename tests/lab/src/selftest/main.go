@@ -39,6 +39,13 @@ var checks = []check{
 	{"reads lie as asked", readsLie},
 	{"consolidation clears its flag unless stuck", consolidationClears},
 	{"two snapshot tasks do not overlap", snapshotTasksDoNotOverlap},
+	{"fastlz blocks are fastlz", fastlzIsFastlz},
+	{"nfc tickets are for one disk on one host", nfcTicketsAreRight},
+	{"nfc reads are exact in any order", nfcReadsAreExact},
+	{"nfc refuses what vsphere refuses", nfcRefuses},
+	{"nfc writes arrive", nfcWritesArrive},
+	{"nfc faults strike as asked", nfcFaultsStrike},
+	{"nfc budgets hold and time passes", nfcBudgetsHold},
 	{"the lab ends with its parent", labEndsWithParent},
 }
 
