@@ -13,7 +13,7 @@ use crate::reference::Moref;
 use crate::server::{Broken, Exchange, Server};
 use crate::soap::{Answer, answer};
 use crate::xml::{Element, Problem};
-use crate::{Endpoint, Error, Result};
+use crate::{DataAccess, Endpoint, Error, Result};
 
 /// How often a call that may be repeated is tried, and how long is waited in between.
 const TRIES: u32 = 3;
@@ -56,6 +56,8 @@ struct Inner {
     content: Content,
     about: About,
     state: Mutex<State>,
+    /// Whether the session is another's, so that it can be neither renewed nor ended here.
+    is_borrowed: bool,
 }
 
 /// The server's roots that we call upon.
@@ -109,20 +111,39 @@ pub(crate) struct Call<'a> {
 impl Client {
     /// Negotiates the API version and logs in.
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
+        let client = Self::open(endpoint, None).await?;
+        client.session().await?;
+        Ok(client)
+    }
+
+    /// Uses the session of a data plane, without its password: what a proxy asks of vSphere itself. When
+    /// the session is over every call fails with [`Error::SessionOver`]; whoever opened it ends it.
+    pub async fn borrow(access: &DataAccess) -> Result<Self> {
+        let endpoint = Endpoint {
+            address: access.address.clone(),
+            username: String::new(),
+            password: SecretString::default(),
+            trust: access.trust.clone(),
+        };
+        let cookie = access.cookie.clone();
+        Self::open(endpoint, Some(Session { cookie })).await
+    }
+
+    async fn open(endpoint: Endpoint, session: Option<Session>) -> Result<Self> {
         let server = Server::new(&endpoint.address, &endpoint.trust)?;
         let action = format!("urn:vim25/{}", server.negotiate().await?);
         let (content, about) = service_content(&server, &action).await?;
-        let state = Mutex::new(State::Away);
-        let client = Self(Arc::new(Inner {
+        let is_borrowed = session.is_some();
+        let state = session.map_or(State::Away, |session| State::Live(Arc::new(session)));
+        Ok(Self(Arc::new(Inner {
             server,
             endpoint,
             action,
             content,
             about,
-            state,
-        }));
-        client.session().await?;
-        Ok(client)
+            state: Mutex::new(state),
+            is_borrowed,
+        })))
     }
 
     /// What the server said of itself when it was connected to.
@@ -150,6 +171,7 @@ impl Client {
     pub async fn logout(&self) -> Result<()> {
         let state = std::mem::replace(&mut *self.0.state.lock().await, State::Away);
         match state {
+            State::Live(_) if self.0.is_borrowed => Ok(()),
             State::Live(session) => self.end(&session.cookie).await,
             State::Away | State::Refused(_) => Ok(()),
         }
@@ -253,6 +275,9 @@ impl Client {
     /// Logs in and answers with the new session's cookie.
     pub(crate) async fn login(&self) -> Result<SecretString> {
         const METHOD: &str = "Login";
+        if self.0.is_borrowed {
+            return Err(Error::SessionOver);
+        }
         let body = Body::new()
             .value("userName", &self.0.endpoint.username)
             .value("password", self.0.endpoint.password.expose_secret());

@@ -130,6 +130,9 @@ pub enum Error {
         /// The account.
         username: String,
     },
+    /// The session was another's and is over: whoever opened it must open a new one.
+    #[error("the borrowed vcenter session is over")]
+    SessionOver,
     /// A call was answered with a fault.
     #[error("{method}")]
     Fault {
@@ -267,7 +270,9 @@ impl Error {
 
     fn reason(&self) -> Reason {
         match self {
-            Error::Unreachable { .. } | Error::OutcomeUnknown { .. } => Reason::VcenterUnreachable,
+            Error::Unreachable { .. } | Error::OutcomeUnknown { .. } | Error::SessionOver => {
+                Reason::VcenterUnreachable
+            }
             Error::CertificateUntrusted { .. } => Reason::CertificateUntrusted,
             Error::UnsupportedVersion { .. } => Reason::NotSupported,
             Error::BadEndpoint { .. } | Error::PlacementAmbiguous { .. } => Reason::BadField,

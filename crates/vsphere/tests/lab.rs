@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use simulator::{MIB, PATIENCE, Simulator, find, image, snapshot};
 use stillwater_types::{Extent, ExtentSet, Reason};
 use stillwater_vsphere::{
-    Client, Endpoint, Error, FaultKind, Fingerprint, GuestFamily, NewVm, PlacementSpec, Power,
-    Protectability, Quiesce, Since, SnapshotSpec, Tools, Trust, VmRef, VssContext, WindowsQuiesce,
-    probe_certificate,
+    Client, Endpoint, Error, FaultKind, Fingerprint, GuestFamily, HostIdentity, NewVm, NfcAccess,
+    PlacementSpec, Power, Protectability, Quiesce, Since, SnapshotSpec, Tools, Trust, VmRef,
+    VssContext, WindowsQuiesce, probe_certificate,
 };
 
 /// One VM with a disk of 8 MiB.
@@ -820,4 +820,62 @@ async fn a_data_access_is_a_session_of_its_own() {
     assert!(error.is(&FaultKind::NotAuthenticated), "{error:?}");
     client.keep_alive().await.expect("ours goes on");
     assert_eq!(lab.calls("Login"), 3);
+}
+
+#[tokio::test]
+async fn a_ticket_names_a_host_and_how_it_is_known() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let key = client.vm(&vm).await.expect("a vm").disks[0].key;
+    let all = [
+        NfcAccess::ReadVm,
+        NfcAccess::ReadDisk { key },
+        NfcAccess::WriteDisk { key },
+    ];
+    let mut sessions = Vec::new();
+    for access in all {
+        let ticket = client
+            .nfc_ticket(&vm, access, None)
+            .await
+            .expect("a ticket");
+        assert!(!ticket.host.is_empty() && ticket.service == "vpxa-nfc");
+        assert!(
+            matches!(ticket.identity, HostIdentity::Sha1(_)),
+            "{ticket:?}"
+        );
+        sessions.push(ticket.session_id.expose_secret().to_owned());
+    }
+    sessions.dedup();
+    assert_eq!(sessions.len(), 3);
+    let unknown = NfcAccess::ReadDisk { key: 1 };
+    let error = client
+        .nfc_ticket(&vm, unknown, None)
+        .await
+        .expect_err("no disk");
+    assert!(error.is(&FaultKind::InvalidArgument), "{error:?}");
+    let gone = VmRef::new("vm-99999");
+    let error = client.nfc_ticket(&gone, NfcAccess::ReadVm, None).await;
+    assert!(matches!(error, Err(Error::VmNotFound { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_borrowed_session_is_used_and_neither_renewed_nor_ended() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let access = client.open_data_access(&vm).await.expect("access");
+    let borrowed = Client::borrow(&access).await.expect("borrows");
+    let ticket = borrowed.nfc_ticket(&vm, NfcAccess::ReadVm, None).await;
+    ticket.expect("a ticket");
+    borrowed.logout().await.expect("leaves");
+    client.keep_data_access_alive(&access).await.expect("alive");
+
+    let again = Client::borrow(&access).await.expect("borrows");
+    let logins = lab.calls("Login");
+    client.close_data_access(&access).await.expect("closes");
+    let error = again.vm(&vm).await.expect_err("over");
+    assert!(matches!(error, Error::SessionOver), "{error:?}");
+    assert_eq!(error.fault().reason, Reason::VcenterUnreachable);
+    assert_eq!(lab.calls("Login"), logins);
 }
