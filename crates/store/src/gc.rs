@@ -30,6 +30,7 @@ pub(crate) mod compact;
 mod cycle;
 mod judge;
 mod mark;
+mod memory;
 mod orphans;
 mod roots;
 mod state;
@@ -37,6 +38,8 @@ pub(crate) mod sweep;
 mod view;
 
 pub use cycle::Collection;
+#[cfg(test)]
+pub(crate) use mark::tests::check_memory;
 pub(crate) use roots::{Root, Roots};
 pub(crate) use state::State;
 
@@ -183,6 +186,8 @@ pub struct Collected {
     pub damaged_record_count: u64,
     /// Chunks that points name and no pack has.
     pub missing_chunk_count: u64,
+    /// Tree nodes that were read. What earlier cycles found below the others was remembered.
+    pub read_node_count: u64,
     /// Packs that are left alone, since they are damaged or of a dataset that nobody knows.
     pub untouched: Amount,
     /// Why it did less than it could have.

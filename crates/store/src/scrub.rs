@@ -163,6 +163,11 @@ impl State {
         self.memory().suspects.insert(pack);
     }
 
+    /// The packs that somebody had trouble with, and that were not read since.
+    pub(crate) fn suspects(&self) -> BTreeSet<PackId> {
+        self.memory().suspects.clone()
+    }
+
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,6 +13,7 @@ use super::view::View;
 use super::{Blocking, Collected, Held, Phase, Progress, brake, oldest, orphans};
 use crate::Error;
 use crate::fates::Standing;
+use crate::pack::table;
 use crate::store::{Inner, Ledger, Store};
 
 /// Nodes that are read in one step.
@@ -36,6 +37,9 @@ pub struct Collection {
     stage: Stage,
     view: View,
     marks: Marks,
+    /// Whether `marks` have what earlier cycles found.
+    has_looked: bool,
+    is_finished: bool,
     plan: Plan,
     report: Collected,
 }
@@ -90,7 +94,9 @@ impl Collection {
             began: store.inner.clock.since_boot(),
             stage: Stage::Settle,
             view: View::default(),
-            marks: Marks::new(Vec::new()),
+            marks: Marks::default(),
+            has_looked: false,
+            is_finished: false,
             plan: Plan::default(),
             report: Collected::default(),
             store,
@@ -122,7 +128,10 @@ impl Collection {
             }
             Stage::Look => {
                 let (view, roots) = View::look(inner);
-                self.marks = Marks::new(view.known());
+                let present = table::list(&*inner.vfs)?;
+                let known = view.known(&present, &inner.scrub.suspects());
+                self.marks = Marks::new(&known, inner.gc.take_nodes());
+                self.has_looked = true;
                 self.view = view;
                 Ok(Stage::Mark(Walk::over(roots)))
             }
@@ -418,6 +427,9 @@ impl Collection {
             }
             Err(error) => return Err(error),
         };
+        for (pack, _) in &group {
+            self.marks.note_copied(*pack);
+        }
         self.report.damaged_record_count += copied.damaged.len() as u64;
         for (pack, bytes) in group {
             if copied.damaged.iter().any(|(_, at)| at.pack == pack) {
@@ -489,16 +501,23 @@ impl Collection {
         inner.append(&mut ledger, &Entry::CycleEnded(report.cycle))?;
         drop(ledger);
         report.missing_chunk_count = self.marks.missing_count();
+        report.read_node_count = self.marks.read_count();
         report.duration = inner.clock.since_boot().saturating_sub(self.began);
         inner.gc.tally.note(report);
         tracing::info!(?report, "collected garbage");
+        self.is_finished = true;
         Ok(())
     }
 }
 
 impl Drop for Collection {
     fn drop(&mut self) {
-        self.store.inner.gc.turn.give_back();
+        let gc = &self.store.inner.gc;
+        if self.has_looked {
+            let marks = std::mem::take(&mut self.marks);
+            gc.keep_nodes(marks.into_memory(self.is_finished));
+        }
+        gc.turn.give_back();
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stillwater_format::Time;
 use stillwater_types::{PackId, PointId};
 
-use super::{Tally, Turn};
+use super::{Tally, Turn, memory};
 
 /// What collections keep between cycles.
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ pub(crate) struct State {
     pub(super) turn: Turn,
     pub(super) tally: Tally,
     memory: Mutex<Memory>,
+    /// What the next cycle need not read again.
+    nodes: Mutex<memory::Memory>,
 }
 
 /// What a cycle learned for the next ones.
@@ -33,6 +35,15 @@ struct Memory {
 impl State {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What earlier cycles found below nodes; the next one that asks finds nothing.
+    pub(super) fn take_nodes(&self) -> memory::Memory {
+        std::mem::take(&mut *self.nodes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn keep_nodes(&self, nodes: memory::Memory) {
+        *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
     }
 
     /// Bytes of records of these packs that lie in others too.

@@ -1,6 +1,6 @@
 //! What a cycle saw of the store when it looked: taken at one place of the log, under its lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use stillwater_format::Time;
 use stillwater_format::pack::{FOOTER_LEN, HEADER_LEN, RECORD_HEADER_LEN, SALT_LEN};
@@ -36,6 +36,7 @@ struct Looks {
     record_bytes: u64,
     is_whole: bool,
     is_ours: bool,
+    entry_count: u32,
 }
 
 impl View {
@@ -91,10 +92,23 @@ impl View {
         self.stored_bytes
     }
 
-    /// Every pack that lay in its place, and whether it is whole.
-    pub(super) fn known(&self) -> Known {
-        let known = self.packs.iter();
-        known.map(|(pack, looks)| (*pack, looks.is_whole)).collect()
+    /// Every pack that the cycle sees. What is remembered of its records holds as long as it is whole, in
+    /// use, in its place and not suspect.
+    pub(super) fn known(
+        &self,
+        present: &HashSet<PackId>,
+        suspects: &BTreeSet<PackId>,
+    ) -> Vec<Known> {
+        let known = |(pack, looks): (&PackId, &Looks)| Known {
+            pack: *pack,
+            is_whole: looks.is_whole,
+            is_trusted: looks.is_whole
+                && !self.standings.contains_key(pack)
+                && present.contains(pack)
+                && !suspects.contains(pack),
+            entry_count: looks.entry_count,
+        };
+        self.packs.iter().map(known).collect()
     }
 
     pub(super) fn packs(&self) -> Vec<PackId> {
@@ -162,6 +176,7 @@ impl Looks {
             record_bytes: facts.length.saturating_sub(beside),
             is_whole: facts.is_whole,
             is_ours,
+            entry_count: u32::try_from(entries).unwrap_or(u32::MAX),
         }
     }
 }

@@ -426,6 +426,100 @@ fn nothing_is_taken_out_while_the_clock_is_in_doubt() {
     assert_eq!(yard.collect().removed.pack_count, 1);
 }
 
+/// Tree nodes that one cycle reads, by what it says and by what the store counts.
+fn nodes_read_by_a_cycle(yard: &Yard) -> u64 {
+    let before = yard.store().counters().read().records_read;
+    let collected = yard.collect();
+    assert_eq!(collected.compacted.pack_count, 0);
+    let read = yard.store().counters().read().records_read - before;
+    assert_eq!(collected.read_node_count, read);
+    read
+}
+
+#[test]
+fn a_cycle_reads_only_the_nodes_that_are_new() {
+    let mut yard = Yard::new(SHORT);
+    let mut seeds: Vec<u64> = (0..300).collect();
+    let (first, _) = yard.back_up(&seeds);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 101);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 0);
+    // One chunk, the node above it and the top.
+    seeds[150] = 1000;
+    let key = yard.session();
+    let missing: Vec<_> = [chunks(&seeds), tree(&seeds).1].concat();
+    let ids: Vec<_> = missing.iter().map(Sent::id).collect();
+    let found = yard.store().find(key, &ids).unwrap();
+    let missing = missing.into_iter().zip(found).filter(|(_, found)| !found);
+    let missing: Vec<_> = missing.map(|(sent, _)| sent).collect();
+    assert_eq!(missing.len(), 3);
+    put(yard.store(), key, salt(1000), &missing).unwrap();
+    let second = yard.propose(key, &seeds).unwrap();
+    yard.store().commit_point(key, second).unwrap();
+    yard.store().close_session(key).unwrap();
+    assert_eq!(nodes_read_by_a_cycle(&yard), 2);
+    // What only the deleted point reached is not marked any more, and nothing is read for that.
+    let live_bytes = yard.store().last_cycle().unwrap().live_bytes;
+    yard.delete(first);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 0);
+    let less = live_bytes - yard.store().last_cycle().unwrap().live_bytes;
+    let (old, new) = (tree(&(0..300).collect::<Vec<_>>()).1, tree(&seeds).1);
+    let gone = old.iter().filter(|node| !new.contains(node));
+    let node_bytes: usize = gone.map(|node| node.stored.len() + 72).sum();
+    assert_eq!(less, (node_bytes + 272) as u64);
+    // Lost, it costs reading.
+    yard.reopen();
+    assert_eq!(nodes_read_by_a_cycle(&yard), 101);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 0);
+    check_point(yard.store(), second, &seeds);
+}
+
+#[test]
+fn a_cycle_in_which_nothing_is_new_reads_no_tables_of_packs() {
+    let mut yard = Yard::new(SHORT);
+    for n in 0..20 {
+        yard.back_up(&[3 * n, 3 * n + 1, 3 * n + 2]);
+    }
+    let looks = || {
+        let before = yard.fs.looks();
+        yard.collect();
+        yard.fs.looks() - before
+    };
+    let (first, second) = (looks(), looks());
+    // For each pack its length, header, footer and trailer, and its two nodes.
+    assert!(first >= second + 20 * 6, "{first} {second}");
+    // The manifests, and the names of packs and of what is in quarantine.
+    assert!(second < 20 * 3 + 4 * 256 + 10, "{second}");
+    assert_eq!(looks(), second);
+}
+
+#[test]
+fn a_cycle_that_ends_early_keeps_what_is_remembered() {
+    let mut yard = Yard::new(SHORT);
+    yard.back_up(&[1, 2, 3, 4]);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 3);
+    let mut collection = yard.store().begin_collection().unwrap();
+    for _ in 0..3 {
+        collection.step().unwrap();
+    }
+    drop(collection);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 0);
+}
+
+#[test]
+fn what_compaction_moved_is_read_again_once() {
+    let (mut yard, point, _) = half_dead(SHORT);
+    yard.back_up(&[7, 8, 9]);
+    let collected = yard.collect();
+    assert_eq!(
+        (collected.compacted.pack_count, collected.read_node_count),
+        (2, 4)
+    );
+    // The node above the chunks that were copied; its top lies elsewhere.
+    assert_eq!(nodes_read_by_a_cycle(&yard), 1);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 0);
+    check_point(yard.store(), point, &[1, 4]);
+}
+
 #[test]
 fn a_node_that_cannot_be_read_stops_everything_until_it_is_healed() {
     let mut yard = Yard::new(SHORT);

@@ -36,6 +36,7 @@ struct State {
     now: BTreeMap<PathBuf, Node>,
     durable: BTreeMap<PathBuf, Node>,
     calls: u64,
+    looks: u64,
     trouble: Option<(u64, Trouble)>,
     barriers_off: bool,
     free_bytes: u64,
@@ -64,6 +65,11 @@ impl MemFs {
     /// Calls that change something, so far.
     pub fn calls(&self) -> u64 {
         self.state().calls
+    }
+
+    /// Calls that change nothing, so far.
+    pub fn looks(&self) -> u64 {
+        self.state().looks
     }
 
     /// Makes trouble at the `call`th changing call from now.
@@ -187,7 +193,8 @@ impl MemFs {
 
     /// Reads are refused only to the dead.
     fn look(&self) -> io::Result<MutexGuard<'_, State>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.looks += 1;
         match state.trouble {
             Some((at, Trouble::Death)) if state.calls >= at => Err(io::Error::other("dead")),
             _ => Ok(state),

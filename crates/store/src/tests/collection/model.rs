@@ -280,6 +280,7 @@ impl World {
                 }
             }
         }
+        gc::check_memory(&store);
     }
 
     /// With everybody gone and time passing, what is left is what points reach, once.
