@@ -150,6 +150,24 @@ pub enum Error {
         /// The file.
         path: String,
     },
+    /// The disk cannot be read through its host.
+    #[error("read {path} through nfc")]
+    NfcRead {
+        /// The disk.
+        path: String,
+        /// Why.
+        #[source]
+        source: crate::nfc::Error,
+    },
+    /// The disk cannot be written through its host.
+    #[error("write {path} through nfc")]
+    NfcWrite {
+        /// The disk.
+        path: String,
+        /// Why.
+        #[source]
+        source: crate::nfc::Error,
+    },
     /// The upload ended before it was whole.
     #[error("write {path}: {problem}")]
     WriteFailed {
@@ -165,6 +183,8 @@ impl Error {
     pub fn fault(&self) -> Fault {
         let reason = match self {
             Error::Endpoint(source) => return source.fault(),
+            Error::NfcRead { source, .. } => source.reason(Reason::DiskReadFailed),
+            Error::NfcWrite { source, .. } => source.reason(Reason::DiskWriteFailed),
             Error::BeyondDisk { .. } => Reason::RangeBeyondDisk,
             Error::NotAscending { .. } | Error::WrongSize { .. } => Reason::Bug,
             Error::BadPath { .. } => Reason::BadField,

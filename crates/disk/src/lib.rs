@@ -8,6 +8,7 @@ mod error;
 pub mod file;
 pub mod folder;
 pub mod hotadd;
+pub mod nfc;
 mod path;
 mod read_ahead;
 mod reader;
