@@ -16,6 +16,12 @@ impl Areas {
         self.0.get(index).copied()
     }
 
+    /// The last that ends at or before `at`.
+    pub(crate) fn last_before(&self, at: u64) -> Option<Extent> {
+        let index = self.0.partition_point(|area| area.end() <= at);
+        self.0.get(index.checked_sub(1)?).copied()
+    }
+
     /// The one that `at` lies in.
     pub(crate) fn at(&self, at: u64) -> Option<Extent> {
         self.next(at).filter(|area| area.start <= at)

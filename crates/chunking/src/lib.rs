@@ -8,14 +8,20 @@
 mod areas;
 mod codec;
 mod cutter;
+mod diff;
 mod disk;
+#[cfg(test)]
+mod fixture;
+mod sample;
 mod splice;
 mod tree;
 mod zero;
 
 pub use codec::{CodecError, Compressed, Compressor, Decompressor};
 pub use cutter::{Cutter, CutterParams, InvalidCutter};
+pub use diff::{DiffStep, TreeDiff};
 pub use disk::{CutError, DiskCutter, Item, areas_to_read, identify};
+pub use sample::{Expected, Sample, SampleCheck, SampleStep, Spot};
 pub use splice::{Compare, PlanStep, Splice, SpliceError, SplicePlan, SpliceStep};
 pub use stillwater_format::pack::Codec;
 pub use tree::{FinishedNode, Step, Top, TreeBuilder, TreeError, TreeReader};

@@ -11,7 +11,7 @@ use stillwater_types::TreeId;
 
 pub use build::{FinishedNode, Top, TreeBuilder};
 pub use read::{Step, TreeReader};
-pub(crate) use walk::{Entry, Placed, Walk};
+pub(crate) use walk::{Entry, Placed, Walk, decode};
 
 /// A tree that cannot be built or must not be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -174,7 +174,6 @@ impl Walk {
     }
 
     /// The nodes from the one at hand on, as far as one looks ahead.
-    #[allow(dead_code, reason = "tree differences need it")]
     pub(crate) fn coming(&self) -> impl Iterator<Item = Placed> + '_ {
         self.frames.last().into_iter().flat_map(Frame::coming)
     }
