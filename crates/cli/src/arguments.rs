@@ -204,6 +204,9 @@ pub(crate) struct Backup {
     /// incomplete unless it is left out
     #[arg(long, value_name = "KEY")]
     pub exclude_disk: Vec<i32>,
+    /// Read every byte and hold it against the last point, whatever vSphere's change map says
+    #[arg(long)]
+    pub full: bool,
     /// Show progress and wait for the end
     #[arg(long)]
     pub follow: bool,

@@ -192,6 +192,10 @@ pub struct RunDisk {
     pub transport: String,
     /// The proxy that moves it; empty before that is decided.
     pub proxy_name: String,
+    /// How it is read: `full`, `increment` or `compare`; of backups only, once that is known.
+    pub reading: String,
+    /// Why all of it is read; empty for an increment.
+    pub reading_reason: String,
 }
 
 /// Asks for a run.
@@ -221,6 +225,8 @@ pub struct StartBackup {
     pub vm: String,
     /// Disks to leave out, by device key.
     pub exclude_disk_keys: Vec<i32>,
+    /// Whether every byte is read and held against the last point, whatever vSphere's change map says.
+    pub full_read: bool,
 }
 
 /// Asks for a new VM made from a point.
@@ -490,6 +496,37 @@ pub struct GetPointResponse {
     pub point: Point,
     /// Why it is called consistent.
     pub evidence: Evidence,
+    /// By disk; of points of releases that did not say, none.
+    pub readings: Vec<DiskReading>,
+}
+
+/// How a disk of a point was read, and how far vSphere's change map of it can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskReading {
+    /// The disk.
+    pub disk_key: i32,
+    /// `full`, `increment` or `compare`.
+    pub how: String,
+    /// Why all of it was read; empty for an increment.
+    pub reason: String,
+    /// What was odd about the map, or why there was none.
+    pub remarks: Vec<String>,
+    /// The point that it was built upon or held against.
+    pub base_point_id: Option<PointId>,
+    /// Bytes that the map named, if one was asked for.
+    pub changed_bytes: Option<u64>,
+    /// Bytes that the map calls unchanged and that were compared.
+    pub compared_bytes: u64,
+    /// Bytes of these that had changed.
+    pub lie_bytes: u64,
+    /// When every byte of the disk was read last.
+    pub checked_at: Timestamp,
+    /// Points since then.
+    pub points_since: u32,
+    /// How often the map was found to be wrong.
+    pub lie_count: u32,
+    /// When last.
+    pub last_lie_at: Option<Timestamp>,
 }
 
 /// A VM in a list.

@@ -9,8 +9,13 @@ use stillwater_service::config::{Faults, Period, SecretRef, Settings};
 use stillwater_service::metrics::MetricsSettings;
 use stillwater_service::telemetry::LogSettings;
 
+use crate::run::Trust;
+
 /// Runs at once that one controller plans, at most: more would only wait for proxies.
 const PARALLEL_RUNS_MAX: u32 = 256;
+/// A map that nobody ever checks is no promise.
+const COMPARE_AFTER_POINTS_MAX: u32 = 100_000;
+const COMPARE_AFTER_MAX: Period = Period(Duration::from_secs(90 * 24 * 3600));
 const DRAIN_MAX: Period = Period(Duration::from_secs(600));
 
 /// The controller's settings.
@@ -32,6 +37,8 @@ pub struct Config {
     pub drain: Period,
     /// What is done at once.
     pub limits: Limits,
+    /// How far vSphere's maps of changed areas are believed.
+    pub change_maps: ChangeMaps,
     /// Where metrics are answered.
     pub metrics: MetricsSettings,
     /// What is logged, and how.
@@ -46,6 +53,39 @@ pub struct Limits {
     pub parallel_runs: u32,
 }
 
+/// How far vSphere's maps of changed areas are believed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ChangeMaps {
+    /// After so many points in a row that believed the map of a disk, one reads all of it.
+    pub compare_after_points: u32,
+    /// After so long, too.
+    pub compare_after: Period,
+}
+
+impl Default for ChangeMaps {
+    fn default() -> Self {
+        let Trust {
+            points_max,
+            age_max,
+        } = Trust::default();
+        Self {
+            compare_after_points: points_max,
+            compare_after: Period(age_max),
+        }
+    }
+}
+
+impl ChangeMaps {
+    /// The same in the run engine's words.
+    pub fn trust(&self) -> Trust {
+        Trust {
+            points_max: self.compare_after_points,
+            age_max: self.compare_after.0,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -56,6 +96,7 @@ impl Default for Config {
             kek: None,
             drain: Period(Duration::from_secs(20)),
             limits: Limits::default(),
+            change_maps: ChangeMaps::default(),
             metrics: MetricsSettings::default(),
             log: LogSettings::default(),
         }
@@ -84,6 +125,20 @@ impl Settings for Config {
         let parallel_runs = self.limits.parallel_runs;
         faults.check_number("limits.parallel-runs", parallel_runs, 1..=PARALLEL_RUNS_MAX);
         faults.check_period("drain", self.drain, Period(Duration::ZERO)..=DRAIN_MAX);
+        let ChangeMaps {
+            compare_after_points,
+            compare_after,
+        } = self.change_maps;
+        faults.check_number(
+            "change-maps.compare-after-points",
+            compare_after_points,
+            0..=COMPARE_AFTER_POINTS_MAX,
+        );
+        faults.check_period(
+            "change-maps.compare-after",
+            compare_after,
+            Period(Duration::ZERO)..=COMPARE_AFTER_MAX,
+        );
         self.metrics.check(faults);
         self.log.check(faults);
     }
@@ -137,6 +192,8 @@ mod tests {
             state-dir = "state"
             drain = "1h"
             limits.parallel-runs = 0
+            change-maps.compare-after-points = 1000000
+            change-maps.compare-after = "1000d"
             metrics.listen = "0.0.0.0:9443"
             log.level = "a=loud"
         "#;
@@ -146,6 +203,8 @@ mod tests {
             "state-dir",
             "limits.parallel-runs",
             "drain",
+            "change-maps.compare-after-points",
+            "change-maps.compare-after",
             "metrics.listen",
             "log.level",
         ];

@@ -154,8 +154,7 @@ impl Controller {
         health: &Health,
         drain: &CancellationToken,
     ) -> Result<(), Fault> {
-        let limits = &self.config.limits;
-        let engine = Engine::start(self.memory.clone(), self.resources.clone(), limits);
+        let engine = Engine::start(self.memory.clone(), self.resources.clone(), &self.config);
         let server = Server {
             identity: self.resources.identity.clone(),
             client_certificates: ClientCertificates::Optional,

@@ -76,6 +76,8 @@ reasons! {
     TokenInvalid = "TOKEN_INVALID", Unauthenticated;
     /// vCenter refused user or password.
     VcenterLoginRefused = "VCENTER_LOGIN_REFUSED", Unauthenticated;
+    /// The guest refused user or password.
+    GuestLoginRefused = "GUEST_LOGIN_REFUSED", Unauthenticated;
     /// The role may not make this call.
     RoleNotAllowed = "ROLE_NOT_ALLOWED", Forbidden;
     /// The grant is forged, expired or for something else.
@@ -138,6 +140,8 @@ reasons! {
     CollectionRunning = "COLLECTION_RUNNING", Precondition;
     /// vSphere refused or failed the task.
     VcenterTaskFailed = "VCENTER_TASK_FAILED", Precondition;
+    /// VMware Tools in the guest cannot or may not do it.
+    GuestUnavailable = "GUEST_UNAVAILABLE", Precondition;
     /// The snapshot could not be made.
     SnapshotFailed = "SNAPSHOT_FAILED", Precondition;
     /// The session is over or a newer one took its place.
@@ -180,6 +184,8 @@ reasons! {
     CollectionStopped = "COLLECTION_STOPPED", Cancelled;
     /// The verification or scrub was asked to stop.
     VerificationStopped = "VERIFICATION_STOPPED", Cancelled;
+    /// vSphere's map of changed areas left out something that had changed.
+    ChangeMapLied = "CHANGE_MAP_LIED", Corrupt;
     /// A chunk's bytes are not what its id says.
     ChunkHashMismatch = "CHUNK_HASH_MISMATCH", Corrupt;
     /// A manifest cannot be read or does not fit its commit record.

@@ -13,6 +13,7 @@ pub(super) async fn run(desk: &Desk, backup: Backup) -> Result<Outcome, Fault> {
     let Backup {
         vms,
         exclude_disk,
+        full,
         follow,
     } = backup;
     let mut started = Vec::new();
@@ -22,6 +23,7 @@ pub(super) async fn run(desk: &Desk, backup: Backup) -> Result<Outcome, Fault> {
         let kind = StartKind::Backup(StartBackup {
             vm,
             exclude_disk_keys,
+            full_read: full,
         });
         let request = StartRunRequest {
             request_id: RequestId::mint(),

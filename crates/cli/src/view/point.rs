@@ -1,7 +1,9 @@
 //! Restore points.
 
 use serde_json::{Value, json};
-use stillwater_controller_api::{Consistency, Evidence, GetPointResponse, Point, PointDisk};
+use stillwater_controller_api::{
+    Consistency, DiskReading, Evidence, GetPointResponse, Point, PointDisk,
+};
 use stillwater_types::{Fault, PointId};
 
 use crate::output::{Field, moment, sheet, size, table};
@@ -37,7 +39,11 @@ fn row(point: &Point) -> [Field; 9] {
 }
 
 pub(crate) fn show(shown: &GetPointResponse) -> String {
-    let GetPointResponse { point, evidence } = shown;
+    let GetPointResponse {
+        point,
+        evidence,
+        readings,
+    } = shown;
     let head = sheet(&[
         ("id", point.point_id.to_string()),
         ("vm", format!("{} ({})", point.vm_name, point.vm_id)),
@@ -58,6 +64,9 @@ pub(crate) fn show(shown: &GetPointResponse) -> String {
     );
     for missing in &point.missing {
         text.push_str(&format!("\nmissing: {}", crate::output::plain(missing)));
+    }
+    if !readings.is_empty() {
+        text.push_str(&format!("\n\n{}", self::readings(readings)));
     }
     if !evidence.lines.is_empty() {
         text.push_str(&format!("\n\n{}", self::evidence(evidence)));
@@ -111,6 +120,42 @@ fn shared(disks: &[PointDisk]) -> String {
     )
 }
 
+/// How each disk was read, and how far its change map can be trusted.
+fn readings(readings: &[DiskReading]) -> String {
+    let row = |reading: &DiskReading| {
+        [
+            Field::text(reading.disk_key),
+            Field::text(&reading.how),
+            Field::text(reading.changed_bytes.map(size).unwrap_or_default()),
+            Field::bytes(reading.compared_bytes),
+            Field::text(trust(reading)),
+            Field::text(format!(
+                "{}, {} points ago",
+                moment(reading.checked_at),
+                reading.points_since
+            )),
+        ]
+    };
+    let header = ["KEY", "READING", "CHANGED", "COMPARED", "MAP", "READ WHOLE"];
+    let mut text = table(header, readings.iter().map(row));
+    for reading in readings {
+        let reason = Some(&reading.reason).filter(|reason| !reason.is_empty());
+        for line in reason.into_iter().chain(&reading.remarks) {
+            let line = format!("disk {}: {line}", reading.disk_key);
+            text.push_str(&format!("\n{}", crate::output::plain(&line)));
+        }
+    }
+    text
+}
+
+fn trust(reading: &DiskReading) -> String {
+    match (reading.lie_bytes, reading.last_lie_at) {
+        (0, None) => "no lie found".to_owned(),
+        (0, Some(at)) => format!("lied {} times, last {}", reading.lie_count, moment(at)),
+        (bytes, _) => format!("lied about {}", size(bytes)),
+    }
+}
+
 fn evidence(evidence: &Evidence) -> String {
     let rows = evidence
         .lines
@@ -153,8 +198,26 @@ pub(crate) fn json(point: &Point) -> Value {
 pub(crate) fn shown_json(shown: &GetPointResponse) -> Value {
     let mut value = json(&shown.point);
     let line = |line: &stillwater_controller_api::EvidenceLine| json!({"name": line.name, "value": line.value});
+    value["readings"] = shown.readings.iter().map(reading_json).collect();
     value["evidence"] = shown.evidence.lines.iter().map(line).collect();
     value
+}
+
+fn reading_json(reading: &DiskReading) -> Value {
+    json!({
+        "disk_key": reading.disk_key,
+        "how": reading.how,
+        "reason": reading.reason,
+        "remarks": reading.remarks,
+        "base_point_id": reading.base_point_id.map(|id| id.to_string()),
+        "changed_bytes": reading.changed_bytes,
+        "compared_bytes": reading.compared_bytes,
+        "lie_bytes": reading.lie_bytes,
+        "checked_at": reading.checked_at.to_string(),
+        "points_since": reading.points_since,
+        "lie_count": reading.lie_count,
+        "last_lie_at": reading.last_lie_at.map(|time| time.to_string()),
+    })
 }
 
 const fn consistency(consistency: Consistency) -> &'static str {

@@ -42,6 +42,14 @@ pub(crate) fn show(run: &Run) -> String {
     if !run.disks.is_empty() {
         text.push_str(&format!("\n\n{}", disks(&run.disks)));
     }
+    for disk in run
+        .disks
+        .iter()
+        .filter(|disk| !disk.reading_reason.is_empty())
+    {
+        let line = format!("disk {} is read whole: {}", disk.key, disk.reading_reason);
+        text.push_str(&format!("\n{}", plain(&line)));
+    }
     for line in remarks(run) {
         text.push_str(&format!("\n{}", plain(&line)));
     }
@@ -58,6 +66,7 @@ fn disks(disks: &[RunDisk]) -> String {
             Field::bytes(disk.read_bytes),
             Field::bytes(disk.new_bytes),
             Field::bytes(disk.sent_bytes),
+            Field::text(&disk.reading),
             Field::text(&disk.transport),
             Field::text(&disk.proxy_name),
         ]
@@ -70,6 +79,7 @@ fn disks(disks: &[RunDisk]) -> String {
         "READ",
         "NEW",
         "SENT",
+        "READING",
         "TRANSPORT",
         "PROXY",
     ];
@@ -153,6 +163,8 @@ fn disk_json(disk: &RunDisk) -> Value {
         "new_chunk_count": disk.new_chunk_count,
         "transport": disk.transport,
         "proxy_name": disk.proxy_name,
+        "reading": disk.reading,
+        "reading_reason": disk.reading_reason,
     })
 }
 

@@ -40,6 +40,8 @@ fn run_disk(key: i32) -> RunDisk {
         new_chunk_count: 9_600,
         transport: "https".into(),
         proxy_name: "proxy-1".into(),
+        reading: "compare".into(),
+        reading_reason: "it was asked for".into(),
     }
 }
 
@@ -130,9 +132,24 @@ fn shown_point() -> GetPointResponse {
         line("quiesce", "asked, done by tools"),
         line("transport", "https"),
     ];
+    let reading = DiskReading {
+        disk_key: 2000,
+        how: "increment".into(),
+        reason: String::new(),
+        remarks: vec!["an area beyond the disk's end was cut off".into()],
+        base_point_id: Some(PointId::from_bytes(id(4))),
+        changed_bytes: Some(300 << 20),
+        compared_bytes: 20 << 20,
+        lie_bytes: 0,
+        checked_at: at(0),
+        points_since: 7,
+        lie_count: 1,
+        last_lie_at: Some(at(1)),
+    };
     GetPointResponse {
         point,
         evidence: Evidence { lines },
+        readings: vec![reading],
     }
 }
 

@@ -411,6 +411,7 @@ impl PointService for Fake {
         Ok(GetPointResponse {
             point: self.point.clone(),
             evidence: Evidence::default(),
+            readings: Vec::new(),
         })
     }
 

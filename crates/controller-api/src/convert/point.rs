@@ -29,7 +29,21 @@ mirror! { pb:
     }
     Evidence { messages lines }
     ListPointsResponse { messages points, maybe_text next_page_token }
-    GetPointResponse { message point, message evidence }
+    GetPointResponse { message point, message evidence, messages readings }
+    DiskReading {
+        plain disk_key,
+        plain how,
+        plain reason,
+        plain remarks,
+        maybe_id base_point_id,
+        plain changed_bytes,
+        plain compared_bytes,
+        plain lie_bytes,
+        time checked_at,
+        plain points_since,
+        plain lie_count,
+        maybe_time last_lie_at,
+    }
 }
 
 impl From<PointDisk> for pb::PointDisk {

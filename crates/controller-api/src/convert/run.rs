@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use stillwater_types::{Fault, RunId};
-use stillwater_wire::{FieldError, Word, alike, field, told_fault, words, wraps};
+use stillwater_wire::{FieldError, Word, alike, field, mirror, told_fault, words, wraps};
 
 use crate::model::*;
 use crate::{Ticket, pb};
@@ -37,6 +37,8 @@ alike! { pb:
         new_chunk_count,
         transport,
         proxy_name,
+        reading,
+        reading_reason,
     }
 }
 
@@ -302,33 +304,7 @@ impl TryFrom<pb::StartRunRequest> for StartRunRequest {
     }
 }
 
-impl From<StartBackup> for pb::StartBackup {
-    fn from(domain: StartBackup) -> Self {
-        let StartBackup {
-            vm,
-            exclude_disk_keys,
-        } = domain;
-        Self {
-            vm,
-            exclude_disk_keys,
-        }
-    }
-}
-
-impl TryFrom<pb::StartBackup> for StartBackup {
-    type Error = FieldError;
-
-    fn try_from(message: pb::StartBackup) -> Result<Self, FieldError> {
-        let pb::StartBackup {
-            vm,
-            exclude_disk_keys,
-        } = message;
-        Ok(Self {
-            vm: field::text("vm", vm)?,
-            exclude_disk_keys,
-        })
-    }
-}
+mirror! { pb: StartBackup { text vm, plain exclude_disk_keys, plain full_read } }
 
 impl From<StartRestoreVm> for pb::StartRestoreVm {
     fn from(domain: StartRestoreVm) -> Self {

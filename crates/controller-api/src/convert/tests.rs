@@ -175,6 +175,8 @@ impl Gen {
             new_chunk_count: self.u64(),
             transport: self.text(),
             proxy_name: self.text(),
+            reading: self.text(),
+            reading_reason: self.text(),
         }
     }
 
@@ -246,6 +248,7 @@ impl Gen {
             0 => StartKind::Backup(StartBackup {
                 vm: self.text(),
                 exclude_disk_keys: self.list(|g| g.u32() as i32),
+                full_read: self.flag(),
             }),
             1 => StartKind::RestoreVm(StartRestoreVm {
                 point_id: self.point_id(),
@@ -301,6 +304,23 @@ impl Gen {
             hole_bytes: self.u64(),
             chunk_count: self.u64(),
             new_chunk_count: self.u64(),
+        }
+    }
+
+    fn disk_reading(&mut self) -> DiskReading {
+        DiskReading {
+            disk_key: self.u32() as i32,
+            how: self.text(),
+            reason: self.text(),
+            remarks: self.list(Gen::text),
+            base_point_id: self.maybe(Gen::point_id),
+            changed_bytes: self.maybe(Gen::u64),
+            compared_bytes: self.u64(),
+            lie_bytes: self.u64(),
+            checked_at: self.time(),
+            points_since: self.u32(),
+            lie_count: self.u32(),
+            last_lie_at: self.maybe(Gen::time),
         }
     }
 
@@ -500,6 +520,7 @@ proptest! {
         check::<pb::GetPointResponse, _>(GetPointResponse {
             point: g.point(),
             evidence: g.evidence(),
+            readings: g.list(Gen::disk_reading),
         });
         check::<pb::ListPointsRequest, _>(ListPointsRequest {
             vm: g.maybe(Gen::text),

@@ -48,6 +48,7 @@ fn started(moref: &str) -> RunEvent {
         vm,
         vm_name: moref.into(),
         exclude: vec![],
+        full: false,
     });
     RunEvent::Started {
         request: RequestId::mint(),

@@ -130,6 +130,13 @@ impl Points {
         }
     }
 
+    /// The newest point of a VM on one repository. Blocks.
+    pub fn newest(&self, vm: &VmId, repository: NodeId) -> Option<PointId> {
+        let is_of = |point: &KnownPoint| point.vm == *vm && point.repository == repository;
+        let (found, _) = self.page(None, 1, is_of);
+        found.first().map(|point| point.point)
+    }
+
     /// The repository that keeps the newest point of a VM. Blocks.
     pub fn newest_repository(&self, vm: &VmId) -> Option<NodeId> {
         let (found, _) = self.page(None, 1, |point| point.vm == *vm);

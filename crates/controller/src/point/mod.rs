@@ -16,7 +16,7 @@ use stillwater_types::{Fault, Reason};
 use crate::run::Root;
 
 pub use cache::{KnownPoint, Points};
-pub use section::{DiskNote, EvidenceNote, Section};
+pub use section::{DiskNote, EvidenceNote, How, ReadingNote, Section};
 pub use service::Service;
 
 /// A point with everything that a key holder can read.

@@ -3,10 +3,13 @@
 //! JSON with a version, sealed with the dataset's key for this point. Whatever is needed to restore
 //! without a controller stands here or in the manifest.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stillwater_format::manifest::Manifest;
 use stillwater_seal::DatasetKey;
 use stillwater_types::{DatasetId, Fault, NodeId, PointId, Reason};
+
+use crate::run::Why;
 
 const VERSION: u32 = 1;
 
@@ -23,6 +26,9 @@ pub struct Section {
     pub missing: Vec<String>,
     /// Disks that were left out because somebody asked, by key.
     pub excluded: Vec<i32>,
+    /// Snapshots of others that the VM had, as vSphere names them.
+    #[serde(default)]
+    pub foreign_snapshots: Vec<String>,
 }
 
 /// One fact.
@@ -35,7 +41,7 @@ pub struct EvidenceNote {
 }
 
 /// How a disk was moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskNote {
     /// The disk.
     pub key: i32,
@@ -45,6 +51,55 @@ pub struct DiskNote {
     pub attempts: u32,
     /// The proxy that moved it.
     pub proxy: NodeId,
+    /// How it was read; none in points of releases that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<ReadingNote>,
+}
+
+/// How a disk was read, and how far its change map can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadingNote {
+    /// In which way.
+    pub how: How,
+    /// Why all of it was read; none for an increment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    /// What vSphere said, where that is the reason; what was odd about a map.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+    /// The point that it was built upon or held against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<PointId>,
+    /// Bytes that the change map named, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_bytes: Option<u64>,
+    /// Bytes that the map calls unchanged and that were compared all the same.
+    pub compared_bytes: u64,
+    /// Bytes of these that had changed.
+    pub lie_bytes: u64,
+    /// When every byte of the disk was read last.
+    pub checked_at: Timestamp,
+    /// Points since then, this one included.
+    pub increments: u32,
+    /// How often the map of this disk was found to be wrong, and when last.
+    pub lies: u32,
+    /// When last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_lie_at: Option<Timestamp>,
+    /// The file that was frozen.
+    pub file: String,
+}
+
+/// In which way a disk was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// Without an earlier point.
+    Full,
+    /// What changed since the base, and a sample of the rest.
+    Increment,
+    /// Everything, held against the base.
+    Compare,
 }
 
 #[derive(Serialize)]
@@ -57,6 +112,16 @@ struct Written<'a> {
 #[derive(Deserialize)]
 struct Version {
     version: u32,
+}
+
+impl std::fmt::Display for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            How::Full => "full",
+            How::Increment => "increment",
+            How::Compare => "compare",
+        })
+    }
 }
 
 impl Section {
@@ -113,7 +178,7 @@ mod tests {
     use super::*;
 
     /// What docs/format.md says of the plaintext.
-    const DOCUMENTED: &str = r#"{"version":1,"config_xml":"<config/>","evidence":[{"name":"quiesced","value":"false"}],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404"}],"missing":["disk 2001"],"excluded":[2002]}"#;
+    const DOCUMENTED: &str = r#"{"version":1,"config_xml":"<config/>","evidence":[{"name":"quiesced","value":"false"}],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404","reading":{"how":"compare","why":"tracking-reset","remarks":["odd"],"base":"05050505-0505-0505-0505-050505050505","changed_bytes":4096,"compared_bytes":8192,"lie_bytes":512,"checked_at":"2026-11-22T10:00:00Z","increments":2,"lies":1,"last_lie_at":"2026-11-22T11:00:00Z","file":"[ds] web/web.vmdk"}}],"missing":["disk 2001"],"excluded":[2002],"foreign_snapshots":["snapshot-7"]}"#;
 
     fn section() -> Section {
         Section {
@@ -127,9 +192,24 @@ mod tests {
                 new_chunk_count: 3,
                 attempts: 1,
                 proxy: NodeId::from_bytes([4; 16]),
+                reading: Some(ReadingNote {
+                    how: How::Compare,
+                    why: Some(Why::TrackingReset),
+                    remarks: vec!["odd".into()],
+                    base: Some(PointId::from_bytes([5; 16])),
+                    changed_bytes: Some(4096),
+                    compared_bytes: 8192,
+                    lie_bytes: 512,
+                    checked_at: "2026-11-22T10:00:00Z".parse().unwrap(),
+                    increments: 2,
+                    lies: 1,
+                    last_lie_at: Some("2026-11-22T11:00:00Z".parse().unwrap()),
+                    file: "[ds] web/web.vmdk".into(),
+                }),
             }],
             missing: vec!["disk 2001".into()],
             excluded: vec![2002],
+            foreign_snapshots: vec!["snapshot-7".into()],
         }
     }
 
@@ -146,6 +226,14 @@ mod tests {
             key.open_manifest(dataset, PointId::mint().as_bytes(), &sealed)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_section_of_the_first_release_is_read() {
+        let first = r#"{"version":1,"config_xml":"","evidence":[],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404"}],"missing":[],"excluded":[]}"#;
+        let section: Section = serde_json::from_str(first).unwrap();
+        assert_eq!(section.disks[0].reading, None);
+        assert!(section.foreign_snapshots.is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::OpenedPoint;
 use super::cache::{KnownPoint, Points, blocking};
+use super::section::ReadingNote;
 use crate::inventory::Inventory;
 use crate::memory::Memory;
 use crate::node::actor;
@@ -186,6 +187,8 @@ impl api::PointService for Service {
             .find(stored.point.dataset_id)?
             .open_key(&self.secrets)?;
         let opened = OpenedPoint::open(&stored, &key)?;
+        let disks = opened.section.disks.into_iter();
+        let readings = disks.filter_map(|disk| Some(told_reading(disk.key, disk.reading?)));
         let lines = opened.section.evidence.into_iter();
         let lines = lines.map(|note| api::EvidenceLine {
             name: note.name,
@@ -196,6 +199,7 @@ impl api::PointService for Service {
             evidence: api::Evidence {
                 lines: lines.collect(),
             },
+            readings: readings.collect(),
         })
     }
 
@@ -221,6 +225,37 @@ impl api::PointService for Service {
         tracing::info!(point.id = %point_id, actor = ?actor(peer), "had a restore point deleted");
         self.points.look_again();
         Ok(())
+    }
+}
+
+fn told_reading(disk_key: i32, note: ReadingNote) -> api::DiskReading {
+    let ReadingNote {
+        how,
+        why,
+        remarks,
+        base,
+        changed_bytes,
+        compared_bytes,
+        lie_bytes,
+        checked_at,
+        increments,
+        lies,
+        last_lie_at,
+        file: _,
+    } = note;
+    api::DiskReading {
+        disk_key,
+        how: how.to_string(),
+        reason: why.map(|why| why.to_string()).unwrap_or_default(),
+        remarks,
+        base_point_id: base,
+        changed_bytes,
+        compared_bytes,
+        lie_bytes,
+        checked_at,
+        points_since: increments,
+        lie_count: lies,
+        last_lie_at,
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::act::World;
+use super::bases::Bases;
 use super::event::{RunEvent, Work};
 use super::peers::Peers;
 use super::reaper::Reaper;
@@ -23,7 +24,7 @@ use super::state::Run;
 use super::timing::Timing;
 use super::vcenters::Vcenters;
 use super::view::view;
-use crate::config::Limits;
+use crate::config::Config;
 use crate::dataset::Keeper;
 use crate::event::{Actor, Event};
 use crate::memory::Memory;
@@ -53,7 +54,7 @@ struct Services {
 impl Engine {
     /// Takes up what an earlier controller left unfinished, and waits for work. Must be called
     /// inside a tokio runtime.
-    pub fn start(memory: Memory, resources: Resources, limits: &Limits) -> Self {
+    pub fn start(memory: Memory, resources: Resources, config: &Config) -> Self {
         let peers = Arc::new(Peers::new(
             resources.identity.clone(),
             resources.nodes.clone(),
@@ -76,9 +77,13 @@ impl Engine {
             secrets: resources.secrets.clone(),
             clock: Arc::new(SystemClock),
             slots: Slots::new(resources.nodes.clone()),
-            turns: Arc::new(tokio::sync::Semaphore::new(limits.parallel_runs as usize)),
+            turns: Arc::new(tokio::sync::Semaphore::new(
+                config.limits.parallel_runs as usize,
+            )),
             stuck: Mutex::default(),
             timing: Timing::default(),
+            trust: config.change_maps.trust(),
+            bases: Bases::default(),
         };
         let keeper = Keeper {
             memory: memory.clone(),

@@ -3,6 +3,7 @@
 //! Only what must survive a restart stands here. Area maps, keys, cookies, tickets and progress are
 //! the loop's, in memory.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -13,6 +14,8 @@ use stillwater_types::{
 
 use super::cause::Cause;
 use super::lease::Lease;
+use super::reading::Why;
+use crate::point::How;
 
 /// What a run is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +38,9 @@ pub struct BackupWork {
     pub vm_name: String,
     /// Disks to leave out, by device key.
     pub exclude: Vec<i32>,
+    /// Whether every byte is read, whatever the change map says.
+    #[serde(default)]
+    pub full: bool,
 }
 
 /// A VM to make.
@@ -146,6 +152,30 @@ pub struct Counts {
     pub new_chunk_count: u64,
 }
 
+/// In which way a disk is read, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskReading {
+    /// In which way.
+    pub how: How,
+    /// Why all of it is read; none for an increment.
+    pub why: Option<Why>,
+}
+
+/// What a transfer found out about the change map.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    /// Bytes that the map calls unchanged and that were compared.
+    pub compared_bytes: u64,
+    /// Bytes of these that had changed.
+    pub lie_bytes: u64,
+    /// Whether every byte of the disk was read.
+    pub compared_all: bool,
+    /// Chunks of the base that are not in the new tree.
+    pub replaced_chunk_count: u64,
+    /// Holes of the base that are not in the new tree, in bytes.
+    pub replaced_hole_bytes: u64,
+}
+
 /// A point that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommittedPoint {
@@ -246,6 +276,9 @@ pub enum RunEvent {
         /// Disks of the VM that are neither moved nor were excluded: they came after the plan.
         #[serde(default)]
         missing: Vec<Cause>,
+        /// How each disk is read.
+        #[serde(default)]
+        readings: BTreeMap<i32, DiskReading>,
         /// What a person should know, such as a map that could not be had.
         warnings: Vec<Cause>,
     },
@@ -279,6 +312,9 @@ pub enum RunEvent {
         root: Root,
         /// How much was moved.
         counts: Counts,
+        /// What was found out about the change map.
+        #[serde(default)]
+        findings: Findings,
     },
     /// A transfer ended without its disk.
     TransferFailed {
@@ -287,6 +323,14 @@ pub enum RunEvent {
         /// The transfer.
         transfer: TransferId,
         /// Why.
+        cause: Cause,
+    },
+    /// The repository lacks something that was shared with the base unread: the disks are read
+    /// again, to their end.
+    BaseRefused {
+        /// How these disks are read now.
+        readings: BTreeMap<i32, DiskReading>,
+        /// What the repository said.
         cause: Cause,
     },
     /// The repository has the manifest and everything that it reaches.

@@ -5,6 +5,7 @@
 //! given back to the world is in the journal before it is taken.
 
 mod act;
+mod bases;
 mod cause;
 mod effect;
 mod engine;
@@ -13,6 +14,7 @@ mod lease;
 mod marker;
 mod outside;
 mod peers;
+mod reading;
 mod reaper;
 mod runner;
 mod runs;
@@ -25,19 +27,21 @@ mod timing;
 mod vcenters;
 mod view;
 
+pub use bases::Bases;
 pub use cause::Cause;
 pub use effect::Effect;
 pub use engine::Engine;
 pub use event::{
-    BackupWork, CommittedPoint, Counts, ExportWork, Hold, Outcome, Placement, PlannedDisk,
-    RestoreWork, Root, RunEvent, Target, Work,
+    BackupWork, CommittedPoint, Counts, DiskReading, ExportWork, Findings, Hold, Outcome,
+    Placement, PlannedDisk, RestoreWork, Root, RunEvent, Target, Work,
 };
 pub use lease::{Lease, NoLease};
 pub use marker::Marker;
 pub use outside::{
-    LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Removal, Repositories, VmOrder, Vsphere,
+    Changes, LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Removal, Repositories, VmOrder, Vsphere,
 };
 pub(crate) use peers::Peers;
+pub use reading::{Trust, Why};
 pub use runs::Runs;
 pub use service::Service;
 pub use state::{

@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use stillwater_proxy_api as proxy_api;
 use stillwater_repository_api as repository_api;
 use stillwater_types::{ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId};
-use stillwater_vsphere::{DataAccess, SnapshotConfig, Vm};
+use stillwater_vsphere::{ChangeId, DataAccess, SnapshotConfig, Vm};
 
 use super::event::Placement;
 use super::lease::Lease;
@@ -32,6 +32,15 @@ pub struct Removal {
     pub removed_count: u32,
     /// Whether deltas remain that no snapshot explains, even after a consolidation.
     pub consolidation_needed: bool,
+}
+
+/// What a change map says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// What changed.
+    pub areas: ExtentSet,
+    /// What was odd about the map and could be put right, such as an area beyond the disk's end.
+    pub oddities: Vec<String>,
 }
 
 /// A snapshot that carries a lease, of whichever cluster.
@@ -85,14 +94,18 @@ pub trait Vsphere: Send + Sync + 'static {
     /// The VM as the snapshot froze it.
     async fn snapshot_config(&self, vm: &VmId, snapshot: &str) -> Result<SnapshotConfig, Fault>;
 
-    /// The areas of a frozen disk that were ever written.
-    async fn allocated_areas(
+    /// Turns change tracking off; it takes effect when a snapshot goes.
+    async fn disable_tracking(&self, vm: &VmId) -> Result<(), Fault>;
+
+    /// The areas of a frozen disk that changed since, or were ever written.
+    async fn changed_areas(
         &self,
         vm: &VmId,
         snapshot: &str,
         key: i32,
         capacity_bytes: u64,
-    ) -> Result<ExtentSet, Fault>;
+        since: Option<&ChangeId>,
+    ) -> Result<Changes, Fault>;
 
     /// Removes every snapshot of the VM that carries just this lease's cluster and run, and no
     /// other; waits for snapshot tasks that may still be making one.

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use stillwater_controller_api::ExportAccess;
 use stillwater_proxy_api::TransferProgress;
-use stillwater_types::ExtentSet;
 use stillwater_vsphere::{DataAccess, SnapshotConfig, Vm};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use super::act::Mapped;
 use super::slots::Permit;
 use crate::point::{EvidenceNote, OpenedPoint};
 
@@ -34,8 +34,12 @@ pub struct Notes {
     pub taken_at: Option<Timestamp>,
     /// The VM as the snapshot froze it.
     pub frozen: Option<SnapshotConfig>,
-    /// What to read of each disk; all of it when none.
-    pub areas: BTreeMap<i32, ExtentSet>,
+    /// The VM's last point, to build upon.
+    pub base: Option<OpenedPoint>,
+    /// The VM's snapshots that are not ours.
+    pub foreign_snapshots: Vec<String>,
+    /// How each disk is read.
+    pub readings: BTreeMap<i32, Mapped>,
     /// The point that is restored or exported.
     pub point: Option<OpenedPoint>,
     /// The files of the new VM's disks, by the key that each has in the point.

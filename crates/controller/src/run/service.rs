@@ -73,6 +73,7 @@ impl Service {
             vm: located.vm,
             vm_name: located.name,
             exclude: start.exclude_disk_keys,
+            full: start.full_read,
         }))
     }
 

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use stillwater_types::{ExportId, NodeId, PointId, RequestId, RunId, TransferId, VmId};
 
 use super::cause::Cause;
-use super::event::{CommittedPoint, Counts, Hold, Outcome, PlannedDisk, Root, Target, Work};
+use super::event::{
+    CommittedPoint, Counts, DiskReading, Findings, Hold, Outcome, PlannedDisk, Root, Target, Work,
+};
 use super::lease::Lease;
 
 /// How often a disk is given to a proxy before the run fails.
@@ -65,6 +67,9 @@ pub struct HeldSnapshot {
 pub struct Disk {
     /// What was planned.
     pub planned: PlannedDisk,
+    /// How it is read, once that is known; of backups only.
+    #[serde(default)]
+    pub reading: Option<DiskReading>,
     /// How often it was given to a proxy.
     pub attempts: u32,
     /// Proxies that failed it.
@@ -93,6 +98,9 @@ pub struct Moved {
     pub counts: Counts,
     /// The proxy that moved it.
     pub proxy: NodeId,
+    /// What was found out about the change map.
+    #[serde(default)]
+    pub findings: Findings,
 }
 
 /// An export of a run.

@@ -73,7 +73,14 @@ impl Run {
                 }
                 self.warnings.extend_from_slice(warnings);
             }
-            RunEvent::Mapped { missing, warnings } => {
+            RunEvent::Mapped {
+                missing,
+                readings,
+                warnings,
+            } => {
+                for (key, disk) in &mut self.disks {
+                    disk.reading = readings.get(key).copied();
+                }
                 self.missing.extend_from_slice(missing);
                 self.warnings.extend_from_slice(warnings);
             }
@@ -100,12 +107,14 @@ impl Run {
                 transfer,
                 root,
                 counts,
+                findings,
             } => {
                 if let Some((disk, proxy)) = self.finish_transfer(*disk, *transfer) {
                     disk.moved = Some(Moved {
                         root: root.clone(),
                         counts: *counts,
                         proxy,
+                        findings: *findings,
                     });
                 }
             }
@@ -113,6 +122,15 @@ impl Run {
                 if let Some((disk, proxy)) = self.finish_transfer(*disk, *transfer) {
                     disk.failed_on.insert(proxy);
                 }
+            }
+            RunEvent::BaseRefused { readings, cause } => {
+                for (key, reading) in readings {
+                    if let Some(disk) = self.disks.get_mut(key) {
+                        disk.reading = Some(*reading);
+                        disk.moved = None;
+                    }
+                }
+                self.warnings.push(cause.clone());
             }
             RunEvent::Proposed { point } => self.proposed = Some(*point),
             RunEvent::Committed(committed) => self.committed = Some(*committed),
@@ -174,6 +192,7 @@ impl Run {
             (Stage::Transferring, RunEvent::TransferFailed { disk, cause, .. }) => {
                 self.try_again(*disk, cause)
             }
+            (Stage::Proposing, RunEvent::BaseRefused { .. }) => self.enter(Stage::Opening),
             (Stage::Proposing, RunEvent::Proposed { .. }) => self.enter(Stage::Releasing),
             (Stage::Releasing, RunEvent::ReleaseIntended) => vec![Effect::LetGo(Hold::Snapshot)],
             (Stage::Committing, RunEvent::CommitIntended) => vec![Effect::Commit],
@@ -203,8 +222,9 @@ impl Run {
             Stage::Transferring if self.disks.is_empty() => self.enter(Stage::Detaching),
             Stage::Transferring => self
                 .disks
-                .keys()
-                .map(|&disk| Effect::Assign { disk })
+                .iter()
+                .filter(|(_, disk)| disk.moved.is_none())
+                .map(|(&disk, _)| Effect::Assign { disk })
                 .collect(),
             Stage::Detaching => vec![Effect::LetGo(Hold::Access)],
             Stage::Proposing => vec![Effect::Propose],
@@ -369,6 +389,7 @@ impl Disk {
     fn new(planned: &PlannedDisk) -> Self {
         Self {
             planned: planned.clone(),
+            reading: None,
             attempts: 0,
             failed_on: std::collections::BTreeSet::new(),
             transfer: None,

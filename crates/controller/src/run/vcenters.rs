@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use stillwater_types::{ExtentSet, Fault, Reason, VcenterId, VmId};
+use stillwater_types::{Fault, Reason, VcenterId, VmId};
 use stillwater_vsphere::{
-    Client, DataAccess, Error, FaultKind, NewVm, PlacementSpec, Quiesce, Since, SnapshotConfig,
-    SnapshotInfo, SnapshotRef, SnapshotSpec, Vm, VmRef,
+    ChangeId, Client, DataAccess, Error, FaultKind, NewVm, PlacementSpec, Quiesce, Since,
+    SnapshotConfig, SnapshotInfo, SnapshotRef, SnapshotSpec, Vm, VmRef,
 };
 
 use super::event::Placement;
 use super::lease::Lease;
 use super::marker::Marker;
-use super::outside::{LeasedSnapshot, MadeSnapshot, MadeVm, Removal, VmOrder, Vsphere};
+use super::outside::{Changes, LeasedSnapshot, MadeSnapshot, MadeVm, Removal, VmOrder, Vsphere};
 use crate::vcenter::Sessions;
 
 /// A snapshot without quiescing takes seconds; with many disks on slow storage, minutes.
@@ -129,19 +129,30 @@ impl Vsphere for Vcenters {
         Ok(client.snapshot_config(&SnapshotRef::new(snapshot)).await?)
     }
 
-    async fn allocated_areas(
+    async fn disable_tracking(&self, vm: &VmId) -> Result<(), Fault> {
+        let (client, vm) = self.client(vm).await?;
+        Ok(client.set_change_tracking(&vm, false, SHORT_TASK).await?)
+    }
+
+    async fn changed_areas(
         &self,
         vm: &VmId,
         snapshot: &str,
         key: i32,
         capacity_bytes: u64,
-    ) -> Result<ExtentSet, Fault> {
+        since: Option<&ChangeId>,
+    ) -> Result<Changes, Fault> {
         let (client, vm) = self.client(vm).await?;
         let snapshot = SnapshotRef::new(snapshot);
-        Ok(client
-            .changed_areas(&vm, &snapshot, key, Since::Beginning, capacity_bytes)
-            .await?
-            .areas)
+        let since = since.map_or(Since::Beginning, Since::Change);
+        let map = client
+            .changed_areas(&vm, &snapshot, key, since, capacity_bytes)
+            .await?;
+        let oddities = (!map.oddities.is_none()).then(|| map.oddities.to_string());
+        Ok(Changes {
+            areas: map.areas,
+            oddities: oddities.into_iter().collect(),
+        })
     }
 
     async fn remove_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<Removal, Fault> {

@@ -151,6 +151,15 @@ fn disk(disk: &Disk, progress: Option<&Progress>, nodes: &Nodes) -> api::RunDisk
             (None, Some(_)) => FOLDER.to_owned(),
             (None, None) => String::new(),
         },
+        reading: disk
+            .reading
+            .map(|reading| reading.how.to_string())
+            .unwrap_or_default(),
+        reading_reason: disk
+            .reading
+            .and_then(|reading| reading.why)
+            .map(|why| why.to_string())
+            .unwrap_or_default(),
         proxy_name: match (progress, &disk.moved) {
             (Some(progress), _) => progress.proxy_name.clone(),
             (None, Some(moved)) => proxy_name(nodes, moved.proxy),

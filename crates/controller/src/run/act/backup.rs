@@ -1,16 +1,21 @@
 //! Freezing a VM, and making a point of what was moved.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use stillwater_format::manifest::{self, Manifest};
 use stillwater_format::{Time, node};
 use stillwater_repository_api::{CommitPointRequest, Point, ProposePointRequest};
-use stillwater_types::{ExtentSet, Fault, PointId, Reason, VmId};
+use stillwater_types::{Fault, PointId, Reason, VmId};
 use stillwater_vsphere::{FrozenDisk, Power, Vm};
 
 use super::{Act, Came, missing};
-use crate::point::{DiskNote, Section};
+use crate::point::{DiskNote, How, OpenedPoint, Section};
 use crate::run::cause::Cause;
 use crate::run::event::{BackupWork, CommittedPoint, RunEvent, Work};
-use crate::run::state::{Disk, Moved};
+use crate::run::reading::Base;
+use crate::run::scratch::Notes;
+use crate::run::state::{Disk, Moved, Run};
 
 impl Act {
     pub(super) async fn create_snapshot(&self) -> Came {
@@ -59,122 +64,6 @@ impl Act {
         }
     }
 
-    pub(super) async fn map(&self) -> Came {
-        let vm = self.vm()?;
-        let held = self
-            .run
-            .snapshot
-            .as_ref()
-            .and_then(|held| held.snapshot.as_ref());
-        let snapshot = held.ok_or_else(|| missing("snapshot"))?;
-        let frozen = self
-            .repeat(&self.world.timing.call, || async {
-                self.world.vsphere.snapshot_config(vm, snapshot).await
-            })
-            .await?;
-        for key in self.run.disks.keys() {
-            let disk = frozen
-                .disks
-                .iter()
-                .find(|disk| disk.key == *key)
-                .ok_or_else(|| {
-                    Fault::new(
-                        Reason::DiskNotFound,
-                        "a planned disk is not in the snapshot; start the run again",
-                    )
-                    .with("vm", vm)
-                    .with("disk", key)
-                })?;
-            ensure_frozen(disk)?;
-            self.map_disk(vm, snapshot, disk).await;
-        }
-        let missing = self.unplanned(&frozen.disks);
-        self.scratch.notes().frozen = Some(frozen);
-        Ok(vec![RunEvent::Mapped {
-            missing,
-            warnings: Vec::new(),
-        }])
-    }
-
-    /// Frozen disks that the plan does not know: somebody added them meanwhile.
-    fn unplanned(&self, frozen: &[FrozenDisk]) -> Vec<Cause> {
-        let exclude: &[i32] = match &self.run.work {
-            Work::Backup(work) => &work.exclude,
-            Work::RestoreVm(_) | Work::ExportDisk(_) => &[],
-        };
-        let told = |key: i32| {
-            let named = |cause: &Cause| cause.0.details.get("disk") == Some(&key.to_string());
-            exclude.contains(&key) || self.run.missing.iter().any(named)
-        };
-        let added = frozen
-            .iter()
-            .filter(|disk| !self.run.disks.contains_key(&disk.key) && !told(disk.key));
-        added
-            .map(|disk| {
-                let message = format!(
-                    "disk {} ({:?}) is not in the point: it was added after the run was planned; start another run",
-                    disk.key, disk.label
-                );
-                Cause(Fault::new(Reason::DiskUnprotectable, message).with("disk", disk.key))
-            })
-            .collect()
-    }
-
-    /// Asks for the areas that were ever written. Only a hint: without it, or when it may be wrong,
-    /// the whole disk is read, and the point's evidence says why.
-    async fn map_disk(&self, vm: &VmId, snapshot: &str, disk: &FrozenDisk) {
-        let (areas, how) = self.areas(vm, snapshot, disk).await;
-        let mut notes = self.scratch.notes();
-        notes.note(format!("disk {} read", disk.key), how);
-        if let Some(areas) = areas {
-            notes.areas.insert(disk.key, areas);
-        }
-    }
-
-    async fn areas(
-        &self,
-        vm: &VmId,
-        snapshot: &str,
-        disk: &FrozenDisk,
-    ) -> (Option<ExtentSet>, String) {
-        if disk.change_id.is_none() {
-            return (None, "whole: its changes are not tracked".to_owned());
-        }
-        // With foreign snapshots below, the map may lack what lies in them.
-        if self
-            .scratch
-            .notes()
-            .vm
-            .as_ref()
-            .is_some_and(|vm| !vm.snapshots.is_empty())
-        {
-            return (
-                None,
-                "whole: the vm has snapshots of others, the map may be wrong".to_owned(),
-            );
-        }
-        let call = &self.world.timing.call;
-        let areas = self
-            .repeat(call, || async {
-                self.world
-                    .vsphere
-                    .allocated_areas(vm, snapshot, disk.key, disk.capacity_bytes)
-                    .await
-            })
-            .await;
-        match areas {
-            Ok(areas) => {
-                let how = format!(
-                    "allocated areas: {} of {} bytes",
-                    areas.bytes(),
-                    disk.capacity_bytes
-                );
-                (Some(areas), how)
-            }
-            Err(fault) => (None, format!("whole: no map was to be had ({fault})")),
-        }
-    }
-
     pub(super) async fn propose(&self) -> Came {
         let Work::Backup(work) = &self.run.work else {
             return Err(missing("backup"));
@@ -194,14 +83,46 @@ impl Act {
             fence,
             manifest: bytes.into(),
         };
-        self.repeat(&self.world.timing.commit, || async {
-            self.world
-                .repositories
-                .propose_point(target.repository, request.clone())
-                .await
+        let proposed = self
+            .repeat(&self.world.timing.commit, || async {
+                self.world
+                    .repositories
+                    .propose_point(target.repository, request.clone())
+                    .await
+            })
+            .await;
+        match proposed {
+            Ok(_) => Ok(vec![RunEvent::Proposed { point }]),
+            Err(fault) => self.blame_base(fault).map(|event| vec![event]),
+        }
+    }
+
+    /// A chunk or node that is missing although every transfer succeeded is one that was shared
+    /// unread: the base is damaged. What is frozen still holds the content, so everything is read.
+    fn blame_base(&self, fault: Fault) -> Result<RunEvent, Fault> {
+        let mut notes = self.scratch.notes();
+        let base = notes.base.as_ref().map(|base| base.manifest.point);
+        let (Reason::ChunkNotFound | Reason::ChunkHashMismatch, Some(base)) = (fault.reason, base)
+        else {
+            return Err(fault);
+        };
+        self.world.bases.note_damaged(base);
+        let mut readings = BTreeMap::new();
+        for (key, reading) in &mut notes.readings {
+            if reading.distrust_base() {
+                readings.insert(*key, reading.told());
+            }
+        }
+        if readings.is_empty() {
+            return Err(fault);
+        }
+        let message = format!(
+            "the data of point {base}, which this one was built upon, is damaged: everything was read instead; run `stillwater point verify {base}`"
+        );
+        Ok(RunEvent::BaseRefused {
+            readings,
+            cause: Cause(Fault { message, ..fault }),
         })
-        .await?;
-        Ok(vec![RunEvent::Proposed { point }])
     }
 
     fn manifest(
@@ -221,7 +142,7 @@ impl Act {
         let section = Section {
             config_xml: frozen.config_xml.clone(),
             evidence: notes.evidence.clone(),
-            disks: self.run.disks.values().filter_map(disk_note).collect(),
+            disks: disk_notes(&self.run, &notes, taken_at),
             missing: self
                 .run
                 .missing
@@ -229,12 +150,13 @@ impl Act {
                 .map(|cause| cause.0.message.clone())
                 .collect(),
             excluded: work.exclude.clone(),
+            foreign_snapshots: notes.foreign_snapshots.clone(),
         };
         let disks = self
             .run
             .disks
             .values()
-            .map(|disk| manifest_disk(disk, &frozen.disks));
+            .map(|disk| manifest_disk(disk, &frozen.disks, notes.base.as_ref()));
         let state = self.world.memory.state();
         let key = state
             .datasets
@@ -293,21 +215,12 @@ impl Act {
                 asked.map_err(|_| fault)?.point
             }
         };
+        if let Work::Backup(work) = &self.run.work {
+            let bases = &self.world.bases;
+            bases.committed(&work.vm, target.repository, point.point_id);
+        }
         self.world.points.look_again();
         Ok(vec![RunEvent::Committed(committed_point(&point))])
-    }
-}
-
-/// A disk that was protectable when the run was planned may have become one that no snapshot
-/// freezes: its file goes on changing while it is read.
-fn ensure_frozen(disk: &FrozenDisk) -> Result<(), Fault> {
-    match disk.protectability.obstacle() {
-        None => Ok(()),
-        Some(obstacle) => Err(Fault::new(
-            Reason::DiskUnprotectable,
-            format!("a disk changed after the run was planned: {obstacle}; start the run again"),
-        )
-        .with("disk", disk.key)),
     }
 }
 
@@ -319,23 +232,58 @@ fn committed_point(point: &Point) -> CommittedPoint {
     }
 }
 
-fn disk_note(disk: &Disk) -> Option<DiskNote> {
-    let Moved { counts, proxy, .. } = disk.moved.as_ref()?;
-    Some(DiskNote {
-        key: disk.planned.key,
-        new_chunk_count: counts.new_chunk_count,
-        attempts: disk.attempts,
-        proxy: *proxy,
-    })
+fn disk_notes(run: &Run, notes: &Notes, taken_at: Timestamp) -> Vec<DiskNote> {
+    let disks = run.disks.values();
+    disks
+        .filter_map(|disk| {
+            let moved = disk.moved.as_ref()?;
+            let key = disk.planned.key;
+            Some(DiskNote {
+                key,
+                new_chunk_count: moved.counts.new_chunk_count,
+                attempts: disk.attempts,
+                proxy: moved.proxy,
+                reading: notes
+                    .readings
+                    .get(&key)
+                    .map(|reading| reading.note(&moved.findings, taken_at)),
+            })
+        })
+        .collect()
 }
 
-fn manifest_disk(disk: &Disk, frozen: &[FrozenDisk]) -> Result<manifest::Disk, Fault> {
+/// Chunks and holes of the whole disk: what was shared unread was counted when the base was made.
+fn whole_counts(disk: &Disk, moved: &Moved, base: Option<&manifest::Disk>) -> (u64, u64) {
+    let Moved {
+        counts, findings, ..
+    } = moved;
+    let is_shared = disk.reading.is_some_and(|reading| reading.how != How::Full);
+    let Some(base) = base.filter(|_| is_shared) else {
+        return (counts.chunk_count, counts.hole_bytes);
+    };
+    let kept = |base: u64, replaced: u64| base.saturating_sub(replaced);
+    let chunks = kept(base.effort.chunk_count, findings.replaced_chunk_count);
+    let holes = kept(base.effort.zero_bytes, findings.replaced_hole_bytes);
+    (
+        chunks.saturating_add(counts.chunk_count),
+        holes.saturating_add(counts.hole_bytes),
+    )
+}
+
+fn manifest_disk(
+    disk: &Disk,
+    frozen: &[FrozenDisk],
+    base: Option<&OpenedPoint>,
+) -> Result<manifest::Disk, Fault> {
     let key = disk.planned.key;
-    let Moved { root, counts, .. } = disk.moved.as_ref().ok_or_else(|| missing("root"))?;
+    let moved = disk.moved.as_ref().ok_or_else(|| missing("root"))?;
+    let Moved { root, counts, .. } = moved;
     let frozen = frozen
         .iter()
         .find(|frozen| frozen.key == key)
         .ok_or_else(|| missing("frozen disk"))?;
+    let base = base.and_then(|point| Base::find(point, frozen));
+    let (chunk_count, zero_bytes) = whole_counts(disk, moved, base.map(|base| base.disk));
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     Ok(manifest::Disk {
         key,
@@ -355,10 +303,10 @@ fn manifest_disk(disk: &Disk, frozen: &[FrozenDisk]) -> Result<manifest::Disk, F
         },
         effort: manifest::Effort {
             read_bytes: counts.read_bytes,
-            zero_bytes: counts.hole_bytes,
+            zero_bytes,
             new_bytes: counts.new_bytes,
             stored_bytes: counts.sent_bytes,
-            chunk_count: counts.chunk_count,
+            chunk_count,
         },
     })
 }

@@ -5,11 +5,13 @@
 
 mod backup;
 mod export;
+mod map;
 mod plan;
 mod release;
 mod restore;
 mod transfer;
 
+pub use map::Mapped;
 pub(crate) use transfer::FOLDER;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,9 +23,11 @@ use stillwater_rpc::retry::{Backoff, repeat};
 use stillwater_types::{ClusterId, Fault, NodeId, Reason, RunId, VmId};
 use tokio_util::sync::CancellationToken;
 
+use super::bases::Bases;
 use super::effect::Effect;
 use super::event::{Hold, RunEvent, Target};
 use super::outside::{LeasedSnapshot, Proxies, Repositories, Vsphere};
+use super::reading::Trust;
 use super::scratch::Scratch;
 use super::slots::Slots;
 use super::state::Run;
@@ -63,6 +67,10 @@ pub struct World {
     pub stuck: Mutex<Vec<LeasedSnapshot>>,
     /// How long to wait and how often to try.
     pub timing: Timing,
+    /// How far change maps are believed.
+    pub trust: Trust,
+    /// What increments are built upon.
+    pub bases: Bases,
 }
 
 impl World {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use stillwater_repository_api::OpenSessionRequest;
-use stillwater_types::{Fault, NodeId, Reason, Role, RunId};
-use stillwater_vsphere::{Vm, VmDisk};
+use stillwater_types::{ClusterId, Fault, NodeId, Reason, Role, RunId};
+use stillwater_vsphere::{SnapshotInfo, Vm, VmDisk};
 
 use super::{Act, Came};
 use crate::point::OpenedPoint;
@@ -58,7 +58,10 @@ impl Act {
                 "the vm needs consolidation: deltas remain that no snapshot explains; consolidate its disks in vsphere",
             )
         });
+        let base = self.find_base(&work.vm, target.repository).await;
         let mut notes = self.scratch.notes();
+        notes.base = base;
+        notes.foreign_snapshots = foreign(&vm, self.world.cluster);
         notes.note("vm path", &vm.path);
         notes.note("vmware tools", format!("{:?}", vm.tools));
         notes.note("power", format!("{:?}", vm.power));
@@ -233,6 +236,17 @@ impl Act {
             expires_at,
         }
     }
+}
+
+/// The snapshots that no run of this cluster made.
+fn foreign(vm: &Vm, cluster: ClusterId) -> Vec<String> {
+    let is_ours = |snapshot: &&SnapshotInfo| {
+        Lease::find(&snapshot.description).is_some_and(|lease| lease.cluster == cluster)
+    };
+    let foreign = vm.snapshots.iter().filter(|snapshot| !is_ours(snapshot));
+    foreign
+        .map(|snapshot| snapshot.snapshot.to_string())
+        .collect()
 }
 
 /// Which disks to move, and which should be and cannot.

@@ -5,7 +5,7 @@
 
 use stillwater_repository_api::{CloseSessionRequest, OpenSessionRequest};
 use stillwater_rpc::retry::Backoff;
-use stillwater_types::{Fault, Kind, Reason};
+use stillwater_types::{Fault, Kind, Reason, VmId};
 use stillwater_vsphere::DataAccess;
 
 use super::Act;
@@ -107,6 +107,7 @@ impl Act {
             return Ok(());
         };
         let vm = self.vm()?;
+        events.extend(self.reset_tracking(vm).await);
         let removal = self
             .insist(&self.world.timing.release, || async {
                 self.world.vsphere.remove_snapshot(vm, &held.lease).await
@@ -125,6 +126,27 @@ impl Act {
             }
             removal => unless_gone(removal.map(|_| ())),
         }
+    }
+
+    /// Turns off the tracking that lied, which the removal of the snapshot makes take effect; the next
+    /// run turns it on anew. One that cannot be turned off is not believed all the same.
+    async fn reset_tracking(&self, vm: &VmId) -> Option<RunEvent> {
+        let moved = self
+            .run
+            .disks
+            .values()
+            .filter_map(|disk| disk.moved.as_ref());
+        if moved.map(|moved| moved.findings.lie_bytes).sum::<u64>() == 0 {
+            return None;
+        }
+        let fault = self.world.vsphere.disable_tracking(vm).await.err()?;
+        Some(RunEvent::Warned(Cause(Fault {
+            message: format!(
+                "change tracking lied and could not be reset, reset it in vsphere: {}",
+                fault.message
+            ),
+            ..fault
+        })))
     }
 
     async fn release_vm(&self) -> Result<(), Fault> {

@@ -11,7 +11,8 @@ use stillwater_vsphere::{DataAccess, Trust};
 
 use super::{Act, Came, missing};
 use crate::point::root_of;
-use crate::run::event::{Counts, Root, RunEvent, Work};
+use crate::run::cause::Cause;
+use crate::run::event::{Counts, Findings, Root, RunEvent, Work};
 use crate::run::scratch::{Notes, Progress};
 use crate::run::slots::Permit;
 use crate::run::state::Disk;
@@ -102,12 +103,17 @@ impl Act {
             self.scratch.spare(disk);
         }
         let event = match moved {
-            Ok((root, counts)) => RunEvent::Transferred {
-                disk,
-                transfer,
-                root,
-                counts,
-            },
+            Ok((root, counts, findings)) => {
+                let ended = RunEvent::Transferred {
+                    disk,
+                    transfer,
+                    root,
+                    counts,
+                    findings,
+                };
+                let lie = lie(disk, &findings).map(RunEvent::Warned);
+                return Ok(lie.into_iter().chain([ended]).collect());
+            }
             // Whether it still runs is not known: it stays held, and is cancelled with the rest.
             Err(_) if self.halt.is_cancelled() => return Ok(Vec::new()),
             Err(fault) => {
@@ -127,7 +133,7 @@ impl Act {
         key: i32,
         proxy: NodeId,
         transfer: TransferId,
-    ) -> Result<(Root, Counts), Fault> {
+    ) -> Result<(Root, Counts, Findings), Fault> {
         let has_access = !self.scratch.notes().accesses.is_empty();
         if self.disk(key)?.attempts > 1 || !has_access {
             // What ended the last attempt may have been the data session.
@@ -227,7 +233,7 @@ impl Act {
         }
     }
 
-    fn result(&self, key: i32, ended: Transfer) -> Result<(Root, Counts), Fault> {
+    fn result(&self, key: i32, ended: Transfer) -> Result<(Root, Counts, Findings), Fault> {
         let root = match (ended.state, &self.run.work) {
             (TransferState::Succeeded, Work::Backup(_)) => {
                 ended.root.map(root_of).ok_or_else(|| {
@@ -247,6 +253,7 @@ impl Act {
             )),
         }?;
         let counts = ended.progress;
+        let findings = ended.findings.as_ref().map(findings_of).unwrap_or_default();
         let wanted = self.length_of(key)?;
         if root.length_bytes != wanted {
             return Err(Fault::new(
@@ -264,7 +271,7 @@ impl Act {
             .with("length_bytes", root.length_bytes)
             .with("done_bytes", counts.done_bytes));
         }
-        Ok((root, counts_of(&counts)))
+        Ok((root, counts_of(&counts), findings))
     }
 
     fn request(
@@ -276,7 +283,7 @@ impl Act {
         let (work, store) = match &self.run.work {
             Work::Backup(_) => (
                 self.backup_work(key)?,
-                self.store(proxy, [Verb::Find, Verb::Put])?,
+                self.store(proxy, [Verb::Find, Verb::Put, Verb::Read])?,
             ),
             Work::RestoreVm(_) => (self.restore_work(key)?, self.store(proxy, [Verb::Read])?),
             Work::ExportDisk(_) => return Err(missing("transfer")),
@@ -299,9 +306,12 @@ impl Act {
         Ok(proxy_api::Work::Backup(proxy_api::Backup {
             sources: vec![folder_disk(&notes, &disk.file_name)?],
             length_bytes: disk.capacity_bytes,
-            reading: proxy_api::Reading::Full {
-                areas: notes.areas.get(&key).cloned(),
-            },
+            reading: notes
+                .readings
+                .get(&key)
+                .ok_or_else(|| missing("map"))?
+                .reading
+                .clone(),
         }))
     }
 
@@ -387,6 +397,27 @@ fn folder_disk(notes: &Notes, path: &str) -> Result<proxy_api::Disk, Fault> {
         datacenter,
         path: path.to_owned(),
     }))
+}
+
+/// What a person is told of a map that lied. The point is right all the same.
+fn lie(disk: i32, findings: &Findings) -> Option<Cause> {
+    let Findings { lie_bytes, .. } = *findings;
+    (lie_bytes > 0).then(|| {
+        let message = format!(
+            "vsphere's change map of disk {disk} left out {lie_bytes} changed bytes; everything was read and the point is right, change tracking is reset"
+        );
+        Cause(Fault::new(Reason::ChangeMapLied, message).with("disk", disk))
+    })
+}
+
+fn findings_of(findings: &proxy_api::TransferFindings) -> Findings {
+    Findings {
+        compared_bytes: findings.compared_bytes,
+        lie_bytes: findings.lie_bytes,
+        compared_all: findings.compared_all,
+        replaced_chunk_count: findings.replaced_chunk_count,
+        replaced_hole_bytes: findings.replaced_hole_bytes,
+    }
 }
 
 fn counts_of(progress: &proxy_api::TransferProgress) -> Counts {

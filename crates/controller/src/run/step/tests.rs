@@ -1,6 +1,6 @@
 //! A model world performs effects in any order, with any outcome, and is interrupted at will.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use stillwater_types::{
@@ -8,7 +8,9 @@ use stillwater_types::{
 };
 
 use super::*;
-use crate::run::event::{BackupWork, CommittedPoint, Counts, ExportWork, Placement, Root, Target};
+use crate::run::event::{
+    BackupWork, CommittedPoint, Counts, ExportWork, Findings, Placement, Root, Target,
+};
 use crate::run::lease::Lease;
 
 fn vm() -> VmId {
@@ -23,6 +25,7 @@ fn backup() -> Work {
         vm: vm(),
         vm_name: "web".into(),
         exclude: vec![],
+        full: false,
     })
 }
 
@@ -156,6 +159,7 @@ impl World {
                 }
             }
             Effect::Map => RunEvent::Mapped {
+                readings: BTreeMap::new(),
                 missing: vec![],
                 warnings: vec![],
             },
@@ -188,6 +192,7 @@ impl World {
                 assert!(self.access, "a transfer without access to its disk");
                 self.transfers.remove(transfer);
                 RunEvent::Transferred {
+                    findings: Findings::default(),
                     disk: *disk,
                     transfer: *transfer,
                     root: root(),
@@ -675,6 +680,7 @@ fn a_late_answer_of_an_earlier_attempt_changes_nothing() {
         machine.advance(0, Luck::Good);
     }
     let stale = RunEvent::Transferred {
+        findings: Findings::default(),
         disk: 2000,
         transfer: TransferId::from_bytes([0xee; 16]),
         root: root(),
@@ -709,6 +715,7 @@ fn alphabet() -> Vec<RunEvent> {
             warnings: vec![],
         },
         RunEvent::Mapped {
+            readings: BTreeMap::new(),
             missing: vec![],
             warnings: vec![],
         },
@@ -724,6 +731,7 @@ fn alphabet() -> Vec<RunEvent> {
             transfer,
         },
         RunEvent::Transferred {
+            findings: Findings::default(),
             disk: 2000,
             transfer,
             root: root(),

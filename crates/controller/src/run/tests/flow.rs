@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use stillwater_controller_api::{RunKind, RunState};
+use stillwater_proxy_api::{self as proxy_api, Reading};
 use stillwater_types::{Fault, Reason, RequestId};
 use stillwater_vsphere::Protectability;
 
 use super::world::*;
 use crate::event::Actor;
-use crate::point::OpenedPoint;
+use crate::point::How;
 use crate::run::event::Work;
 use crate::run::outside::Repositories;
+use crate::run::reading::Why;
 
 async fn cluster_with(habits: Habits) -> (tempfile::TempDir, Cluster) {
     let dir = tempfile::tempdir().unwrap();
@@ -38,17 +40,7 @@ async fn a_backup_makes_a_point_that_tells_how_it_was_made() {
         things.tracking,
         "change tracking is turned on when no snapshot is there"
     );
-    let stored = Repositories::get_point(&cluster.fake, repository(), point_of(&run))
-        .await
-        .unwrap();
-    let state = cluster.memory.state();
-    let key = state
-        .datasets
-        .find(dataset())
-        .unwrap()
-        .open_key(&secrets())
-        .unwrap();
-    let opened = OpenedPoint::open(&stored, &key).unwrap();
+    let opened = cluster.show(point_of(&run)).await;
     assert!(opened.manifest.whole);
     assert_eq!(
         opened.manifest.disks[0].change_id.as_deref(),
@@ -66,11 +58,119 @@ async fn a_backup_makes_a_point_that_tells_how_it_was_made() {
             .clone()
     };
     assert_eq!(fact("quiesced"), "false");
+    let reading = opened.section.disks[0].reading.as_ref().unwrap();
+    assert_eq!((reading.how, reading.why), (How::Full, Some(Why::First)));
+    assert_eq!(reading.changed_bytes, Some(DISK_BYTES / 2));
+}
+
+/// The last orders that proxies got, one for each of the two disks.
+fn last_readings(cluster: &Cluster) -> Vec<Reading> {
+    let orders = cluster.fake.orders();
+    let last = orders.into_iter().rev().take(2);
+    last.map(|order| match order.work {
+        proxy_api::Work::Backup(backup) => backup.reading,
+        other => panic!("{other:?}"),
+    })
+    .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_backup_reads_what_changed_since_the_first() {
+    let (_dir, cluster) = cluster_with(Habits::default()).await;
+    let first = cluster.run(backup()).await;
+    assert_eq!(first.disks[0].reading, "full");
+    let second = cluster.run(backup()).await;
+    assert_eq!(second.state, RunState::Succeeded, "{second:?}");
+    assert_eq!(second.disks[0].reading, "increment");
+    for reading in last_readings(&cluster) {
+        let Reading::Increment {
+            base,
+            changed,
+            sample_bytes,
+            ..
+        } = reading
+        else {
+            panic!("{reading:?}");
+        };
+        assert_eq!(base.length_bytes, DISK_BYTES);
+        assert_eq!(changed.bytes(), DISK_BYTES / 16);
+        assert!(sample_bytes > 0);
+    }
+    let shown = cluster.show(point_of(&second)).await;
+    let note = shown.section.disks[0].reading.as_ref().unwrap();
+    assert_eq!((note.how, note.why), (How::Increment, None));
+    assert_eq!(note.base, Some(point_of(&first)));
+    assert_eq!(note.increments, 1);
+    let asked = cluster.run(reading_everything()).await;
+    assert_eq!(asked.disks[0].reading, "compare");
+    let shown = cluster.show(point_of(&asked)).await;
+    let note = shown.section.disks[0].reading.as_ref().unwrap();
+    assert_eq!((note.why, note.increments), (Some(Why::Asked), 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_map_that_lied_is_told_reset_and_not_believed_again() {
+    let (_dir, cluster) = cluster_with(Habits::default()).await;
+    cluster.run(backup()).await;
+    cluster.fake.change_habits(|habits| habits.lie_bytes = 4096);
+    let lied = cluster.run(backup()).await;
+    assert_eq!(lied.state, RunState::Succeeded, "{lied:?}");
+    let reasons: Vec<Reason> = lied.warnings.iter().map(|fault| fault.reason).collect();
+    assert_eq!(reasons, [Reason::ChangeMapLied; 2]);
+    let calls = cluster.fake.calls();
+    let at = |name| calls.iter().rposition(|call| *call == name).unwrap();
     assert!(
-        fact("disk 2000 read").starts_with("allocated areas"),
-        "{}",
-        fact("disk 2000 read")
+        at("disable_tracking") < at("remove_snapshot"),
+        "the removal is what makes the reset take effect"
     );
+    cluster.fake.change_habits(|habits| habits.lie_bytes = 0);
+    let next = cluster.run(backup()).await;
+    assert_eq!(next.disks[0].reading, "compare", "{next:?}");
+    let shown = cluster.show(point_of(&next)).await;
+    let note = shown.section.disks[0].reading.as_ref().unwrap();
+    assert_eq!((note.why, note.lies), (Some(Why::MapLied), 1));
+    assert!(note.last_lie_at.is_some());
+    let after = cluster.run(backup()).await;
+    let Some(Reading::Increment { sample_bytes, .. }) = last_readings(&cluster).pop() else {
+        panic!("{after:?}");
+    };
+    assert!(sample_bytes > crate::run::reading::sample_bytes(0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_map_that_cannot_be_had_costs_reading_and_is_told() {
+    let (_dir, cluster) = cluster_with(Habits::default()).await;
+    cluster.run(backup()).await;
+    cluster
+        .fake
+        .change_habits(|habits| habits.maps_are_lost = true);
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert_eq!(run.disks[0].reading, "compare");
+    let shown = cluster.show(point_of(&run)).await;
+    let note = shown.section.disks[0].reading.as_ref().unwrap();
+    assert_eq!(note.why, Some(Why::NoMap));
+    assert_eq!(note.remarks.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_base_is_healed_by_the_run_that_meets_it() {
+    let (_dir, cluster) = cluster_with(Habits::default()).await;
+    cluster.run(backup()).await;
+    cluster
+        .fake
+        .change_habits(|habits| habits.bases_refused = 1);
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert_eq!(run.disks[0].reading, "compare");
+    assert_eq!(run.warnings[0].reason, Reason::ChunkNotFound);
+    assert!(
+        last_readings(&cluster)
+            .iter()
+            .all(|reading| matches!(reading, Reading::Compare { .. }))
+    );
+    let things = cluster.fake.things();
+    assert!(ours(&things).is_empty() && things.accesses.is_empty() && things.sessions.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

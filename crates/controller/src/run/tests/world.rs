@@ -31,15 +31,17 @@ use crate::dataset::{DatasetEvent, Wrapped};
 use crate::event::Actor;
 use crate::memory::Memory;
 use crate::node::{Directory, NodeEvent};
-use crate::point::Points;
+use crate::point::{OpenedPoint, Points};
 use crate::run::act::World;
+use crate::run::bases::Bases;
 use crate::run::engine::Runs;
 use crate::run::event::{BackupWork, ExportWork, Placement, RestoreWork, Work};
 use crate::run::lease::Lease;
 use crate::run::marker::Marker;
 use crate::run::outside::{
-    LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Removal, Repositories, VmOrder, Vsphere,
+    Changes, LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Removal, Repositories, VmOrder, Vsphere,
 };
+use crate::run::reading::Trust as MapTrust;
 use crate::run::slots::Slots;
 use crate::run::timing::Timing;
 use crate::secret::{Sealed, Secrets};
@@ -144,6 +146,12 @@ pub struct Habits {
     pub removals_last: Duration,
     /// Snapshots of others on the VM.
     pub foreign_snapshots: usize,
+    /// Whether no change map is to be had.
+    pub maps_are_lost: bool,
+    /// Bytes that proxies find changed where the map said that nothing had.
+    pub lie_bytes: u64,
+    /// How many proposals that share something unread are refused for missing chunks.
+    pub bases_refused: u32,
 }
 
 #[derive(Default)]
@@ -155,6 +163,7 @@ struct Inner {
     journal: Option<std::path::PathBuf>,
     history: Vec<(u64, Things)>,
     touched: BTreeMap<String, u64>,
+    orders: Vec<proxy_api::StartTransferRequest>,
 }
 
 /// One world, shared by what the engine sees as three.
@@ -219,6 +228,11 @@ impl Fake {
         inner.journal = Some(journal);
         let things = inner.things.clone();
         inner.history = vec![(0, things)];
+    }
+
+    /// What proxies were told to do, in order.
+    pub fn orders(&self) -> Vec<proxy_api::StartTransferRequest> {
+        self.locked().orders.clone()
     }
 
     /// How often each data session was used for its own sake, by cookie.
@@ -340,15 +354,34 @@ impl Vsphere for Fake {
         })
     }
 
-    async fn allocated_areas(
+    async fn disable_tracking(&self, _vm: &VmId) -> Result<(), Fault> {
+        self.call("disable_tracking", |things, _| {
+            things.tracking = false;
+            Ok(())
+        })
+    }
+
+    async fn changed_areas(
         &self,
         _vm: &VmId,
         _snapshot: &str,
         _key: i32,
         capacity_bytes: u64,
-    ) -> Result<ExtentSet, Fault> {
-        self.call("allocated_areas", |_, _| {
-            Ok(ExtentSet::whole(capacity_bytes / 2))
+        since: Option<&ChangeId>,
+    ) -> Result<Changes, Fault> {
+        let name = match since {
+            None => "allocated_areas",
+            Some(_) => "changed_areas",
+        };
+        self.call(name, |_, habits| {
+            if habits.maps_are_lost {
+                return Err(gone(Reason::VcenterTaskFailed));
+            }
+            let part = if since.is_some() { 16 } else { 2 };
+            Ok(Changes {
+                areas: ExtentSet::whole(capacity_bytes / part),
+                oddities: Vec::new(),
+            })
         })
     }
 
@@ -568,6 +601,7 @@ impl Proxies for Fake {
         _proxy: NodeId,
         request: proxy_api::StartTransferRequest,
     ) -> Result<Transfer, Fault> {
+        self.locked().orders.push(request.clone());
         self.call("start_transfer", |things, _| {
             assert!(
                 !things.accesses.is_empty(),
@@ -602,8 +636,14 @@ impl Proxies for Fake {
         let Habits {
             transfers_last,
             transfers_fail,
+            lie_bytes,
             ..
         } = self.locked().habits;
+        end.findings = Some(proxy_api::TransferFindings {
+            compared_bytes: 1 << 20,
+            lie_bytes,
+            ..proxy_api::TransferFindings::default()
+        });
         if let Some(reason) = transfers_fail {
             end.state = TransferState::Failed;
             end.root = None;
@@ -735,6 +775,24 @@ impl Repositories for Fake {
         _repository: NodeId,
         request: repository_api::ProposePointRequest,
     ) -> Result<(), Fault> {
+        if self.locked().habits.bases_refused > 0 {
+            let mut inner = self.locked();
+            inner.habits.bases_refused -= 1;
+            inner.calls.push("propose_point");
+            let is_shared = |order: &proxy_api::StartTransferRequest| {
+                matches!(
+                    &order.work,
+                    proxy_api::Work::Backup(proxy_api::Backup {
+                        reading: proxy_api::Reading::Increment { .. },
+                        ..
+                    })
+                )
+            };
+            let latest = inner.orders.len().saturating_sub(2);
+            if inner.orders[latest..].iter().any(is_shared) {
+                return Err(gone(Reason::ChunkNotFound));
+            }
+        }
         self.call("propose_point", |things, _| {
             if things.sessions.get(&request.run_id) != Some(&request.fence) {
                 return Err(gone(Reason::FenceStale));
@@ -902,6 +960,8 @@ impl Cluster {
             turns: Arc::new(tokio::sync::Semaphore::new(4)),
             stuck: Mutex::default(),
             timing,
+            trust: MapTrust::default(),
+            bases: Bases::default(),
         });
         let runs = Runs::launch(Arc::clone(&world));
         Self {
@@ -911,6 +971,15 @@ impl Cluster {
             runs,
             fake: fake.clone(),
         }
+    }
+
+    /// A point as a key holder reads it.
+    pub async fn show(&self, point: PointId) -> OpenedPoint {
+        let stored = Repositories::get_point(&self.fake, repository(), point);
+        let state = self.memory.state();
+        let dataset = state.datasets.find(dataset()).unwrap();
+        let key = dataset.open_key(&secrets()).unwrap();
+        OpenedPoint::open(&stored.await.unwrap(), &key).unwrap()
     }
 
     pub async fn start(&self, work: Work) -> api::Run {
@@ -1034,6 +1103,16 @@ pub fn backup() -> Work {
         vm: vm(),
         vm_name: "web".into(),
         exclude: vec![],
+        full: false,
+    })
+}
+
+pub fn reading_everything() -> Work {
+    Work::Backup(BackupWork {
+        vm: vm(),
+        vm_name: "web".into(),
+        exclude: vec![],
+        full: true,
     })
 }
 
@@ -1042,6 +1121,7 @@ pub fn excluding(keys: &[i32]) -> Work {
         vm: vm(),
         vm_name: "web".into(),
         exclude: keys.to_vec(),
+        full: false,
     })
 }
 
