@@ -87,6 +87,11 @@ pub struct TransferFindings {
     pub fallbacks: Vec<Fault>,
     /// Which of the sources finished the disk.
     pub source_index: u32,
+    /// Chunks of the base that are not in the new tree. What was shared is not counted in the
+    /// progress's `chunk_count` and `hole_bytes`; with these, the counts of the whole disk follow.
+    pub replaced_chunk_count: u64,
+    /// Holes of the base that are not in the new tree, in bytes.
+    pub replaced_hole_bytes: u64,
 }
 
 /// How far a transfer is.

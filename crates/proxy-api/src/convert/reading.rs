@@ -144,6 +144,8 @@ impl From<TransferFindings> for pb::TransferFindings {
             compared_all,
             fallbacks,
             source_index,
+            replaced_chunk_count,
+            replaced_hole_bytes,
         } = domain;
         Self {
             compared_bytes,
@@ -152,6 +154,8 @@ impl From<TransferFindings> for pb::TransferFindings {
             compared_all,
             fallbacks: fallbacks.into_iter().map(Into::into).collect(),
             source_index,
+            replaced_chunk_count,
+            replaced_hole_bytes,
         }
     }
 }
@@ -167,6 +171,8 @@ impl TryFrom<pb::TransferFindings> for TransferFindings {
             compared_all,
             fallbacks,
             source_index,
+            replaced_chunk_count,
+            replaced_hole_bytes,
         } = message;
         if lies.len() > LIES_MAX {
             let why = format_args!("has {} ranges, at most {LIES_MAX} go", lies.len());
@@ -182,6 +188,8 @@ impl TryFrom<pb::TransferFindings> for TransferFindings {
             compared_all,
             fallbacks: fallbacks.into_iter().map(Fault::from).collect(),
             source_index,
+            replaced_chunk_count,
+            replaced_hole_bytes,
         })
     }
 }

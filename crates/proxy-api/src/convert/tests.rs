@@ -156,6 +156,8 @@ impl Gen {
             compared_all: self.pick(&[true, false]),
             fallbacks: vec![self.fault()],
             source_index: self.u32(),
+            replaced_chunk_count: self.u64(),
+            replaced_hole_bytes: self.u64(),
         }
     }
 
