@@ -22,7 +22,7 @@ pub use cutter::{Cutter, CutterParams, InvalidCutter};
 pub use diff::{DiffStep, TreeDiff};
 pub use disk::{CutError, DiskCutter, Item, areas_to_read, identify};
 pub use sample::{Expected, Sample, SampleCheck, SampleStep, Spot};
-pub use splice::{Compare, PlanStep, Splice, SpliceError, SplicePlan, SpliceStep};
+pub use splice::{Compare, PlanStep, Replaced, Splice, SpliceError, SplicePlan, SpliceStep};
 pub use stillwater_format::pack::Codec;
 pub use tree::{FinishedNode, Step, Top, TreeBuilder, TreeError, TreeReader};
 pub use zero::is_zero;

@@ -16,6 +16,7 @@ mod tests;
 mod weave;
 
 use bytes::Bytes;
+use stillwater_format::node::Leaf;
 use stillwater_types::{ChunkId, Extent, TreeId};
 
 pub use compare::Compare;
@@ -68,6 +69,28 @@ pub enum SpliceStep {
     Node(FinishedNode),
     /// The tree is complete.
     Done(Top),
+}
+
+/// Leaves of the base that came to be told instead of shared.
+///
+/// A chunk that is told as [`SpliceStep::Chunk`] and a hole of which any part is told as
+/// [`SpliceStep::Hole`] count here even if the new tree has the same one. So the counts of the whole
+/// new disk are those of the base, less these, and those that were told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// Chunks.
+    pub chunk_count: u64,
+    /// Bytes of holes.
+    pub hole_bytes: u64,
+}
+
+impl Replaced {
+    fn add(&mut self, leaf: &Leaf) {
+        match leaf {
+            Leaf::Hole { length } => self.hole_bytes = self.hole_bytes.saturating_add(*length),
+            Leaf::Chunk { .. } => self.chunk_count = self.chunk_count.saturating_add(1),
+        }
+    }
 }
 
 /// A base that cannot be spliced into, or a caller's mistake.

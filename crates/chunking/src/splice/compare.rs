@@ -6,7 +6,7 @@ use stillwater_types::{ChunkId, Extent, ExtentSet, TreeId};
 use zeroize::Zeroizing;
 
 use super::weave::Weave;
-use super::{SpliceError, SpliceStep};
+use super::{Replaced, SpliceError, SpliceStep};
 use crate::areas::Areas;
 use crate::tree::{Entry, Walk};
 use crate::{BLOCK_LEN, CutError, Cutter, TreeError, identify, is_zero};
@@ -30,6 +30,7 @@ pub struct Compare {
     /// The beginning of a chunk of the base whose end has not come yet.
     begun: BytesMut,
     differs: Option<(Extent, bool)>,
+    replaced: Replaced,
     done: bool,
 }
 
@@ -54,6 +55,7 @@ impl Compare {
             held: Bytes::new(),
             begun: BytesMut::new(),
             differs: None,
+            replaced: Replaced::default(),
             done: false,
         })
     }
@@ -79,6 +81,11 @@ impl Compare {
         }
         self.held = bytes;
         Ok(())
+    }
+
+    /// What of the base was replaced so far: everything, as every chunk and hole is told.
+    pub const fn replaced(&self) -> Replaced {
+        self.replaced
     }
 
     /// Goes on; after [`SpliceStep::Done`] it must not be called again.
@@ -138,6 +145,7 @@ impl Compare {
             self.begun.extend_from_slice(&part);
             self.begun.split().freeze()
         };
+        self.replaced.chunk_count = self.replaced.chunk_count.saturating_add(1);
         self.walk.pass();
         self.at = extent.end();
         let same = identify(&self.id_key, &bytes) == id;
@@ -165,6 +173,8 @@ impl Compare {
         let offset = self.at;
         self.at = offset.saturating_add(part.len() as u64);
         if self.at >= extent.end() {
+            let length = extent.length;
+            self.replaced.add(&Leaf::Hole { length });
             self.walk.pass();
         }
         self.weave.data(offset, part)

@@ -5,7 +5,7 @@ use stillwater_format::node::{DiskRoot, Leaf};
 use stillwater_types::{Extent, ExtentSet, TreeId};
 
 use super::weave::Weave;
-use super::{SpliceError, SpliceStep};
+use super::{Replaced, SpliceError, SpliceStep};
 use crate::areas::Areas;
 use crate::tree::{Entry, Placed, Walk};
 use crate::{CutError, Cutter, TreeError};
@@ -18,13 +18,15 @@ use crate::{CutError, Cutter, TreeError};
 /// something follows it.
 ///
 /// Holds the path to the place at hand, a few nodes ahead, and what the last piece gave. How many
-/// chunks and holes the shared nodes hold is not known: [`SpliceStep::Shared`] counts their bytes.
+/// chunks and holes the shared nodes hold is not known: [`SpliceStep::Shared`] counts their bytes,
+/// and [`Splice::replaced`] tells what the rest of the base held.
 pub struct Splice {
     walk: Walk,
     weave: Weave,
     extents: Areas,
     length: u64,
     at: u64,
+    replaced: Replaced,
     done: bool,
 }
 
@@ -48,6 +50,7 @@ impl Splice {
             extents: Areas::new(extents),
             length,
             at: 0,
+            replaced: Replaced::default(),
             done: false,
         })
     }
@@ -74,6 +77,11 @@ impl Splice {
         Ok(())
     }
 
+    /// What of the base was replaced so far.
+    pub const fn replaced(&self) -> Replaced {
+        self.replaced
+    }
+
     /// Goes on; after [`SpliceStep::Done`] it must not be called again.
     pub fn step(&mut self) -> Result<SpliceStep, SpliceError> {
         loop {
@@ -84,10 +92,7 @@ impl Splice {
                 return Ok(SpliceStep::Data { offset: self.at });
             }
             let ids = match self.walk.at_hand() {
-                Some(placed) if placed.end() <= self.at && self.at > 0 => {
-                    self.walk.pass();
-                    None
-                }
+                Some(placed) if placed.end() <= self.at && self.at > 0 => self.leave(placed)?,
                 Some(placed) => self.take(placed)?,
                 None => {
                     self.finish()?;
@@ -136,6 +141,23 @@ impl Splice {
                 Ok(None)
             }
         }
+    }
+
+    /// Counts what was replaced.
+    fn leave(&mut self, placed: Placed) -> Result<Option<Vec<TreeId>>, SpliceError> {
+        match placed.entry {
+            Entry::Node { .. } => self.open(),
+            Entry::Leaf(leaf) => {
+                self.replaced.add(&leaf);
+                self.walk.pass();
+                Ok(None)
+            }
+        }
+    }
+
+    fn open(&mut self) -> Result<Option<Vec<TreeId>>, SpliceError> {
+        let extents = &self.extents;
+        Ok(self.walk.open(|next| extents.touch(next.extent()))?)
     }
 
     fn pass_to(&mut self, end: u64) {

@@ -1,14 +1,15 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use stillwater_format::node::{Branch, DiskRoot, Leaf, Node, tree_id};
 use stillwater_types::ExtentSet;
 
 use super::*;
+use crate::areas::Areas;
 use crate::fixture::{
     Act, BLOCK, Guest, KEY, SEED, Store, any_disk, build, cutter, full, root, synthetic,
 };
-use crate::{BLOCK_LEN, Cutter, CutterParams, identify};
+use crate::{BLOCK_LEN, Cutter, CutterParams, identify, is_zero};
 
 fn plan(store: &Store, base: &DiskRoot, changed: &ExtentSet, length: u64) -> ExtentSet {
     let mut plan = SplicePlan::new(base, changed, length).unwrap();
@@ -30,13 +31,16 @@ struct Told {
     /// Nodes of the base that were asked for.
     asked: usize,
     nodes: Vec<TreeId>,
-    chunks: usize,
+    chunks: u64,
+    hole_bytes: u64,
+    replaced: Replaced,
     differs: Vec<(Extent, bool)>,
 }
 
 /// A splice or a compare.
 trait Machine {
     fn step(&mut self) -> Result<SpliceStep, SpliceError>;
+    fn replaced(&self) -> Replaced;
     fn supply(&mut self, bytes: &[u8]) -> Result<TreeId, TreeError>;
     fn push(&mut self, offset: u64, bytes: Bytes) -> Result<(), SpliceError>;
 }
@@ -46,6 +50,9 @@ macro_rules! machine {
         impl Machine for $name {
             fn step(&mut self) -> Result<SpliceStep, SpliceError> {
                 self.step()
+            }
+            fn replaced(&self) -> Replaced {
+                self.replaced()
             }
             fn supply(&mut self, bytes: &[u8]) -> Result<TreeId, TreeError> {
                 self.supply(bytes)
@@ -77,15 +84,13 @@ fn pieces<'a>(
     })
 }
 
-/// Runs a machine to its end over the bytes of `extents`.
+/// Runs a machine to its end.
 fn run(
     store: &mut Store,
     machine: &mut dyn Machine,
-    disk: &[u8],
-    extents: &ExtentSet,
-    piece: usize,
+    length: u64,
+    pieces: &mut dyn Iterator<Item = (u64, Bytes)>,
 ) -> (DiskRoot, Told) {
-    let mut pieces = pieces(disk, extents, piece);
     let (mut told, mut at) = (Told::default(), 0);
     loop {
         match machine.step().unwrap() {
@@ -112,6 +117,7 @@ fn run(
             SpliceStep::Hole { offset, length } => {
                 assert_eq!(offset, at);
                 at += length;
+                told.hole_bytes += length;
             }
             SpliceStep::Shared { offset, length } => {
                 assert_eq!(offset, at);
@@ -127,8 +133,9 @@ fn run(
                 store.keep(node);
             }
             SpliceStep::Done(top) => {
-                assert_eq!((at, top.span), (disk.len() as u64, disk.len() as u64));
+                assert_eq!((at, top.span), (length, length));
                 assert_eq!(pieces.next(), None);
+                told.replaced = machine.replaced();
                 return (root(top), told);
             }
         }
@@ -145,7 +152,12 @@ fn splice(
     let length = disk.len() as u64;
     let extents = plan(store, base, changed, length);
     let mut machine = Splice::new(base, cutter(), &KEY, &extents, length).unwrap();
-    run(store, &mut machine, disk, &extents, piece)
+    run(
+        store,
+        &mut machine,
+        length,
+        &mut pieces(disk, &extents, piece),
+    )
 }
 
 fn compare(
@@ -157,7 +169,40 @@ fn compare(
 ) -> (DiskRoot, Told) {
     let length = disk.len() as u64;
     let mut machine = Compare::new(base, cutter(), &KEY, changed, length).unwrap();
-    run(store, &mut machine, disk, &ExtentSet::whole(length), piece)
+    let whole = ExtentSet::whole(length);
+    run(
+        store,
+        &mut machine,
+        length,
+        &mut pieces(disk, &whole, piece),
+    )
+}
+
+/// Chunks and bytes of holes of a whole disk.
+fn counts(store: &Store, root: &DiskRoot) -> (u64, u64) {
+    let (mut chunks, mut hole_bytes) = (0, 0);
+    for leaf in store.leaves(root) {
+        match leaf {
+            Leaf::Hole { length } => hole_bytes += length,
+            Leaf::Chunk { .. } => chunks += 1,
+        }
+    }
+    (chunks, hole_bytes)
+}
+
+/// From the base's counts and what was told follow those of the new tree.
+#[track_caller]
+fn check_counts(store: &Store, base: &DiskRoot, spliced: &DiskRoot, told: &Told) {
+    let (chunks, hole_bytes) = counts(store, base);
+    let Replaced {
+        chunk_count,
+        hole_bytes: zeros,
+    } = told.replaced;
+    let now = (
+        chunks - chunk_count + told.chunks,
+        hole_bytes - zeros + told.hole_bytes,
+    );
+    assert_eq!(now, counts(store, spliced));
 }
 
 /// The tree must be the one of its own leaves, and hold the disk.
@@ -186,6 +231,7 @@ proptest! {
         let map = guest.map(sloppy);
         let (spliced, told) = splice(&mut store, &base, &guest.disk, &map, piece.max(500));
         check_tree(&mut store, &spliced, &guest.disk);
+        check_counts(&store, &base, &spliced, &told);
         prop_assert!(told.read + told.shared <= guest.disk.len() as u64);
         let (again, told) = compare(&mut store, &spliced, &guest.disk, Some(&ExtentSet::empty()), piece.max(500));
         prop_assert_eq!(again, spliced);
@@ -207,6 +253,7 @@ proptest! {
         let map = with_map.then(|| guest.map(0));
         let (compared, told) = compare(&mut store, &base, &guest.disk, map.as_ref(), piece);
         check_tree(&mut store, &compared, &guest.disk);
+        check_counts(&store, &base, &compared, &told);
         let want = differences(&store, &base, &before, &guest.disk, map.as_ref());
         prop_assert_eq!(told.differs, want);
     }
@@ -307,7 +354,7 @@ fn an_unchanged_disk_costs_nothing() {
 }
 
 #[test]
-fn a_disk_that_changed_everywhere_opens_no_node() {
+fn a_disk_that_changed_everywhere_shares_nothing() {
     let mut store = Store::default();
     let base = full(&mut store, &synthetic(8_000));
     let mut other = synthetic(8_500);
@@ -318,8 +365,11 @@ fn a_disk_that_changed_everywhere_opens_no_node() {
     let map = ExtentSet::whole(base.length);
     let (spliced, told) = splice(&mut store, &base, &other, &map, 1 << 20);
     check_tree(&mut store, &spliced, &other);
-    assert_eq!((told.asked, told.shared), (0, 0));
+    assert_eq!(told.shared, 0);
     assert_eq!(spliced, full(&mut store, &other));
+    let mut plan = SplicePlan::new(&base, &map, spliced.length).unwrap();
+    let whole = ExtentSet::whole(spliced.length);
+    assert_eq!(plan.step(), Ok(PlanStep::Done(whole)));
 }
 
 /// A disk with data here and there becomes another one; each step is an increment.
@@ -555,5 +605,110 @@ fn hostile_nodes_are_refused() {
             ),
             "{refused:?}"
         );
+    }
+}
+
+/// A disk of several levels of nodes, too large to hold: leaves without their bytes.
+fn many_leaves(seed: u64, count: u64) -> Vec<Leaf> {
+    let leaf = |n: u64| {
+        let hash = blake3::hash(&[seed.to_le_bytes(), n.to_le_bytes()].concat());
+        let random = u64::from(hash.as_bytes()[0]);
+        if n % 9 == seed % 9 {
+            Leaf::Hole {
+                length: BLOCK * (4 + random),
+            }
+        } else {
+            Leaf::Chunk {
+                length: 4096 * (1 + random as u32 % 4),
+                id: ChunkId::from_bytes(*hash.as_bytes()),
+            }
+        }
+    };
+    (0..count).map(leaf).collect()
+}
+
+/// Each leaf with its place.
+fn placed(leaves: &[Leaf]) -> HashMap<u64, Leaf> {
+    let mut at = 0;
+    let place = |leaf: &Leaf| {
+        at += leaf.span();
+        (at - leaf.span(), *leaf)
+    };
+    leaves.iter().map(place).collect()
+}
+
+/// Bytes that are never zero and say where they lie.
+fn noise(extent: Extent) -> Bytes {
+    let mut bytes = vec![7; extent.length as usize];
+    for (n, block) in bytes.chunks_mut(BLOCK_LEN).enumerate() {
+        let at = extent.start + n as u64 * BLOCK;
+        let head = block.len().min(8);
+        block[..head].copy_from_slice(&(at ^ 0x5a5a_5a5a).to_le_bytes()[..head]);
+    }
+    bytes.into()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn trees_of_several_levels_are_shared_but_for_the_paths_to_changes(
+        seed in any::<u64>(),
+        count in prop_oneof![0..3000u64, 90_000..140_000u64],
+        places in prop::collection::vec((any::<u64>(), 1..200_000u64), 0..6),
+        grow in prop_oneof![3 => Just(0), 1 => 1..2_000_000u64],
+    ) {
+        let mut store = Store::default();
+        let leaves = many_leaves(seed, count);
+        let base = build(&mut store, &leaves);
+        let known: HashSet<TreeId> = store.nodes.keys().copied().collect();
+        let length = base.length + grow;
+        let changed = places.iter().map(|(at, length)| Extent::new(at % (base.length + 1), *length));
+        let changed = ExtentSet::collect(changed, base.length);
+        let extents = plan(&store, &base, &changed, length);
+        let mut machine = Splice::new(&base, cutter(), &KEY, &extents, length).unwrap();
+        let mut pieces = extents.iter().map(|extent| (extent.start, noise(extent)));
+        let (spliced, told) = run(&mut store, &mut machine, length, &mut pieces);
+        prop_assert_eq!(spliced.length, length);
+
+        // The same tree as a builder's, of the same leaves but for what was read.
+        let now = store.leaves(&spliced);
+        prop_assert_eq!(&build(&mut store, &now), &spliced);
+        let before = placed(&leaves);
+        let areas = Areas::new(&extents);
+        for (at, leaf) in placed(&now) {
+            let extent = Extent::new(at, leaf.span());
+            match leaf {
+                _ if before.get(&at) == Some(&leaf) => prop_assert!(!areas.overlap(extent)),
+                Leaf::Hole { .. } => prop_assert!(!areas.overlap(extent)),
+                // What was read, and zeros of holes that are left too short beside it.
+                Leaf::Chunk { id, .. } => {
+                    let bytes = &store.chunks[&id];
+                    for (n, block) in bytes.chunks(BLOCK_LEN).enumerate() {
+                        let place = Extent::new(at + n as u64 * BLOCK, block.len() as u64);
+                        let zeros = is_zero(block) && !areas.overlap(place);
+                        let read = areas.cover(place) && block == noise(place);
+                        prop_assert!(zeros || read, "{place:?} of {extents:?}");
+                    }
+                }
+            }
+        }
+        // Zeros lie where zeros were: what is shared covers every chunk that was not read.
+        let held = |leaves: &HashMap<u64, Leaf>| -> usize {
+            let chunk = |(at, leaf): &(&u64, &Leaf)| {
+                let extent = Extent::new(**at, leaf.span());
+                matches!(leaf, Leaf::Chunk { .. }) && !areas.overlap(extent)
+            };
+            let kept = leaves.iter().filter(chunk);
+            kept.filter(|(at, leaf)| before.get(at) == Some(leaf)).count()
+        };
+        prop_assert_eq!(held(&placed(&now)), held(&before));
+
+        // New nodes: the paths to the changes, and those of what was read itself.
+        let fresh = told.nodes.iter().filter(|id| !known.contains(*id)).count();
+        let paths = (extents.len() + 1) * (usize::from(spliced.level) + 1);
+        let read = extents.bytes() as usize / BLOCK_LEN / 64;
+        prop_assert!(fresh <= 3 * paths + read, "{fresh} new nodes for {extents:?}");
+        prop_assert!(told.asked <= 4 * paths, "{} nodes for {extents:?}", told.asked);
     }
 }
