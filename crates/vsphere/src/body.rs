@@ -3,15 +3,22 @@
 //! The types of vim25 are sequences: a server may refuse a wrong order, so whoever builds one
 //! writes base type first and each type in the order of the schema.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{self, Display, Write as _};
 
 use quick_xml::escape::escape;
 
 use crate::reference::Moref;
 
 /// The inside of a request's element.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Body(String);
+
+impl fmt::Debug for Body {
+    // Some requests carry passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} bytes)", self.0.len())
+    }
+}
 
 impl Body {
     pub(crate) fn new() -> Self {

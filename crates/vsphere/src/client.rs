@@ -68,6 +68,8 @@ pub(crate) struct Content {
     pub view_manager: Moref,
     pub search_index: Moref,
     session_manager: Moref,
+    /// Not every server has the rest.
+    pub guest_operations: Option<Moref>,
 }
 
 #[derive(Debug)]
@@ -335,7 +337,9 @@ async fn service_content(server: &Server, action: &str) -> Result<(Content, Abou
 }
 
 fn content(returned: &Element) -> Result<Content, Problem> {
+    let optional = |name: &str| returned.find(name).map(Element::moref).transpose();
     Ok(Content {
+        guest_operations: optional("guestOperationsManager")?,
         root_folder: returned.need_moref("rootFolder")?,
         property_collector: returned.need_moref("propertyCollector")?,
         view_manager: returned.need_moref("viewManager")?,

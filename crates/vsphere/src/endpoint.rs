@@ -121,7 +121,7 @@ fn describe(der: &[u8]) -> Result<PresentedCertificate, String> {
     })
 }
 
-fn pem(der: &[u8]) -> String {
+pub(crate) fn pem(der: &[u8]) -> String {
     let lines: Vec<String> = der.chunks(48).map(|line| BASE64.encode(line)).collect();
     format!(
         "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",

@@ -63,6 +63,14 @@ pub enum FaultKind {
     NotFound,
     /// The server's own time limit passed.
     Timedout,
+    /// The guest does not know that user or password.
+    GuestLogin,
+    /// The guest's user may not do that.
+    GuestPermission,
+    /// The guest has no such process, or has forgotten it.
+    GuestProcessNotFound,
+    /// VMware Tools in the guest cannot or will not do it now; the fault's type is named.
+    GuestUnavailable(String),
     /// Anything else; its type is named.
     Other(String),
 }
@@ -229,6 +237,41 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// What is to be run in a guest cannot be written down for it.
+    #[error("run a program in the guest: {problem}")]
+    BadGuestCommand {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The guest forgot a process before its exit code was read.
+    #[error("the guest has forgotten process {pid}, whether it succeeded is not known")]
+    GuestProcessLost {
+        /// The process.
+        pid: i64,
+    },
+    /// There is no such file.
+    #[error("no file {path}")]
+    FileMissing {
+        /// Its path in the guest or on the datastore.
+        path: String,
+    },
+    /// The file is larger than what we are ready to keep.
+    #[error("{path} has more than {limit_bytes} bytes")]
+    FileTooLarge {
+        /// Its path in the guest or on the datastore.
+        path: String,
+        /// The most that would have been taken.
+        limit_bytes: usize,
+    },
+    /// A file could not be moved.
+    #[error("move the file {path}")]
+    FileTransfer {
+        /// Its path in the guest or on the datastore.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A saved configuration cannot be used.
     #[error("use the saved configuration: {problem}")]
     BadConfig {
@@ -290,6 +333,10 @@ impl Error {
             Error::VmExists { .. } => Reason::VmExists,
             Error::PlacementNotFound { .. } => Reason::PlacementNotFound,
             Error::BadConfig { .. } => Reason::ManifestUnreadable,
+            Error::BadGuestCommand { .. } => Reason::BadField,
+            Error::GuestProcessLost { .. } => Reason::GuestUnavailable,
+            Error::FileMissing { .. } | Error::FileTooLarge { .. } => Reason::VcenterTaskFailed,
+            Error::FileTransfer { .. } => Reason::VcenterUnreachable,
         }
     }
 }
@@ -303,6 +350,10 @@ impl VimFault {
             FaultKind::NoDiskSpace => Reason::DatastoreFull,
             FaultKind::RestrictedVersion => Reason::NotSupported,
             FaultKind::Timedout => Reason::VcenterTaskTimeout,
+            FaultKind::GuestLogin => Reason::GuestLoginRefused,
+            FaultKind::GuestPermission
+            | FaultKind::GuestProcessNotFound
+            | FaultKind::GuestUnavailable(_) => Reason::GuestUnavailable,
             _ => otherwise,
         }
     }
@@ -316,7 +367,11 @@ impl fmt::Display for VimFault {
             } => {
                 write!(f, "the privilege {privilege} is missing: {}", self.message)
             }
-            FaultKind::Other(name) | FaultKind::Snapshot(name) if *name != self.message => {
+            FaultKind::Other(name)
+            | FaultKind::Snapshot(name)
+            | FaultKind::GuestUnavailable(name)
+                if *name != self.message =>
+            {
                 write!(f, "{name}: {}", self.message)
             }
             _ => f.write_str(&self.message),

@@ -101,6 +101,14 @@ fn kind(name: &str, detail: &Element) -> FaultKind {
         "MethodDisabled" => FaultKind::MethodDisabled,
         "NotFound" => FaultKind::NotFound,
         "Timedout" => FaultKind::Timedout,
+        "InvalidGuestLogin" => FaultKind::GuestLogin,
+        "GuestPermissionDenied" => FaultKind::GuestPermission,
+        "GuestProcessNotFound" => FaultKind::GuestProcessNotFound,
+        "GuestOperationsUnavailable"
+        | "ToolsUnavailable"
+        | "OperationDisabledByGuest"
+        | "OperationNotSupportedByGuest"
+        | "GuestComponentsOutOfDate" => FaultKind::GuestUnavailable(name.to_owned()),
         other => FaultKind::Other(other.to_owned()),
     }
 }
@@ -156,6 +164,12 @@ mod tests {
         check(
             r#"<F xsi:type="SnapshotIncompatibleDeviceInVm"/>"#,
             FaultKind::Snapshot("SnapshotIncompatibleDeviceInVm".into()),
+            "",
+        );
+        check("<InvalidGuestLoginFault/>", FaultKind::GuestLogin, "no");
+        check(
+            r#"<F xsi:type="GuestOperationsUnavailable"/>"#,
+            FaultKind::GuestUnavailable("GuestOperationsUnavailable".into()),
             "",
         );
         check(

@@ -12,6 +12,7 @@ use crate::{DiskTraits, Error, Result, SnapshotInfo, VmRef, device};
 mod facts;
 mod obstacle;
 
+pub(crate) use facts::family;
 pub use facts::{Connection, GuestFamily, ToolsVersion, VmFacts};
 pub use obstacle::{Obstacle, Protectability};
 
