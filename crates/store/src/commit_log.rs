@@ -319,8 +319,8 @@ fn mend(vfs: &dyn Vfs, path: &Path, copy: &Readable, truth: &[u8]) -> Result<(),
     tracing::info!(path = %path.display(), appended_bytes = missing.len(), "mended the commit log");
     let file = open_copy(vfs, path)?;
     file.set_len(start as u64).map_err(Error::io("cut", path))?;
-    // What was cut must not come back behind what is appended.
-    file.sync().map_err(Error::io("sync", path))?;
+    // One sync for both: a tail is a part of the first frame that is missing, or nothing is missing, so
+    // that whatever a crash leaves of the two is a torn tail again.
     file.write_at(missing, start as u64)
         .map_err(Error::io("append to", path))?;
     file.sync().map_err(Error::io("sync", path))

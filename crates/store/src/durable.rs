@@ -81,10 +81,10 @@ pub(crate) fn quarantine(vfs: &dyn Vfs, rng: &dyn Rng, path: &Path) -> Result<Pa
     let aside = Path::new(layout::QUARANTINE).join(format!("{name}.{stem}"));
     vfs.rename_noreplace(path, &aside)
         .map_err(Error::io("move to quarantine", path))?;
-    for dir in [Path::new(layout::QUARANTINE), layout::parent(path)] {
-        vfs.sync_dir(dir)
-            .map_err(Error::io("sync directory", dir))?;
-    }
+    // The name that it had may come back after a crash: what was found damaged is found again.
+    let dir = Path::new(layout::QUARANTINE);
+    vfs.sync_dir(dir)
+        .map_err(Error::io("sync directory", dir))?;
     Ok(aside)
 }
 

@@ -33,6 +33,13 @@ pub(crate) fn directories() -> impl Iterator<Item = PathBuf> {
     fixed.into_iter().map(PathBuf::from).chain(fanned)
 }
 
+/// The directories whose content is spread over directories.
+pub(crate) fn fans() -> impl Iterator<Item = &'static Path> {
+    [PACKS, MANIFESTS[0], MANIFESTS[1]]
+        .into_iter()
+        .map(Path::new)
+}
+
 /// The directories that hold packs.
 pub(crate) fn pack_dirs() -> impl Iterator<Item = PathBuf> {
     fan(PACKS)

@@ -857,13 +857,10 @@ fn make_directories(vfs: &dyn Vfs) -> Result<(), Error> {
             made => made.map_err(Error::io("make directory", &dir))?,
         }
     }
-    let mut parents: Vec<_> = layout::directories()
-        .map(|dir| layout::parent(&dir).to_owned())
-        .collect();
-    parents.dedup();
-    for dir in parents {
-        vfs.sync_dir(&dir)
-            .map_err(Error::io("sync directory", &dir))?;
+    // The directories that these lie in are synced once the commit log has its names there.
+    for dir in layout::fans() {
+        vfs.sync_dir(dir)
+            .map_err(Error::io("sync directory", dir))?;
     }
     Ok(())
 }

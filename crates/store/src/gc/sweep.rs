@@ -151,17 +151,18 @@ fn quarantine(vfs: &dyn Vfs) -> Result<Vec<String>, Error> {
 }
 
 /// Changes of names, and the directories that have to be synced after them.
+///
+/// Only those that something was moved to: it must not be lost from both. A name that comes back after a
+/// crash, because nobody synced that it went, goes again at the next start.
 struct Moves<'a> {
     vfs: &'a dyn Vfs,
-    /// Synced first: what is moved must not be lost from both.
     to: BTreeSet<PathBuf>,
-    from: BTreeSet<PathBuf>,
 }
 
 impl<'a> Moves<'a> {
     fn new(vfs: &'a dyn Vfs) -> Self {
-        let (to, from) = (BTreeSet::new(), BTreeSet::new());
-        Self { vfs, to, from }
+        let to = BTreeSet::new();
+        Self { vfs, to }
     }
 
     /// Moves a file that may have been moved before.
@@ -174,7 +175,6 @@ impl<'a> Moves<'a> {
             moved => moved.map_err(Error::io("move", from))?,
         }
         self.to.insert(layout::parent(to).to_owned());
-        self.from.insert(layout::parent(from).to_owned());
         Ok(())
     }
 
@@ -198,15 +198,13 @@ impl<'a> Moves<'a> {
     /// Removes a file that may be gone.
     fn remove(&mut self, path: &Path) -> Result<(), Error> {
         match self.vfs.remove_file(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            removed => removed.map_err(Error::io("remove", path))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(Error::io("remove", path)),
         }
-        self.from.insert(layout::parent(path).to_owned());
-        Ok(())
     }
 
     fn finish(self) -> Result<(), Error> {
-        for dir in self.to.into_iter().chain(self.from) {
+        for dir in self.to {
             let synced = self.vfs.sync_dir(&dir);
             synced.map_err(Error::io("sync directory", &dir))?;
         }
