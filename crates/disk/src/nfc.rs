@@ -48,3 +48,6 @@ fn checked_path(path: &str) -> crate::Result<String> {
         false => Err(crate::Error::BadPath { path: checked }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,11 +106,8 @@ impl Link {
 
     /// Closes the disk and waits until the host says so; nothing can be done with it any more.
     pub(super) async fn close(&self) -> Result<()> {
-        let limit = self.options.timeouts.reply;
-        let closed = self.retried(async |connection: Arc<Connection>| {
-            within(&self.path, Step::Reply, limit, connection.close()).await
-        });
-        closed.await?;
+        let close = async |connection: Arc<Connection>| connection.close().await;
+        self.retried(close).await?;
         self.current.lock().await.state = State::Ended(Error::Closed);
         Ok(())
     }
