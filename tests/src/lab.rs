@@ -293,6 +293,21 @@ impl Lab {
             .context("the lab does not say how much it wrote")
     }
 
+    /// Changes how the guest of a VM behaves, and tells the directory that plays it.
+    pub fn guest(&self, vm: &str, behaviour: &Value) -> Result<PathBuf> {
+        let report = self.act(vm, "guest", behaviour)?;
+        let dir = report["dir"].as_str();
+        Ok(dir.context("the lab names no directory")?.into())
+    }
+
+    /// The kinds of what happened to a guest, in order: `frozen`, `snapshot`, `thawed`, `hook-start` and so on.
+    pub fn guest_events(&self, vm: &str) -> Result<Vec<String>> {
+        let events = self.control("GET", &format!("/vm/{vm}/guest/events"), None)?;
+        let kinds = events.as_array().into_iter().flatten();
+        let kinds = kinds.filter_map(|event| Some(event["kind"].as_str()?.to_owned()));
+        Ok(kinds.collect())
+    }
+
     /// Forgets the frozen copies that nothing needs any more.
     pub fn prune(&self) -> Result<()> {
         self.control("POST", "/frozen/prune", None).map(drop)

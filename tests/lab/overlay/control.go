@@ -258,3 +258,8 @@ func (l *labState) SetConsolidation(vm *VirtualMachine, needed, stuck bool) {
 	l.mu.Unlock()
 	vm.setConsolidationNeeded(needed)
 }
+
+// MachineOf answers the VM of a reference, which exists.
+func (l *labState) MachineOf(ref types.ManagedObjectReference) *VirtualMachine {
+	return Map.Get(ref).(*VirtualMachine)
+}

@@ -30,17 +30,24 @@ type labState struct {
 	guests  map[string]*guest
 	freezes []*Freeze
 	pages   map[string]*resultPage
+	cancels map[string]chan struct{} // of tasks that may be cancelled
+	urls    map[string]*guestTransfer
 }
 
 // guest is one VM. Its disks are added when they are first looked at.
 type guest struct {
-	tools   bool
 	stuck   bool // consolidation fails while this is set
 	running *types.ManagedObjectReference
 	disks   map[int32]*chain
 
 	oddities map[int32]*MapOddity
 	omitted  []Omission
+
+	behaviour GuestBehaviour
+	dir       string // plays its root directory
+	events    []GuestEvent
+	eventSeq  int
+	processes map[int64]*guestProcess
 }
 
 // Freeze is the content that one snapshot gave one disk. It outlives the snapshot.
@@ -66,34 +73,23 @@ func (l *labState) Configure(settings LabSettings) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.LabSettings = settings
-	l.pages = map[string]*resultPage{}
+	l.pages, l.cancels, l.urls = map[string]*resultPage{}, map[string]chan struct{}{}, map[string]*guestTransfer{}
 }
 
 // guest answers the record of a VM; the caller holds l.mu.
 func (l *labState) guest(vm types.ManagedObjectReference) *guest {
 	g, ok := l.guests[vm.Value]
 	if !ok {
-		g = &guest{disks: map[int32]*chain{}, oddities: map[int32]*MapOddity{}}
+		g = &guest{disks: map[int32]*chain{}, oddities: map[int32]*MapOddity{}, behaviour: DefaultGuest(), processes: map[int64]*guestProcess{}}
 		l.guests[vm.Value] = g
 	}
 	return g
 }
 
-// SetTools tells whether VMware Tools run in the guest while it is powered on.
-func (l *labState) SetTools(vm types.ManagedObjectReference, running bool) {
-	l.mu.Lock()
-	l.guest(vm).tools = running
-	l.mu.Unlock()
-	machine, ok := Map.Get(vm).(*VirtualMachine)
-	if ok {
-		Map.WithLock(machine, func() { machine.publishTools() })
-	}
-}
-
 func (l *labState) toolsRun(vm *VirtualMachine) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.guest(vm.Self).tools && vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn
+	return l.guest(vm.Self).behaviour.toolsRun() && vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn
 }
 
 func (l *labState) forget(vm types.ManagedObjectReference) {
@@ -118,10 +114,15 @@ func (l *labState) begin(vm *VirtualMachine, name string, run func(*Task) (types
 	task := CreateTask(vm, name, run)
 	task.Info.EntityName = vm.Name
 	g.running = &task.Self
+	if name == "createSnapshot" {
+		task.Info.Cancelable = true
+		l.cancels[task.Self.Value] = make(chan struct{})
+	}
 	go func() {
 		task.runInBackground(vm)
 		l.mu.Lock()
 		g.running = nil
+		delete(l.cancels, task.Self.Value)
 		l.mu.Unlock()
 	}()
 	return task.Self, nil

@@ -233,6 +233,7 @@ func (vm *VirtualMachine) dropMissingFiles() {
 func (c *powerVMTask) Run(task *Task) (types.AnyType, types.BaseMethodFault) {
 	result, fault := c.switchPower(task)
 	if fault == nil {
+		Lab.killGuest(c.VirtualMachine)
 		c.VirtualMachine.publishTools()
 	}
 	return result, fault
@@ -242,19 +243,31 @@ func (c *powerVMTask) Run(task *Task) (types.AnyType, types.BaseMethodFault) {
 func (vm *VirtualMachine) publishTools() {
 	status, running, version := types.VirtualMachineToolsStatusToolsNotRunning, types.VirtualMachineToolsRunningStatusGuestToolsNotRunning, "guestToolsCurrent"
 	Lab.mu.Lock()
-	installed := Lab.guest(vm.Self).tools
+	b := Lab.guest(vm.Self).behaviour
 	Lab.mu.Unlock()
-	if !installed {
+	if b.Tools == "absent" {
 		status, version = types.VirtualMachineToolsStatusToolsNotInstalled, "guestToolsNotInstalled"
 	} else if Lab.toolsRun(vm) {
 		status, running = types.VirtualMachineToolsStatusToolsOk, types.VirtualMachineToolsRunningStatusGuestToolsRunning
 	}
+	number := "12389"
+	if b.Tools == "old" {
+		version, number = "guestToolsSupportedOld", "10277"
+		if Lab.toolsRun(vm) {
+			status = types.VirtualMachineToolsStatusToolsOld
+		}
+	} else if b.Tools == "absent" {
+		number = "0"
+	}
+	operations := Lab.toolsRun(vm) && b.Operations == "on"
 	Map.Update(vm, []types.PropertyChange{
 		{Name: "guest.toolsStatus", Val: status},
 		{Name: "guest.toolsRunningStatus", Val: string(running)},
 		{Name: "guest.toolsVersionStatus", Val: version},
 		{Name: "guest.toolsVersionStatus2", Val: version},
-		{Name: "guest.guestFamily", Val: string(types.VirtualMachineGuestOsFamilyLinuxGuest)},
+		{Name: "guest.guestFamily", Val: b.Family},
 		{Name: "guest.hostName", Val: vm.Name},
+		{Name: "guest.toolsVersion", Val: number},
+		{Name: "guest.guestOperationsReady", Val: operations},
 	})
 }

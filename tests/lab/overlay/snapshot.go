@@ -43,13 +43,13 @@ func (vm *VirtualMachine) CreateSnapshotExTask(ctx *Context, req *types.CreateSn
 }
 
 func (vm *VirtualMachine) beginSnapshot(spec snapshotSpec) (types.ManagedObjectReference, types.BaseMethodFault) {
-	return Lab.begin(vm, "createSnapshot", func(*Task) (types.AnyType, types.BaseMethodFault) {
-		return vm.takeSnapshot(spec)
+	return Lab.begin(vm, "createSnapshot", func(task *Task) (types.AnyType, types.BaseMethodFault) {
+		return vm.takeSnapshot(task, spec)
 	})
 }
 
 // takeSnapshot copies without holding the VM's lock, so that its properties stay readable meanwhile.
-func (vm *VirtualMachine) takeSnapshot(spec snapshotSpec) (types.AnyType, types.BaseMethodFault) {
+func (vm *VirtualMachine) takeSnapshot(task *Task, spec snapshotSpec) (types.AnyType, types.BaseMethodFault) {
 	snapshot := &VirtualMachineSnapshot{}
 	snapshot.Vm = vm.Self
 	snapshot.Self = Map.newReference(snapshot)
@@ -62,12 +62,23 @@ func (vm *VirtualMachine) takeSnapshot(spec snapshotSpec) (types.AnyType, types.
 			}
 		}
 	})
+	quiesced, fault := vm.quiesce(task, spec)
+	if fault != nil {
+		return nil, fault
+	}
 	freezes, err := vm.freeze(snapshot.Self.Value, spec, disks)
-	if err != nil {
+	if err == nil {
+		Lab.note(vm, GuestEvent{Kind: "snapshot", Detail: snapshot.Self.Value})
+	}
+	if fault := quiesced.thaw(vm, task); fault != nil || err != nil {
+		forgetCopies(freezes)
+		if fault != nil {
+			return nil, fault
+		}
 		log.Printf("freeze %s: %s", vm.Name, err)
 		return nil, &types.FileFault{File: vm.Config.Files.VmPathName}
 	}
-	Map.WithLock(vm, func() { err = vm.commitSnapshot(snapshot, spec, freezes) })
+	Map.WithLock(vm, func() { err = vm.commitSnapshot(snapshot, spec, quiesced, freezes) })
 	if err != nil {
 		log.Printf("commit snapshot of %s: %s", vm.Name, err)
 		return nil, &types.FileFault{File: vm.Config.Files.VmPathName}
@@ -99,6 +110,7 @@ func (vm *VirtualMachine) freeze(snapshot string, spec snapshotSpec, disks []*ty
 		live[disk.Key] = path
 	}
 	now := time.Now().UTC()
+	defer func() { vm.logStun(time.Since(now)) }()
 	freezes := map[int32]*Freeze{}
 	for _, disk := range disks {
 		f := &Freeze{
@@ -107,15 +119,24 @@ func (vm *VirtualMachine) freeze(snapshot string, spec snapshotSpec, disks []*ty
 			Capacity: getDiskSize(disk), CreatedAt: now, Exists: true, Kept: true, Quiesce: spec.quiesce,
 		}
 		if err := CopySparse(live[disk.Key], f.Path); err != nil {
-			return nil, err
+			return freezes, err
 		}
 		freezes[disk.Key] = f
 	}
 	return freezes, nil
 }
 
+// forgetCopies removes what a snapshot that failed has copied.
+func forgetCopies(freezes map[int32]*Freeze) {
+	for _, f := range freezes {
+		if err := os.Remove(f.Path); err != nil {
+			log.Printf("remove %s: %s", f.Path, err)
+		}
+	}
+}
+
 // commitSnapshot makes the snapshot visible; the caller holds the VM's lock.
-func (vm *VirtualMachine) commitSnapshot(snapshot *VirtualMachineSnapshot, spec snapshotSpec, freezes map[int32]*Freeze) error {
+func (vm *VirtualMachine) commitSnapshot(snapshot *VirtualMachineSnapshot, spec snapshotSpec, quiesced *quiesced, freezes map[int32]*Freeze) error {
 	snapshot.Config = *vm.Config
 	tracking := isTrue(vm.Config.ChangeTrackingEnabled)
 
@@ -139,8 +160,7 @@ func (vm *VirtualMachine) commitSnapshot(snapshot *VirtualMachineSnapshot, spec 
 	if err := vm.writeDeltaDescriptors(freezes); err != nil {
 		return err
 	}
-	vm.addToTree(snapshot, spec)
-	return nil
+	return vm.addToTree(snapshot, spec, quiesced)
 }
 
 // devicesAt copies the devices with disks as a snapshot saw them, or as they are now for "".
@@ -186,15 +206,19 @@ func (vm *VirtualMachine) writeDeltaDescriptors(freezes map[int32]*Freeze) error
 	return nil
 }
 
-func (vm *VirtualMachine) addToTree(snapshot *VirtualMachineSnapshot, spec snapshotSpec) {
+func (vm *VirtualMachine) addToTree(snapshot *VirtualMachineSnapshot, spec snapshotSpec, quiesced *quiesced) error {
 	if vm.Snapshot == nil {
 		vm.Snapshot = &types.VirtualMachineSnapshotInfo{}
 	}
+	id := atomic.AddInt32(&vm.sid, 1)
+	manifest, err := quiesced.storeManifest(vm, id)
+	if err != nil {
+		return err
+	}
 	item := types.VirtualMachineSnapshotTree{
 		Snapshot: snapshot.Self, Vm: vm.Self, Name: spec.name, Description: spec.description,
-		Id: atomic.AddInt32(&vm.sid, 1), CreateTime: time.Now().UTC(), State: vm.Runtime.PowerState,
-		// Without running Tools vSphere takes the snapshot all the same and says nothing.
-		Quiesced: spec.quiesce != nil && Lab.toolsRun(vm), ReplaySupported: types.NewBool(false),
+		Id: id, CreateTime: time.Now().UTC(), State: vm.Runtime.PowerState,
+		Quiesced: quiesced.on, BackupManifest: manifest, ReplaySupported: types.NewBool(false),
 	}
 	roots := append([]types.VirtualMachineSnapshotTree{}, vm.Snapshot.RootSnapshotList...)
 	current := vm.Snapshot.CurrentSnapshot
@@ -215,6 +239,7 @@ func (vm *VirtualMachine) addToTree(snapshot *VirtualMachineSnapshot, spec snaps
 		{Name: "snapshot.currentSnapshot", Val: snapshot.Self},
 		{Name: "rootSnapshot", Val: rootReferences(roots)},
 	})
+	return nil
 }
 
 func rootReferences(roots []types.VirtualMachineSnapshotTree) []types.ManagedObjectReference {

@@ -4,6 +4,7 @@ package simulator
 import (
 	"log"
 	"os"
+	"time"
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -59,8 +60,14 @@ func (vm *VirtualMachine) dropSnapshots(refs []types.ManagedObjectReference) {
 }
 
 func (vm *VirtualMachine) dropSnapshot(snapshot *VirtualMachineSnapshot) {
+	started := time.Now()
 	vm.mergeFiles(snapshot.Self.Value)
 	snapshot.removeSnapshotFiles(internalContext)
+	if node := findSnapshotInTree(vm.Snapshot.RootSnapshotList, snapshot.Self); node != nil {
+		vm.dropManifest(node.BackupManifest)
+	}
+	vm.logStun(time.Since(started))
+	Lab.note(vm, GuestEvent{Kind: "removed", Detail: snapshot.Self.Value})
 
 	roots := []types.VirtualMachineSnapshotTree{}
 	current := vm.Snapshot.CurrentSnapshot

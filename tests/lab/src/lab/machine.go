@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -26,6 +27,10 @@ var actions = map[string]action{
 	"POST grow":                 grow,
 	"POST revert":               revert,
 	"POST storage-vmotion":      storageVmotion,
+	"POST guest":                setGuest,
+	"GET guest":                 getGuest,
+	"GET guest/events":          guestEvents,
+	"DELETE guest/events":       forgetGuestEvents,
 }
 
 // serveMachine takes METHOD /vm/NAME/ACTION. A slash within NAME, an inventory path, is written %2F.
@@ -136,6 +141,30 @@ func storageVmotion(r *http.Request, vm *simulator.VirtualMachine) (interface{},
 		return nil, err
 	}
 	return struct{}{}, simulator.Lab.StorageVmotion(vm, body.Datastore, body.Base, body.ResetTracking)
+}
+
+func setGuest(r *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
+	change, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	if err := simulator.Lab.SetGuest(vm, change); err != nil {
+		return nil, err
+	}
+	return getGuest(r, vm)
+}
+
+func getGuest(_ *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
+	return simulator.Lab.Guest(vm)
+}
+
+func guestEvents(_ *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
+	return simulator.Lab.GuestEvents(vm), nil
+}
+
+func forgetGuestEvents(_ *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
+	simulator.Lab.ForgetGuestEvents(vm)
+	return struct{}{}, nil
 }
 
 func touch(r *http.Request, vm *simulator.VirtualMachine, key string) (interface{}, error) {

@@ -51,9 +51,12 @@ type ready struct {
 func main() {
 	log.SetFlags(log.Ltime | log.Lmicroseconds)
 	var err error
-	if len(os.Args) > 1 && os.Args[1] == "write" {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == "write":
 		err = write(os.Args[2:])
-	} else {
+	case len(os.Args) == 5 && os.Args[1] == "in-guest": // how the lab runs programs in a guest
+		err = simulator.RunInGuest(os.Args[2], os.Args[3], os.Args[4])
+	default:
 		err = serve(parse(os.Args[1:]))
 	}
 	if err != nil {

@@ -25,6 +25,8 @@ type vmSpec struct {
 	Cpus       int32      `json:"cpus"`
 	MemoryMB   int64      `json:"memory_mb"`
 	Cbt        bool       `json:"cbt"`
+
+	Guest json.RawMessage `json:"guest"` // fields of simulator.GuestBehaviour
 }
 
 type diskSpec struct {
@@ -96,7 +98,26 @@ func (v *vmSpec) fill(spec *labSpec) error {
 	if err := oneOf("power", v.Power, "on", "off"); err != nil {
 		return err
 	}
-	return oneOf("tools", v.Tools, "running", "absent")
+	return v.fillGuest()
+}
+
+// fillGuest puts before what the spec says of the guest what follows from the rest of it.
+func (v *vmSpec) fillGuest() error {
+	if err := oneOf("tools", v.Tools, "running", "old", "not-running", "absent"); err != nil {
+		return err
+	}
+	guest := map[string]interface{}{"tools": v.Tools}
+	if strings.HasPrefix(v.GuestID, "win") {
+		guest["family"] = "windowsGuest"
+	}
+	if len(v.Guest) > 0 {
+		if err := json.Unmarshal(v.Guest, &guest); err != nil {
+			return fmt.Errorf("guest: %w", err)
+		}
+	}
+	text, err := json.Marshal(guest)
+	v.Guest = text
+	return err
 }
 
 func setDefault(s *string, value string) {

@@ -45,6 +45,7 @@ func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
 	if err := model.Create(); err != nil {
 		return nil, err
 	}
+	simulator.Lab.AddGuestManagers()
 	if err := fillInventory(model.Service, o.state, spec); err != nil {
 		return nil, err
 	}
@@ -69,6 +70,7 @@ func (v *vcenter) start() string {
 func (v *vcenter) close() {
 	// Clients keep connections open; waiting for them would keep the lab alive.
 	v.server.Config.Close()
+	simulator.Lab.KillGuests()
 	v.nfc.close()
 	v.model.Remove()
 }
@@ -90,6 +92,8 @@ func (v *vcenter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/folder/"):
 		v.serveFolder(w, r)
+	case r.URL.Path == simulator.GuestFilePath:
+		v.serveGuestFile(w, r)
 	case r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/sdk"):
 		v.serveSoap(w, r)
 	default:
@@ -128,6 +132,17 @@ func (v *vcenter) serveSoap(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	pass(w)
+}
+
+// serveGuestFile moves a file of a guest: https://vcenter/guestFile?id=VM&token=TOKEN
+func (v *vcenter) serveGuestFile(w http.ResponseWriter, r *http.Request) {
+	method := "guest-" + strings.ToLower(r.Method)
+	moref, name := simulator.Lab.GuestTransferVM(r)
+	v.calls.add(call{Method: method, VM: name})
+	if f := v.faults.hit(method, moref, name); f != nil && !f.interrupt(w, r) {
+		return
+	}
+	simulator.Lab.ServeGuestFile(w, r)
 }
 
 // failSoap does to one call what a fault says.

@@ -135,5 +135,5 @@ func propertiesPage(b *bench) error {
 		pages, seen = pages+1, seen+len(page.Objects)
 	}
 	_, err = methods.ContinueRetrievePropertiesEx(b.ctx, b.client, &types.ContinueRetrievePropertiesEx{This: request.This, Token: token})
-	return first(expect("objects", seen, 5), expect("pages", pages, 3), expect("a spent token", faultName(err), "InvalidArgument"))
+	return first(expect("objects", seen, 6), expect("pages", pages, 3), expect("a spent token", faultName(err), "InvalidArgument"))
 }
