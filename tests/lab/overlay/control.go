@@ -19,6 +19,8 @@ type Machine struct {
 	Name      string     `json:"name"`
 	Path      string     `json:"path"`
 	Moref     string     `json:"moref"`
+	UUID      string     `json:"uuid"` // of its firmware
+	Proxy     bool       `json:"proxy"`
 	Power     string     `json:"power"`
 	Cbt       bool       `json:"cbt"`
 	Vmx       string     `json:"vmx"`
@@ -65,7 +67,7 @@ func (l *labState) Machines() []Machine {
 
 func (vm *VirtualMachine) describe() Machine {
 	m := Machine{
-		Name: vm.Name, Path: inventoryPath(vm), Moref: vm.Self.Value, Power: "off",
+		Name: vm.Name, Path: inventoryPath(vm), Moref: vm.Self.Value, Power: "off", UUID: vm.Config.Uuid, Proxy: Proxies.IsProxy(vm.Self.Value),
 		Cbt: isTrue(vm.Config.ChangeTrackingEnabled), Vmx: vm.Config.Files.VmPathName, Nvram: vm.nvramFile(),
 		Disks: []Disk{}, Snapshots: []Snapshot{},
 	}
@@ -162,7 +164,7 @@ func (l *labState) Prune() ([]string, error) {
 	}
 	deleted := []string{}
 	for _, f := range l.freezes {
-		if f.Exists || !f.Kept || newest[f] {
+		if f.Exists || !f.Kept || newest[f] || l.isPoint(f) {
 			continue
 		}
 		if err := os.Remove(f.Path); err != nil {
@@ -172,6 +174,20 @@ func (l *labState) Prune() ([]string, error) {
 		deleted = append(deleted, f.Path)
 	}
 	return deleted, nil
+}
+
+// isPoint tells whether a disk's chain still has a freeze, as it does after a removal that could not merge.
+func (l *labState) isPoint(f *Freeze) bool {
+	for _, g := range l.guests {
+		for _, c := range g.disks {
+			for _, p := range c.points {
+				if p.freeze == f {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // settleTrackers computes every step while both copies of it exist, and answers the newest freezes.

@@ -88,7 +88,7 @@ func (l *labState) diskContent(file string) *File {
 func (l *labState) contentOf(vm *VirtualMachine, disk *types.VirtualDisk, file string) (point, leaf *File) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if diskFile(disk) == nil {
+	if diskFile(disk) == nil || Proxies.isForeign(vm.Self, disk.Key) {
 		return nil, nil
 	}
 	c := l.guest(vm.Self).chain(disk)
@@ -106,7 +106,10 @@ func (l *labState) contentOf(vm *VirtualMachine, disk *types.VirtualDisk, file s
 		return nil, nil
 	}
 	off := vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOff
-	return nil, &File{Path: live, VM: vm.Self.Value, VMName: vm.Name, Locked: !off, Writable: off && len(c.points) == 0}
+	held, written := Proxies.holds(c.leaf)
+	return nil, &File{
+		Path: live, VM: vm.Self.Value, VMName: vm.Name, Locked: !off || written, Writable: off && len(c.points) == 0 && !held,
+	}
 }
 
 // VMOf answers the VM that a call on an object concerns, "" for none.

@@ -136,6 +136,9 @@ func (vm *VirtualMachine) complete() {
 
 // ReconfigVMTask gives added devices the keys that vSphere would.
 func (vm *VirtualMachine) ReconfigVMTask(ctx *Context, req *types.ReconfigVM_Task) soap.HasFault {
+	if Proxies.IsProxy(vm.Self.Value) {
+		return vm.reconfigureProxy(req)
+	}
 	if fault := checkBackings(Map.getEntityDatacenter(vm), req.Spec.DeviceChange); fault != nil {
 		task := CreateTask(vm, "reconfigVm", func(*Task) (types.AnyType, types.BaseMethodFault) { return nil, fault })
 		return &methods.ReconfigVM_TaskBody{Res: &types.ReconfigVM_TaskResponse{Returnval: task.Run()}}
@@ -231,6 +234,9 @@ func (vm *VirtualMachine) dropMissingFiles() {
 
 // Run switches power and lets Tools come and go with it.
 func (c *powerVMTask) Run(task *Task) (types.AnyType, types.BaseMethodFault) {
+	if file := c.VirtualMachine.isAttachedForWriting(); file != "" && c.state == types.VirtualMachinePowerStatePoweredOn {
+		return nil, fileLocked(file)
+	}
 	result, fault := c.switchPower(task)
 	if fault == nil {
 		Lab.killGuest(c.VirtualMachine)

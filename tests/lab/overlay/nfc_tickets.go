@@ -206,7 +206,7 @@ func (l *labState) NfcOpen(grant *NfcGrant, name string) *NfcFile {
 	var found *NfcFile
 	Map.WithLock(vm, func() {
 		for _, disk := range virtualDisks(vm.Config.Hardware.Device) {
-			if (grant.Disk == 0 || grant.Disk == disk.Key) && diskFile(disk) != nil && found == nil {
+			if (grant.Disk == 0 || grant.Disk == disk.Key) && diskFile(disk) != nil && found == nil && !Proxies.isForeign(vm.Self, disk.Key) {
 				found = l.nfcFile(vm, disk, p.String())
 			}
 		}
@@ -228,7 +228,8 @@ func (l *labState) nfcFile(vm *VirtualMachine, disk *types.VirtualDisk, name str
 		return nil
 	}
 	off := vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOff
-	return &NfcFile{Path: live, Capacity: getDiskSize(disk), Locked: !off}
+	_, written := Proxies.holds(c.leaf)
+	return &NfcFile{Path: live, Capacity: getDiskSize(disk), Locked: !off || written}
 }
 
 // WriteResult answers a call that upstream does not know, with the inner XML of its result.

@@ -15,8 +15,9 @@ import (
 func (v *VirtualMachineSnapshot) RemoveSnapshotTask(ctx *Context, req *types.RemoveSnapshot_Task) soap.HasFault {
 	vm := Map.Get(v.Vm).(*VirtualMachine)
 	task, fault := Lab.begin(vm, "removeSnapshot", func(*Task) (types.AnyType, types.BaseMethodFault) {
-		Map.WithLock(vm, func() { vm.dropSnapshots(v.subtree(vm, req.RemoveChildren)) })
-		return nil, nil
+		var fault types.BaseMethodFault
+		Map.WithLock(vm, func() { fault = vm.dropSnapshots(v.subtree(vm, req.RemoveChildren)) })
+		return nil, fault
 	})
 	if fault != nil {
 		return &methods.RemoveSnapshot_TaskBody{Fault_: Fault("", fault)}
@@ -27,12 +28,13 @@ func (v *VirtualMachineSnapshot) RemoveSnapshotTask(ctx *Context, req *types.Rem
 // RemoveAllSnapshotsTask leaves the VM without any.
 func (vm *VirtualMachine) RemoveAllSnapshotsTask(ctx *Context, req *types.RemoveAllSnapshots_Task) soap.HasFault {
 	task, fault := Lab.begin(vm, "removeAllSnapshots", func(*Task) (types.AnyType, types.BaseMethodFault) {
+		var fault types.BaseMethodFault
 		Map.WithLock(vm, func() {
 			if vm.Snapshot != nil {
-				vm.dropSnapshots(allSnapshotsInTree(vm.Snapshot.RootSnapshotList))
+				fault = vm.dropSnapshots(allSnapshotsInTree(vm.Snapshot.RootSnapshotList))
 			}
 		})
-		return nil, nil
+		return nil, fault
 	})
 	if fault != nil {
 		return &methods.RemoveAllSnapshots_TaskBody{Fault_: Fault("", fault)}
@@ -50,24 +52,30 @@ func (v *VirtualMachineSnapshot) subtree(vm *VirtualMachine, children bool) []ty
 	return []types.ManagedObjectReference{v.Self}
 }
 
-// dropSnapshots works from the youngest to the oldest; the caller holds the VM's lock.
-func (vm *VirtualMachine) dropSnapshots(refs []types.ManagedObjectReference) {
+// dropSnapshots works from the youngest to the oldest; the caller holds the VM's lock. All of them go from the
+// tree, but the files of those that a proxy holds stay until a consolidation.
+func (vm *VirtualMachine) dropSnapshots(refs []types.ManagedObjectReference) types.BaseMethodFault {
+	var fault types.BaseMethodFault
 	for i := len(refs) - 1; i >= 0; i-- {
 		if snapshot, ok := Map.Get(refs[i]).(*VirtualMachineSnapshot); ok {
-			vm.dropSnapshot(snapshot)
+			if file := vm.dropSnapshot(snapshot); file != "" {
+				fault = fileLocked(file)
+			}
 		}
 	}
+	return fault
 }
 
-func (vm *VirtualMachine) dropSnapshot(snapshot *VirtualMachineSnapshot) {
-	started := time.Now()
-	vm.mergeFiles(snapshot.Self.Value)
-	snapshot.removeSnapshotFiles(internalContext)
-	if node := findSnapshotInTree(vm.Snapshot.RootSnapshotList, snapshot.Self); node != nil {
-		vm.dropManifest(node.BackupManifest)
+// dropSnapshot names the file that kept its files from being merged.
+func (vm *VirtualMachine) dropSnapshot(snapshot *VirtualMachineSnapshot) string {
+	held := vm.heldBy(snapshot.Self.Value)
+	if held == "" {
+		vm.mergeFiles(snapshot.Self.Value)
+	} else {
+		vm.leaveFiles(snapshot.Self.Value)
+		Map.Update(vm, []types.PropertyChange{{Name: "runtime.consolidationNeeded", Val: true}})
 	}
-	vm.logStun(time.Since(started))
-	Lab.note(vm, GuestEvent{Kind: "removed", Detail: snapshot.Self.Value})
+	snapshot.removeSnapshotFiles(internalContext)
 
 	roots := []types.VirtualMachineSnapshotTree{}
 	current := vm.Snapshot.CurrentSnapshot
@@ -85,6 +93,7 @@ func (vm *VirtualMachine) dropSnapshot(snapshot *VirtualMachineSnapshot) {
 	}
 	Map.Update(vm, []types.PropertyChange{{Name: "rootSnapshot", Val: rootReferences(roots)}})
 	Map.Remove(snapshot.Self)
+	return held
 }
 
 // mergeFiles renames files as a merge does, in the VM and in the snapshots that remain.
@@ -102,7 +111,7 @@ func (vm *VirtualMachine) mergeFiles(removed string) {
 	}
 	devices := g.devicesAt(vm.Config.Hardware.Device, "")
 	remaining := map[*VirtualMachineSnapshot][]types.BaseVirtualDevice{}
-	for _, ref := range allSnapshotsInTree(vm.Snapshot.RootSnapshotList) {
+	for _, ref := range vm.snapshotsInTree() {
 		if s, ok := Map.Get(ref).(*VirtualMachineSnapshot); ok && ref.Value != removed {
 			remaining[s] = g.devicesAt(s.Config.Hardware.Device, ref.Value)
 		}
@@ -114,6 +123,13 @@ func (vm *VirtualMachine) mergeFiles(removed string) {
 		Map.Update(s, []types.PropertyChange{{Name: "config.hardware.device", Val: d}})
 	}
 	removeDescriptors(vm, before, descriptorFiles(vm))
+}
+
+func (vm *VirtualMachine) snapshotsInTree() []types.ManagedObjectReference {
+	if vm.Snapshot == nil {
+		return nil
+	}
+	return allSnapshotsInTree(vm.Snapshot.RootSnapshotList)
 }
 
 // descriptorFiles lists every descriptor that the VM's chains use.
@@ -199,6 +215,9 @@ func (vm *VirtualMachine) ConsolidateVMDisksTask(ctx *Context, req *types.Consol
 		Lab.mu.Unlock()
 		if stuck {
 			return nil, &types.FileLocked{FileFault: types.FileFault{File: vm.Config.Files.VmPathName}}
+		}
+		if fault := vm.mergeLeftOver(); fault != nil {
+			return nil, fault
 		}
 		vm.setConsolidationNeeded(false)
 		return nil, nil

@@ -33,6 +33,7 @@ func controlHandler(v *vcenter) http.Handler {
 	mux.HandleFunc("/calls", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.serveCalls) })
 	mux.HandleFunc("/faults", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.serveFaults) })
 	v.nfc.control(answer, mux)
+	mux.HandleFunc("/guests", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.guests.serveControl) })
 	mux.HandleFunc("/vm/", func(w http.ResponseWriter, r *http.Request) { reply(w, r, serveMachine) })
 	return mux
 }

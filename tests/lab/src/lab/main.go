@@ -45,7 +45,8 @@ type ready struct {
 	Datastore  string `json:"datastore"`
 	State      string `json:"state"`
 
-	Hosts []*nfcHost `json:"hosts"`
+	Hosts   []*nfcHost `json:"hosts"`
+	Proxies []*guest   `json:"proxies"`
 }
 
 func main() {
@@ -120,7 +121,7 @@ func serve(o options) error {
 	err = json.NewEncoder(os.Stdout).Encode(ready{
 		URL: url, Control: "http://" + control.Addr().String(), CaPem: identity.pem, Sha256: identity.sha256,
 		User: o.user, Password: o.password, Datacenter: datacenter, Datastore: spec.Datastores[0], State: o.state,
-		Hosts: vcenter.nfc.hosts,
+		Hosts: vcenter.nfc.hosts, Proxies: vcenter.guests.all(),
 	})
 	if err != nil {
 		return err

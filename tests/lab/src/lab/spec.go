@@ -25,8 +25,7 @@ type vmSpec struct {
 	Cpus       int32      `json:"cpus"`
 	MemoryMB   int64      `json:"memory_mb"`
 	Cbt        bool       `json:"cbt"`
-
-	Guest json.RawMessage `json:"guest"` // fields of simulator.GuestBehaviour
+	Proxy      bool       `json:"proxy"` // attaches other VMs' disks; the lab plays its guest
 }
 
 type diskSpec struct {

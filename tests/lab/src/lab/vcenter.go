@@ -29,6 +29,7 @@ type vcenter struct {
 	calls  *callLog
 	pace   *pace
 	nfc    *nfcServer
+	guests *guests
 }
 
 func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
@@ -45,15 +46,16 @@ func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
 	if err := model.Create(); err != nil {
 		return nil, err
 	}
-	simulator.Lab.AddGuestManagers()
+	guests := newGuests(o.state)
 	if err := fillInventory(model.Service, o.state, spec); err != nil {
+		guests.close()
 		return nil, err
 	}
 	log.SetOutput(os.Stderr)
 	user := url.UserPassword(o.user, o.password)
 	model.Service.Listen = &url.URL{Host: o.listen, User: user}
 	model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{id.certificate}, MinVersion: tls.VersionTLS12}
-	v := &vcenter{model: model, idle: o.idle, user: user, faults: &faultList{}, calls: newCallLog(), pace: &pace{}}
+	v := &vcenter{model: model, idle: o.idle, user: user, faults: &faultList{}, calls: newCallLog(), pace: &pace{}, guests: guests}
 	var err error
 	v.nfc, err = newNfcServer(o, v.faults, v.calls)
 	return v, err
@@ -72,6 +74,7 @@ func (v *vcenter) close() {
 	v.server.Config.Close()
 	simulator.Lab.KillGuests()
 	v.nfc.close()
+	v.guests.close()
 	v.model.Remove()
 }
 

@@ -44,10 +44,10 @@ type lab struct {
 // bench is a lab with a logged-in client, for the checks to share.
 type bench struct {
 	*lab
-	binary, dir string
-	ctx         context.Context
-	client      *govmomi.Client
-	seed        int
+	binary, dir, images string
+	ctx                 context.Context
+	client              *govmomi.Client
+	seed                int
 }
 
 const spec = `{"datastores":["lab-ds","second"],"vms":[
@@ -63,7 +63,7 @@ func newBench(binary, images, dir string) (*bench, error) {
 	if err := os.WriteFile(filepath.Join(dir, "spec.json"), []byte(text), 0o644); err != nil {
 		return nil, err
 	}
-	b := &bench{binary: binary, dir: dir, ctx: context.Background()}
+	b := &bench{binary: binary, dir: dir, images: images, ctx: context.Background()}
 	var err error
 	if b.lab, err = b.start("main", "--max-areas", "7", "--page-bytes", "4194304"); err != nil {
 		return nil, err
@@ -73,7 +73,25 @@ func newBench(binary, images, dir string) (*bench, error) {
 }
 
 func (b *bench) start(name string, args ...string) (*lab, error) {
-	args = append([]string{"--state", filepath.Join(b.dir, name), "--spec", filepath.Join(b.dir, "spec.json"), "--die-with-parent"}, args...)
+	return b.startWith("spec.json", name, args...)
+}
+
+// another starts a lab of its own spec and logs in.
+func (b *bench) another(name, spec string, args ...string) (*bench, error) {
+	if err := os.WriteFile(filepath.Join(b.dir, name+".json"), []byte(spec), 0o644); err != nil {
+		return nil, err
+	}
+	l, err := b.startWith(name+".json", name, args...)
+	if err != nil {
+		return nil, err
+	}
+	other := &bench{lab: l, binary: b.binary, dir: b.dir, images: b.images, ctx: b.ctx}
+	other.client, err = l.login(b.ctx)
+	return other, err
+}
+
+func (b *bench) startWith(spec, name string, args ...string) (*lab, error) {
+	args = append([]string{"--state", filepath.Join(b.dir, name), "--spec", filepath.Join(b.dir, spec), "--die-with-parent"}, args...)
 	command := exec.Command(b.binary, args...)
 	log, err := os.Create(filepath.Join(b.dir, name+".log"))
 	if err != nil {

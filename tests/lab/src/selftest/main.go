@@ -49,6 +49,12 @@ var checks = []check{
 	{"nfc writes arrive", nfcWritesArrive},
 	{"nfc faults strike as asked", nfcFaultsStrike},
 	{"nfc budgets hold and time passes", nfcBudgetsHold},
+	{"a proxy reads frozen disks that it attaches", proxyReads},
+	{"a proxy writes disks that nothing else has", proxyWrites},
+	{"reconfigures of a proxy are refused as on vsphere", proxyRefuses},
+	{"destroying an attached disk deletes its file", proxyDestroys},
+	{"devices appear late or when looked for", devicesAppear},
+	{"loop devices go with the lab", loopsGo},
 	{"the lab ends with its parent", labEndsWithParent},
 }
 
