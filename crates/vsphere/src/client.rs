@@ -67,8 +67,9 @@ pub(crate) struct Content {
     pub property_collector: Moref,
     pub view_manager: Moref,
     pub search_index: Moref,
-    session_manager: Moref,
+    pub session_manager: Moref,
     /// Not every server has the rest.
+    pub authorization: Option<Moref>,
     pub guest_operations: Option<Moref>,
 }
 
@@ -339,6 +340,7 @@ async fn service_content(server: &Server, action: &str) -> Result<(Content, Abou
 fn content(returned: &Element) -> Result<Content, Problem> {
     let optional = |name: &str| returned.find(name).map(Element::moref).transpose();
     Ok(Content {
+        authorization: optional("authorizationManager")?,
         guest_operations: optional("guestOperationsManager")?,
         root_folder: returned.need_moref("rootFolder")?,
         property_collector: returned.need_moref("propertyCollector")?,

@@ -26,6 +26,7 @@ mod host;
 mod inventory;
 mod nfc;
 mod placement;
+mod privilege;
 mod reference;
 mod server;
 mod snapshot;
@@ -50,7 +51,10 @@ pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use guest::{Guest, GuestCommand, GuestExit, GuestLogin, GuestOutcome, GuestProcess};
 pub use nfc::{HostIdentity, NfcAccess, NfcTicket};
 pub use placement::{Placement, PlacementSpec};
-pub use reference::{DatastoreRef, FolderRef, HostRef, PoolRef, SnapshotRef, TaskRef, VmRef};
+pub use privilege::{MissingPrivilege, Need, PrivilegeGroup, Scope};
+pub use reference::{
+    DatastoreRef, Entity, FolderRef, HostRef, NetworkRef, PoolRef, SnapshotRef, TaskRef, VmRef,
+};
 pub use server::untrusted_certificate;
 pub use snapshot::{
     FrozenDisk, Quiesce, RungOutcome, SnapshotConfig, SnapshotInfo, SnapshotSpec, VssBackup,

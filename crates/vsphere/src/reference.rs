@@ -82,3 +82,50 @@ reference!(
     /// A host.
     HostRef, "HostSystem"
 );
+
+/// A network of any kind: a standard one, a distributed port group, or one that another product manages.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NetworkRef(pub(crate) Moref);
+
+impl NetworkRef {
+    /// The reference's value, as vCenter's logs write it.
+    pub fn as_str(&self) -> &str {
+        &self.0.value
+    }
+}
+
+impl fmt::Display for NetworkRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A managed object that our account must have rights on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Entity {
+    /// The root of the inventory.
+    Root,
+    /// A VM.
+    Vm(VmRef),
+    /// A datastore.
+    Datastore(DatastoreRef),
+    /// A folder of VMs.
+    Folder(FolderRef),
+    /// A resource pool.
+    Pool(PoolRef),
+    /// A network.
+    Network(NetworkRef),
+}
+
+impl fmt::Display for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Entity::Root => f.write_str("the root of the inventory"),
+            Entity::Vm(vm) => write!(f, "vm {vm}"),
+            Entity::Datastore(datastore) => write!(f, "datastore {datastore}"),
+            Entity::Folder(folder) => write!(f, "folder {folder}"),
+            Entity::Pool(pool) => write!(f, "resource pool {pool}"),
+            Entity::Network(network) => write!(f, "network {network}"),
+        }
+    }
+}

@@ -178,7 +178,10 @@ pub(crate) fn http_client(address: &str, trust: &Trust) -> Result<Http> {
 }
 
 /// Tells whether a request failed because the certificate of `address` is not trusted.
-pub fn untrusted_certificate(address: &str, error: &reqwest::Error) -> Option<Error> {
+pub fn untrusted_certificate(
+    address: &str,
+    error: &(dyn std::error::Error + 'static),
+) -> Option<Error> {
     refusal(error).map(|untrusted| Error::CertificateUntrusted {
         address: address.to_owned(),
         presented: untrusted.presented,

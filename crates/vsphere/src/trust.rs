@@ -36,6 +36,14 @@ impl fmt::Debug for Trust {
     }
 }
 
+impl Trust {
+    /// TLS to a server that is checked so, for what is no HTTP. Fails when the authorities cannot
+    /// be read.
+    pub fn client_config(&self) -> Result<ClientConfig, String> {
+        client_config(self)
+    }
+}
+
 /// Why a handshake was given up.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{problem}")]

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use simulator::{MIB, PATIENCE, Simulator, find, image, snapshot};
 use stillwater_types::{Extent, ExtentSet, Reason};
 use stillwater_vsphere::{
-    Client, Endpoint, Error, FaultKind, Fingerprint, GuestFamily, HostIdentity, NewVm, NfcAccess,
-    PlacementSpec, Power, Protectability, Quiesce, Since, SnapshotSpec, Tools, Trust, VmRef,
-    VssContext, WindowsQuiesce, probe_certificate,
+    Client, Endpoint, Entity, Error, FaultKind, Fingerprint, GuestFamily, HostIdentity, NewVm,
+    NfcAccess, PlacementSpec, Power, PrivilegeGroup, Protectability, Quiesce, Since, SnapshotSpec,
+    Tools, Trust, VmRef, VssContext, WindowsQuiesce, probe_certificate,
 };
 
 /// One VM with a disk of 8 MiB.
@@ -878,4 +878,19 @@ async fn a_borrowed_session_is_used_and_neither_renewed_nor_ended() {
     assert!(matches!(error, Error::SessionOver), "{error:?}");
     assert_eq!(error.fault().reason, Reason::VcenterUnreachable);
     assert_eq!(lab.calls("Login"), logins);
+}
+
+#[tokio::test]
+async fn an_administrator_lacks_no_privilege() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    assert!(!client.own_name().await.expect("a name").is_empty());
+    let entities = [Entity::Root, Entity::Vm(vm)];
+    let groups = PrivilegeGroup::ALL;
+    let missing = client.missing_privileges(&entities, &groups).await;
+    let missing = missing.expect("rights");
+    // The simulator knows no tags, so that it lists no privilege of theirs.
+    let needed: Vec<_> = missing.iter().filter(|m| !m.is_optional).collect();
+    assert!(needed.is_empty(), "{missing:?}");
 }
