@@ -110,15 +110,17 @@ pub enum SpliceError {
         /// Length of the disk.
         length: u64,
     },
-    /// The base was cut by other rules: read the disk in full.
-    #[error("splice into a base cut by {cutter}: read the disk in full")]
+    /// The base was cut by other rules: compare the disk with it.
+    #[error("splice into a base cut by {cutter}: compare the disk with it")]
     Cutter {
         /// The base's cutter.
         cutter: String,
     },
-    /// A leaf of the base that would be shared does not lie on the block grid: read the disk in
-    /// full.
-    #[error("splice into a base with a leaf off the block grid at {offset}: read the disk in full")]
+    /// A leaf of the base that would be shared does not lie on the block grid: compare the disk with
+    /// it.
+    #[error(
+        "splice into a base with a leaf off the block grid at {offset}: compare the disk with it"
+    )]
     OffGrid {
         /// Where.
         offset: u64,
@@ -132,11 +134,8 @@ pub enum SpliceError {
 }
 
 impl SpliceError {
-    /// Whether the disk can be stored all the same, by reading it in full.
-    pub const fn asks_full(&self) -> bool {
-        matches!(
-            self,
-            Self::Shrunk { .. } | Self::Cutter { .. } | Self::OffGrid { .. }
-        )
+    /// Whether a [`Compare`] with the same base can do it all the same.
+    pub const fn asks_compare(&self) -> bool {
+        matches!(self, Self::Cutter { .. } | Self::OffGrid { .. })
     }
 }

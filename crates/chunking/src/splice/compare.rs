@@ -14,7 +14,8 @@ use crate::{BLOCK_LEN, CutError, Cutter, TreeError, identify, is_zero};
 /// Reads all of a disk along the cut points of a base: a chunk that still has its id is kept, what
 /// differs is cut anew between the cut points around it.
 ///
-/// Every chunk comes with its bytes, kept or new, so that one which the repository lost is stored
+/// The base may have been cut by other rules, or off the block grid: then it is only kept from being
+/// stored once more. Every chunk comes with its bytes, kept or new, so that one which the repository lost is stored
 /// again; every node comes too. Holds one chunk of the base, the path to it and a few nodes ahead.
 pub struct Compare {
     walk: Walk,

@@ -1,7 +1,7 @@
 //! An increment: what was read again between what is shared.
 
 use bytes::Bytes;
-use stillwater_format::node::{DiskRoot, Leaf};
+use stillwater_format::node::{CUTTER_BYTES_MAX, DiskRoot, Leaf};
 use stillwater_types::{Extent, ExtentSet, TreeId};
 
 use super::weave::Weave;
@@ -40,6 +40,11 @@ impl Splice {
         extents: &ExtentSet,
         length: u64,
     ) -> Result<Self, SpliceError> {
+        if cutter.params().to_string() != base.cutter {
+            return Err(SpliceError::Cutter {
+                cutter: base.cutter.chars().take(CUTTER_BYTES_MAX).collect(),
+            });
+        }
         let beyond = extents.iter().last().filter(|last| last.end() > length);
         if let Some(Extent { start, .. }) = beyond {
             return Err(SpliceError::Extents { offset: start });

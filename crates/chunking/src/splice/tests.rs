@@ -1,8 +1,9 @@
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
-use stillwater_format::node::{Branch, DiskRoot, Leaf, Node, tree_id};
+use stillwater_format::node::{Branch, DiskRoot, Entries, Leaf, Node, put_leaf, tree_id};
 use stillwater_types::ExtentSet;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use crate::areas::Areas;
@@ -475,13 +476,27 @@ fn bases_that_cannot_be_spliced_into_are_named() {
     let mut store = Store::default();
     let base = full(&mut store, &synthetic(10));
     let none = ExtentSet::empty();
-    let shrunk = SplicePlan::new(&base, &none, base.length - 1).err();
-    assert!(shrunk.is_some_and(|error| error.asks_full()));
-    let shrunk = Splice::new(&base, cutter(), &KEY, &none, base.length - 1).err();
-    assert!(shrunk.is_some_and(|error| error.asks_full()));
-    let other = Cutter::new(CutterParams::DISK, SEED).unwrap();
-    let refused = Compare::new(&base, other, &KEY, None, base.length).err();
-    assert!(refused.is_some_and(|error| error.asks_full()));
+    let length = base.length - 1;
+    let shrunk = SpliceError::Shrunk {
+        base: base.length,
+        length,
+    };
+    let refused = SplicePlan::new(&base, &none, length).err();
+    assert_eq!(refused, Some(shrunk.clone()));
+    let refused = Splice::new(&base, cutter(), &KEY, &none, length).err();
+    assert_eq!(refused, Some(shrunk.clone()));
+    let refused = Compare::new(&base, cutter(), &KEY, None, length).err();
+    assert_eq!(refused, Some(shrunk));
+    let other = || Cutter::new(CutterParams::DISK, SEED).unwrap();
+    let refused = Splice::new(&base, other(), &KEY, &none, base.length).err();
+    assert!(refused.is_some_and(|error| error.asks_compare()));
+    // A compare keeps what is there, however it was cut.
+    let disk = synthetic(10);
+    let mut machine = Compare::new(&base, other(), &KEY, None, base.length).unwrap();
+    let whole = ExtentSet::whole(base.length);
+    let mut once = pieces(&disk, &whole, 5000);
+    let (compared, _) = run(&mut store, &mut machine, base.length, &mut once);
+    assert_eq!(compared, base);
     // A chunk that ends inside a block, as another writer may cut.
     let id = identify(&KEY, &[1; 100]);
     let odd = Leaf::Chunk { length: 100, id };
@@ -494,7 +509,9 @@ fn bases_that_cannot_be_spliced_into_are_named() {
     };
     machine.supply(&store.nodes[&base.top]).unwrap();
     let refused = machine.step();
-    assert_eq!(refused, Err(SpliceError::OffGrid { offset: 100 }));
+    let off_grid = SpliceError::OffGrid { offset: 100 };
+    assert!(off_grid.asks_compare());
+    assert_eq!(refused, Err(off_grid));
     // A compare cuts it anew.
     let disk = [1; 200];
     let (compared, told) = compare(&mut store, &base, &disk, None, 64);
@@ -648,6 +665,66 @@ fn noise(extent: Extent) -> Bytes {
     bytes.into()
 }
 
+/// Where the nodes right above those of leaves end.
+fn node_ends(store: &Store, base: &DiskRoot) -> Vec<u64> {
+    let (mut ends, mut at) = (Vec::new(), 0);
+    let mut open = vec![base.top];
+    while let Some(id) = open.pop() {
+        let node = Node::decode(&store.nodes[&id]).unwrap();
+        match node.entries() {
+            Entries::Branches(branches) if node.level() > 1 => {
+                open.extend(branches.iter().rev().map(|branch| branch.id));
+            }
+            _ => {
+                at += node.span();
+                ends.push(at);
+            }
+        }
+    }
+    ends
+}
+
+/// Whether a node of at least 64 leaves ends with this one.
+fn ends_node(leaf: &Leaf) -> bool {
+    let mut bytes = Vec::new();
+    put_leaf(&mut bytes, leaf);
+    xxh3_64(&bytes) <= u64::MAX / 192
+}
+
+#[test]
+fn a_hole_between_a_new_end_of_a_node_and_an_old_one_joins_the_next_node() {
+    let mut store = Store::default();
+    let mut leaves: Vec<Leaf> = many_leaves(1, 5000)
+        .into_iter()
+        .filter(|leaf| matches!(leaf, Leaf::Chunk { .. }) && !ends_node(leaf))
+        .collect();
+    let hole = |n: u64| Leaf::Hole { length: n * BLOCK };
+    let ending = (4..).map(hole).find(ends_node).unwrap();
+    leaves.truncate(1000);
+    leaves[64] = ending;
+    // What is written before the hole is a chunk that ends a node too.
+    let chunk = |salt: u32| {
+        let bytes = Bytes::from([&salt.to_le_bytes()[..], &[7; BLOCK_LEN - 4]].concat());
+        let id = identify(&KEY, &bytes);
+        let leaf = Leaf::Chunk { length: 4096, id };
+        (leaf, bytes)
+    };
+    let (_, written) = (0..).map(chunk).find(|(leaf, _)| ends_node(leaf)).unwrap();
+    let id = ChunkId::from_bytes([1; 32]);
+    leaves[63] = Leaf::Chunk { length: 4096, id };
+    let at = leaves[..63].iter().map(Leaf::span).sum();
+    let base = build(&mut store, &leaves);
+    let map = ExtentSet::collect([Extent::new(at, BLOCK)], u64::MAX);
+    let extents = plan(&store, &base, &map, base.length);
+    assert_eq!(extents, map);
+    let mut machine = Splice::new(&base, cutter(), &KEY, &extents, base.length).unwrap();
+    let mut once = std::iter::once((at, written));
+    let (spliced, _) = run(&mut store, &mut machine, base.length, &mut once);
+    let now = store.leaves(&spliced);
+    assert!(now[64..] == leaves[64..] && ends_node(&now[63]));
+    assert_eq!(build(&mut store, &now), spliced);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -655,7 +732,7 @@ proptest! {
     fn trees_of_several_levels_are_shared_but_for_the_paths_to_changes(
         seed in any::<u64>(),
         count in prop_oneof![0..3000u64, 90_000..140_000u64],
-        places in prop::collection::vec((any::<u64>(), 1..200_000u64), 0..6),
+        places in prop::collection::vec((any::<u64>(), 1..200_000u64, any::<bool>()), 0..6),
         grow in prop_oneof![3 => Just(0), 1 => 1..2_000_000u64],
     ) {
         let mut store = Store::default();
@@ -663,7 +740,14 @@ proptest! {
         let base = build(&mut store, &leaves);
         let known: HashSet<TreeId> = store.nodes.keys().copied().collect();
         let length = base.length + grow;
-        let changed = places.iter().map(|(at, length)| Extent::new(at % (base.length + 1), *length));
+        let ends = node_ends(&store, &base);
+        let changed = places.iter().map(|(at, length, random)| {
+            let place = match ends.as_slice() {
+                [_, ..] if !random => ends[*at as usize % ends.len()].saturating_sub(length / 2),
+                _ => at % (base.length + 1),
+            };
+            Extent::new(place, *length)
+        });
         let changed = ExtentSet::collect(changed, base.length);
         let extents = plan(&store, &base, &changed, length);
         let mut machine = Splice::new(&base, cutter(), &KEY, &extents, length).unwrap();

@@ -33,11 +33,6 @@ impl Weave {
                 length,
             });
         }
-        if cutter.params().to_string() != base.cutter {
-            return Err(SpliceError::Cutter {
-                cutter: base.cutter.chars().take(64).collect(),
-            });
-        }
         Ok(Self {
             cutter: DiskCutter::new(cutter, id_key, length),
             tree: TreeBuilder::new(),
