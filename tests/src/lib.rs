@@ -9,6 +9,7 @@ pub mod http;
 pub mod lab;
 pub mod process;
 mod site;
+pub mod sparse;
 pub mod volume;
 pub mod workspace;
 

@@ -127,6 +127,13 @@ impl<'a> Base<'a> {
     }
 }
 
+impl Base<'_> {
+    /// From where on changes can be asked for.
+    pub fn since(&self) -> Option<ChangeId> {
+        ChangeId::parse(self.disk.change_id.as_deref()?)
+    }
+}
+
 /// What is known of the present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Present<'a> {
@@ -154,7 +161,7 @@ pub fn plan(base: Option<&Base<'_>>, present: &Present<'_>, trust: &Trust) -> Pl
     match (doubt(base, present, trust), &present.disk.change_id) {
         (Some(why), _) => Plan::Compare(why),
         (None, None) => Plan::Compare(Why::NotTracked),
-        (None, Some(_)) => match since(base) {
+        (None, Some(_)) => match base.since() {
             Some(since) => Plan::Increment(since),
             None => Plan::Compare(Why::NotTracked),
         },
@@ -164,7 +171,7 @@ pub fn plan(base: Option<&Base<'_>>, present: &Present<'_>, trust: &Trust) -> Pl
 /// What speaks against believing a map.
 fn doubt(base: &Base<'_>, present: &Present<'_>, trust: &Trust) -> Option<Why> {
     let frozen = present.disk;
-    let reset = match (since(base), &frozen.change_id) {
+    let reset = match (base.since(), &frozen.change_id) {
         (Some(then), Some(now)) => !then.same_tracking(now),
         _ => false,
     };
@@ -181,10 +188,6 @@ fn doubt(base: &Base<'_>, present: &Present<'_>, trust: &Trust) -> Option<Why> {
     causes
         .into_iter()
         .find_map(|(is_so, why)| is_so.then_some(why))
-}
-
-fn since(base: &Base<'_>) -> Option<ChangeId> {
-    ChangeId::parse(base.disk.change_id.as_deref()?)
 }
 
 /// A map that lied is not asked again until tracking was reset, which changes the id.

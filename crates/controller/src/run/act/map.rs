@@ -247,7 +247,10 @@ impl Act {
             }
             (Plan::Compare(why), Some(base)) => {
                 mapped.why = Some(why);
-                mapped.reading = compare(&base, None);
+                let changed = self
+                    .claimed(vm, snapshot, disk, &base, why, &mut mapped)
+                    .await;
+                mapped.reading = compare(&base, changed);
             }
             (Plan::Full(why), _) | (Plan::Compare(why), None) => {
                 mapped.why = Some(why);
@@ -288,6 +291,37 @@ impl Act {
                 mapped.why = Some(Why::NoMap);
                 mapped.remarks.push(fault.to_string());
                 mapped.reading = compare(base, None);
+            }
+        }
+    }
+
+    /// What the map says changed, where nothing but our own distrust has everything read: then a
+    /// difference elsewhere is a lie, of this map or of an earlier one.
+    async fn claimed(
+        &self,
+        vm: &VmId,
+        snapshot: &str,
+        disk: &FrozenDisk,
+        base: &Base<'_>,
+        why: Why,
+        mapped: &mut Mapped,
+    ) -> Option<ExtentSet> {
+        if !matches!(why, Why::Due | Why::Asked) {
+            return None;
+        }
+        let since = base.since()?;
+        if !since.same_tracking(disk.change_id.as_ref()?) {
+            return None;
+        }
+        match self.changes(vm, snapshot, disk, Some(&since)).await {
+            Ok(Changes { areas, oddities }) => {
+                mapped.changed_bytes = Some(areas.bytes());
+                mapped.remarks = oddities;
+                Some(fitting(areas, disk.capacity_bytes))
+            }
+            Err(fault) => {
+                mapped.remarks.push(fault.to_string());
+                None
             }
         }
     }
