@@ -68,7 +68,7 @@ func (vm *VirtualMachine) dropSnapshots(refs []types.ManagedObjectReference) typ
 
 // dropSnapshot names the file that kept its files from being merged.
 func (vm *VirtualMachine) dropSnapshot(snapshot *VirtualMachineSnapshot) string {
-	held := vm.heldBy(snapshot.Self.Value)
+	started, held := time.Now(), vm.heldBy(snapshot.Self.Value)
 	if held == "" {
 		vm.mergeFiles(snapshot.Self.Value)
 	} else {
@@ -76,6 +76,11 @@ func (vm *VirtualMachine) dropSnapshot(snapshot *VirtualMachineSnapshot) string 
 		Map.Update(vm, []types.PropertyChange{{Name: "runtime.consolidationNeeded", Val: true}})
 	}
 	snapshot.removeSnapshotFiles(internalContext)
+	if node := findSnapshotInTree(vm.Snapshot.RootSnapshotList, snapshot.Self); node != nil {
+		vm.dropManifest(node.BackupManifest)
+	}
+	vm.logStun(time.Since(started))
+	Lab.note(vm, GuestEvent{Kind: "removed", Detail: snapshot.Self.Value})
 
 	roots := []types.VirtualMachineSnapshotTree{}
 	current := vm.Snapshot.CurrentSnapshot

@@ -123,7 +123,9 @@ func (inv *inventory) add(v *vmSpec) error {
 }
 
 func (inv *inventory) finish(v *vmSpec, ref types.ManagedObjectReference) error {
-	simulator.Lab.SetTools(ref, v.Tools == "running")
+	if err := simulator.Lab.SetGuest(simulator.Lab.MachineOf(ref), v.Guest); err != nil {
+		return err
+	}
 	if v.Proxy {
 		if err := simulator.Proxies.MakeProxy(ref); err != nil {
 			return err

@@ -26,6 +26,8 @@ type vmSpec struct {
 	MemoryMB   int64      `json:"memory_mb"`
 	Cbt        bool       `json:"cbt"`
 	Proxy      bool       `json:"proxy"` // attaches other VMs' disks; the lab plays its guest
+
+	Guest json.RawMessage `json:"guest"` // fields of simulator.GuestBehaviour
 }
 
 type diskSpec struct {

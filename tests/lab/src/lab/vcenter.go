@@ -46,6 +46,7 @@ func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
 	if err := model.Create(); err != nil {
 		return nil, err
 	}
+	simulator.Lab.AddGuestManagers()
 	guests := newGuests(o.state)
 	if err := fillInventory(model.Service, o.state, spec); err != nil {
 		guests.close()
