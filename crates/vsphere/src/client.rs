@@ -180,6 +180,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn server(&self) -> &Server {
+        &self.0.server
+    }
+
     pub(crate) fn content(&self) -> &Content {
         &self.0.content
     }

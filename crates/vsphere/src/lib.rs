@@ -20,6 +20,7 @@ mod device;
 mod endpoint;
 mod error;
 mod fetch;
+mod files;
 mod fingerprint;
 mod guest;
 mod host;

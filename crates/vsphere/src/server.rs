@@ -62,6 +62,13 @@ impl Server {
         &self.address
     }
 
+    /// The client and a URL of this server, for what is no SOAP.
+    pub(crate) fn web(&self, path: &str) -> (&Http, Url) {
+        let mut url = self.sdk.clone();
+        url.set_path(path);
+        (&self.http, url)
+    }
+
     /// The newest version of the API that the server and we speak, such as `8.0.1.0`.
     pub(crate) async fn negotiate(&self) -> Result<String> {
         let mut url = self.sdk.clone();

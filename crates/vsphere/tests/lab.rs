@@ -894,3 +894,63 @@ async fn an_administrator_lacks_no_privilege() {
     let needed: Vec<_> = missing.iter().filter(|m| !m.is_optional).collect();
     assert!(needed.is_empty(), "{missing:?}");
 }
+
+#[tokio::test]
+async fn small_files_of_a_vm_are_fetched_within_a_bound() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let vm = client.vm(&vm).await.expect("a vm");
+    let nvram = client.nvram(&vm).await.expect("fetches").expect("a file");
+    assert!(!nvram.is_empty());
+    let vmx = vm.facts.configuration_file.clone().expect("a path");
+    let whole = client.datastore_file(&vm.datacenter, &vmx, 1 << 20).await;
+    let whole = whole.expect("fetches");
+    let small = client
+        .datastore_file(&vm.datacenter, &vmx, whole.len() - 1)
+        .await;
+    assert!(
+        matches!(small, Err(Error::FileTooLarge { .. })),
+        "{small:?}"
+    );
+    let exact = client
+        .datastore_file(&vm.datacenter, &vmx, whole.len())
+        .await;
+    assert_eq!(exact.expect("fits"), whole);
+
+    let end = client.datastore_file_tail(&vm.datacenter, &vmx, 7).await;
+    let end = end.expect("fetches");
+    assert_eq!(
+        (end.bytes.as_slice(), end.is_truncated),
+        (&whole[whole.len() - 7..], true)
+    );
+    let all = client
+        .datastore_file_tail(&vm.datacenter, &vmx, 1 << 20)
+        .await;
+    let all = all.expect("fetches");
+    assert_eq!((all.bytes, all.is_truncated), (whole.clone(), false));
+
+    lab.fault("folder-get", "status-200", 0, 1);
+    let end = client.datastore_file_tail(&vm.datacenter, &vmx, 7).await;
+    assert_eq!(end.expect("fetches").bytes, whole[whole.len() - 7..]);
+    lab.fault("folder-get", "wrong-range", 0, 1);
+    let wrong = client.datastore_file_tail(&vm.datacenter, &vmx, 7).await;
+    assert!(
+        matches!(wrong, Err(Error::FileTransfer { .. })),
+        "{wrong:?}"
+    );
+    lab.fault("folder-get", "http-503", 0, 1);
+    lab.fault("folder-get", "expire-session", 0, 1);
+    let again = client.datastore_file(&vm.datacenter, &vmx, 1 << 20).await;
+    assert_eq!(again.expect("fetches"), whole);
+    lab.fault("folder-get", "short", 0, 1);
+    let short = client.datastore_file(&vm.datacenter, &vmx, 1 << 20).await;
+    assert!(
+        matches!(short, Err(Error::FileTransfer { .. })),
+        "{short:?}"
+    );
+    let none = client
+        .datastore_file(&vm.datacenter, "[lab-ds] web/none", 9)
+        .await;
+    assert!(matches!(none, Err(Error::FileMissing { .. })), "{none:?}");
+}
