@@ -1,6 +1,7 @@
 //! Everything that reads bytes, each with bytes to begin with.
 
 mod format;
+mod nfc;
 mod outside;
 mod sealed;
 mod whole;
@@ -41,6 +42,9 @@ pub const TARGETS: &[Target] = &[
     outside::SIGNED_STATEMENT,
     outside::VM_CONFIG,
     outside::VSPHERE_WORDS,
+    nfc::NFC_FASTLZ,
+    nfc::NFC_FRAMES,
+    nfc::NFC_SET_UP,
     whole::REPOSITORY,
     whole::TREE,
 ];
