@@ -83,8 +83,9 @@ func (n *nfcSession) send() {
 		if a == nil {
 			return
 		}
+		n.settle(a)
 		err := n.transmit(a, buffer)
-		n.forget(a)
+		n.closeRead(a)
 		if err != nil {
 			n.mu.Lock()
 			n.broken = err
@@ -164,15 +165,21 @@ func (n *nfcSession) drain() {
 	}
 }
 
-// forget frees what a read held once its last fragment is out of the way.
-func (n *nfcSession) forget(a *nfcAnswer) {
+// settle gives a read's memory back with its last fragment, before that is sent: the client may ask for more as
+// soon as it has come.
+func (n *nfcSession) settle(a *nfcAnswer) {
 	if a.read == nil {
 		return
 	}
 	a.read.count--
 	if a.read.count == 0 {
-		a.read.file.readers.Done()
 		n.server.release(n, int64(a.read.head.total))
+	}
+}
+
+func (n *nfcSession) closeRead(a *nfcAnswer) {
+	if a.read != nil && a.read.count == 0 {
+		a.read.file.readers.Done()
 	}
 }
 

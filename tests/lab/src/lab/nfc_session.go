@@ -108,7 +108,8 @@ func (n *nfcSession) end() {
 	n.answers = nil
 	n.mu.Unlock()
 	for _, a := range rest {
-		n.forget(a)
+		n.settle(a)
+		n.closeRead(a)
 	}
 	for handle := range n.files {
 		n.closeFile(handle)
