@@ -16,11 +16,17 @@ use crate::{Error, Rng, durable, layout};
 /// Bounds what is read of a log: at 512 bytes an entry, far beyond what a repository lives to see.
 const LOG_BYTES_MAX: u64 = 1 << 32;
 
+/// Room that is reserved behind the log's end in both copies, so that what is decided can be put on the log
+/// while the disk is full: deletions, and what collections take out to make room.
+const AHEAD_BYTES: u64 = 256 << 10;
+
 /// The open log, to be continued.
 pub(crate) struct CommitLog {
     copies: [Box<dyn File>; 2],
     chain: Chain,
     offset: u64,
+    /// Up to where there is room in both copies.
+    reserved: u64,
     failed: bool,
 }
 
@@ -79,16 +85,15 @@ impl CommitLog {
         };
         let (chain, entries) = parse(&bytes, head)?;
         let copies = [open_copy(vfs, first)?, open_copy(vfs, second)?];
-        let offset = bytes.len() as u64;
-        Ok((
-            Self {
-                copies,
-                chain,
-                offset,
-                failed: false,
-            },
-            entries,
-        ))
+        let mut log = Self {
+            copies,
+            chain,
+            offset: bytes.len() as u64,
+            reserved: 0,
+            failed: false,
+        };
+        log.reserve();
+        Ok((log, entries))
     }
 
     /// Reads the entries again, for whoever lost a projection of them.
@@ -113,27 +118,60 @@ impl CommitLog {
     /// Appends an entry to both copies; when it returns, the entry is durable. Tells its sequence.
     ///
     /// After a failure nobody knows what is on disk, so nothing more is appended until the log was
-    /// opened again.
+    /// opened again; unless there was no room, and both copies could be cut back.
     pub(crate) fn append(&mut self, entry: &Entry) -> Result<u64, Error> {
         if self.failed {
             return Err(Error::ReadOnly);
         }
         let (kind, payload) = entry.encode().map_err(Error::malformed)?;
-        let frame = self
-            .chain
-            .append(kind, &payload)
-            .map_err(Error::malformed)?;
+        let mut chain = self.chain;
+        let frame = chain.append(kind, &payload).map_err(Error::malformed)?;
         self.failed = true;
         for (copy, name) in self.copies.iter().zip(layout::COMMIT_LOGS) {
             let path = Path::new(name);
-            copy.write_at(&frame, self.offset)
-                .map_err(Error::io("append to", path))?;
+            if let Err(error) = copy.write_at(&frame, self.offset) {
+                return self.give_up(Error::io("append to", path)(error));
+            }
             copy.sync().map_err(Error::io("sync", path))?;
         }
         self.failed = false;
+        self.chain = chain;
         self.chain.synced();
         self.offset += frame.len() as u64;
+        self.reserve();
         Ok(self.chain.sequence())
+    }
+
+    /// Takes a frame back that found no room: nobody was told that it is there.
+    fn give_up(&mut self, error: Error) -> Result<u64, Error> {
+        if matches!(error, Error::Full { .. }) {
+            self.cut_back()?;
+            self.failed = false;
+        }
+        Err(error)
+    }
+
+    fn cut_back(&mut self) -> Result<(), Error> {
+        self.reserved = 0;
+        for (copy, name) in self.copies.iter().zip(layout::COMMIT_LOGS) {
+            let path = Path::new(name);
+            copy.set_len(self.offset).map_err(Error::io("cut", path))?;
+            copy.sync().map_err(Error::io("sync", path))?;
+        }
+        Ok(())
+    }
+
+    /// Reserves room for what comes, once half of it is used up. Where there is none, each append tries again.
+    fn reserve(&mut self) {
+        if self.reserved >= self.offset + AHEAD_BYTES / 2 {
+            return;
+        }
+        let end = self.offset + AHEAD_BYTES;
+        let reserved = self.copies.iter().try_for_each(|copy| copy.reserve(0, end));
+        match reserved {
+            Ok(()) => self.reserved = end,
+            Err(error) => tracing::warn!(%error, "cannot reserve room for the commit log"),
+        }
     }
 
     /// Where the log ends now.
@@ -170,6 +208,8 @@ impl CommitLog {
         if let Some(copy) = self.copies.get_mut(bad) {
             *copy = fresh;
         }
+        self.reserved = 0;
+        self.reserve();
         self.failed = false;
         Ok(1)
     }
@@ -318,7 +358,10 @@ fn mend(vfs: &dyn Vfs, path: &Path, copy: &Readable, truth: &[u8]) -> Result<(),
     }
     tracing::info!(path = %path.display(), appended_bytes = missing.len(), "mended the commit log");
     let file = open_copy(vfs, path)?;
-    file.set_len(start as u64).map_err(Error::io("cut", path))?;
+    // Cutting gives reserved room back, which may be all that there is.
+    if copy.file_len != start as u64 {
+        file.set_len(start as u64).map_err(Error::io("cut", path))?;
+    }
     // One sync for both: a tail is a part of the first frame that is missing, or nothing is missing, so
     // that whatever a crash leaves of the two is a torn tail again.
     file.write_at(missing, start as u64)

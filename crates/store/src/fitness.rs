@@ -1,4 +1,4 @@
-//! Whether storage keeps the promises that durability is made of; tried at every start.
+//! Whether storage keeps the promises that durability is made of; tried at every start, or once there is room for that.
 
 use std::io;
 use std::path::Path;

@@ -9,6 +9,7 @@ use stillwater_format::pack::{
 };
 use stillwater_types::{DatasetId, PackId};
 
+use crate::fates::Fates;
 use crate::index::{Index, Location, PackFacts, PackTable};
 use crate::vfs::{Access, File, Vfs};
 use crate::{Error, layout};
@@ -69,15 +70,17 @@ pub(crate) struct PackCount {
 
 impl Packs {
     /// Opens the index, and reads into it the trailers of those packs that it does not cover. A
-    /// damaged pack costs only its own records. The copies in `condemned` packs are the last choice.
+    /// damaged pack costs only its own records. The copies in condemned packs are the last choice, and those
+    /// that are out are none, though their files may not have been moved yet.
     pub(crate) fn load(
         &self,
         vfs: &dyn Vfs,
         index: &dyn Index,
-        condemned: &[PackId],
+        fates: &Fates,
     ) -> Result<(), Error> {
         let mut missing = table::list(vfs)?;
-        index.condemn(condemned);
+        missing.retain(|pack| fates.is_readable(*pack));
+        index.condemn(&fates.condemned());
         let covered = index.open(&missing);
         let covered_count = covered.len();
         for facts in covered {

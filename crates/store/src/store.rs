@@ -166,6 +166,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     write_failures: AtomicU32,
     read_only: AtomicBool,
+    /// Whether there was no room to try the storage at the start: until that is done, no session opens.
+    untried: AtomicBool,
     damaged_point_count: u64,
     /// Keeps other processes out as long as it is open.
     _lock: Box<dyn File>,
@@ -233,6 +235,9 @@ impl Store {
 
     /// Opens a repository: heals what a crash left, and reads logs and trailers.
     ///
+    /// A disk without any room is no reason not to: what is stored can be read, points deleted and garbage
+    /// collected. Sessions are refused, and the storage is tried once there is room.
+    ///
     /// # Errors
     /// When there is none, another process has it, the storage is unfit, or its truth is damaged
     /// beyond what its copies can heal.
@@ -251,7 +256,7 @@ impl Store {
         };
         let lock = lock(&*vfs)?;
         let removed = pack::clean_tmp(&*vfs)?;
-        fitness::self_test(&*vfs, &*rng)?;
+        let untried = allow_full(fitness::self_test(&*vfs, &*rng), "try the storage")?;
         let (log, entries) = CommitLog::open(&*vfs, &*rng, recorded.head)?;
         let packs = Packs::default();
         let History {
@@ -270,8 +275,12 @@ impl Store {
         for placed in &entries {
             roots.take(placed.sequence, &placed.entry);
         }
-        gc::sweep::settle(&*vfs, &fates, &roots)?;
-        packs.load(&*vfs, &*index, &fates.condemned())?;
+        // A cycle does it again once there is room.
+        allow_full(
+            gc::sweep::settle(&*vfs, &fates, &roots),
+            "move packs to quarantine",
+        )?;
+        packs.load(&*vfs, &*index, &fates)?;
         let points: Vec<_> = points.into_values().collect();
         let damaged_point_count = count_damaged(&*vfs, &points)?;
         let points = Points::open(catalogue, &points);
@@ -288,7 +297,10 @@ impl Store {
             deleted,
             roots,
         };
-        ledger.record(&*vfs, &*rng, &*clock)?;
+        allow_full(
+            ledger.record(&*vfs, &*rng, &*clock),
+            "put trusted time on record",
+        )?;
         let inner = Inner {
             vfs,
             clock,
@@ -306,6 +318,7 @@ impl Store {
             counters: Counters::default(),
             write_failures: AtomicU32::new(0),
             read_only: AtomicBool::new(false),
+            untried: AtomicBool::new(untried),
             damaged_point_count,
             _lock: lock,
         };
@@ -337,6 +350,9 @@ impl Store {
     /// # Errors
     /// When that cannot be made durable.
     pub fn tick(&self) -> Result<(), Error> {
+        if self.inner.untried.load(Ordering::Relaxed) && self.inner.writable_bytes()? > 0 {
+            self.inner.try_storage()?;
+        }
         let mut ledger = self.inner.ledger();
         let expired = self.inner.sessions().expired(self.inner.clock.since_boot());
         for key in expired {
@@ -389,6 +405,7 @@ impl Store {
         expected_bytes: u64,
     ) -> Result<Session, Error> {
         self.inner.check_room(expected_bytes)?;
+        self.inner.try_storage()?;
         let mut ledger = self.inner.writable_ledger()?;
         if !ledger.datasets.iter().any(|known| known.id == dataset) {
             return Err(Error::DatasetNotFound(dataset));
@@ -634,10 +651,31 @@ impl Inner {
     pub(crate) fn record(&self, ledger: &mut Ledger) -> Result<(), Error> {
         self.check_writable()?;
         let outcome = ledger.record(&*self.vfs, &*self.rng, &*self.clock);
-        if outcome.is_err() {
-            self.stop("write the superblock");
+        match &outcome {
+            // The other superblock stands, and this one is written again.
+            Ok(()) | Err(Error::Full { .. }) => {}
+            Err(_) => self.stop("write the superblock"),
         }
         outcome
+    }
+
+    /// Tries the storage, if there was no room for that when it was opened.
+    fn try_storage(&self) -> Result<(), Error> {
+        if !self.untried.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match fitness::self_test(&*self.vfs, &*self.rng) {
+            Ok(()) => {
+                tracing::info!("tried the storage now that there is room");
+                self.untried.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error @ Error::Full { .. }) => Err(error),
+            Err(error) => {
+                self.stop("try the storage");
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn stop(&self, act: &'static str) {
@@ -850,6 +888,22 @@ impl Ledger {
     }
 }
 
+/// Lets a start go on that found no room for something that is not needed for reading. Tells whether it did.
+fn allow_full(outcome: Result<(), Error>, act: &'static str) -> Result<bool, Error> {
+    match outcome {
+        Ok(()) => Ok(false),
+        Err(Error::Full { .. }) => {
+            tracing::error!(
+                act,
+                "found no room at all; opened for reading, deleting and collecting, and for no \
+                 session: make room"
+            );
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn make_directories(vfs: &dyn Vfs) -> Result<(), Error> {
     for dir in layout::directories() {
         match vfs.make_dir(&dir) {
@@ -868,11 +922,11 @@ fn make_directories(vfs: &dyn Vfs) -> Result<(), Error> {
 /// Keeps other processes out of the repository.
 fn lock(vfs: &dyn Vfs) -> Result<Box<dyn File>, Error> {
     let path = Path::new(layout::LOCK);
-    let file = match vfs.create_new(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => vfs
-            .open(path, Access::Write)
-            .map_err(Error::io("open", path))?,
-        created => created.map_err(Error::io("create", path))?,
+    let file = match vfs.open(path, Access::Write) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            vfs.create_new(path).map_err(Error::io("create", path))?
+        }
+        opened => opened.map_err(Error::io("open", path))?,
     };
     if file.try_lock().map_err(Error::io("lock", path))? {
         Ok(file)
