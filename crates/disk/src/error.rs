@@ -3,6 +3,7 @@
 use stillwater_types::{Extent, Fault, Reason};
 
 use crate::hotadd::HotAddError;
+use crate::nbd::NbdError;
 
 /// The outcome of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -138,6 +139,9 @@ pub enum Error {
     /// A disk that was attached to this machine cannot be used.
     #[error(transparent)]
     HotAdd(#[from] HotAddError),
+    /// A disk behind NBD cannot be used.
+    #[error(transparent)]
+    Nbd(#[from] NbdError),
     /// This process ends.
     #[error("{path} was left since this process ends")]
     Stopped {
@@ -185,6 +189,10 @@ impl Error {
             Error::Endpoint(source) => return source.fault(),
             Error::NfcRead { source, .. } => source.reason(Reason::DiskReadFailed),
             Error::NfcWrite { source, .. } => source.reason(Reason::DiskWriteFailed),
+            Error::Nbd(NbdError::Untrusted { .. } | NbdError::NoTls { .. }) => {
+                Reason::CertificateUntrusted
+            }
+            Error::Nbd(NbdError::ReadOnly) => Reason::DiskWriteFailed,
             Error::BeyondDisk { .. } => Reason::RangeBeyondDisk,
             Error::NotAscending { .. } | Error::WrongSize { .. } => Reason::Bug,
             Error::BadPath { .. } => Reason::BadField,
@@ -200,6 +208,7 @@ impl Error {
             | Error::ReadFailed { .. }
             | Error::Changed { .. }
             | Error::HotAdd(_)
+            | Error::Nbd(_)
             | Error::Stopped { .. }
             | Error::Transport { .. } => Reason::DiskReadFailed,
             Error::DatastoreFull { .. } => Reason::DatastoreFull,

@@ -9,6 +9,7 @@ pub mod file;
 pub mod folder;
 pub mod hotadd;
 pub mod nfc;
+pub mod nbd;
 mod path;
 mod read_ahead;
 mod reader;

@@ -12,13 +12,13 @@ pub(crate) const ALIGN: usize = 4096;
 
 /// Buffers that were used and are free again: a fresh one costs a page fault for each page.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(crate) struct Shelf {
     free: Mutex<VecDeque<Vec<u8>>>,
     free_max: usize,
 }
 
 impl Shelf {
-    pub(super) fn new(free_max: usize) -> Arc<Self> {
+    pub(crate) fn new(free_max: usize) -> Arc<Self> {
         Arc::new(Self {
             free: Mutex::default(),
             free_max,
@@ -26,7 +26,7 @@ impl Shelf {
     }
 
     /// A buffer of `length` bytes with any content.
-    pub(super) fn take(self: &Arc<Self>, length: usize) -> Buffer {
+    pub(crate) fn take(self: &Arc<Self>, length: usize) -> Buffer {
         let wanted = length.saturating_add(ALIGN);
         let memory = self.reuse(wanted).unwrap_or_else(|| vec![0; wanted]);
         let start = memory.as_ptr().align_offset(ALIGN);
@@ -66,7 +66,7 @@ impl Shelf {
 
 /// Bytes at an aligned address. Goes back to its shelf when nobody holds it any more.
 #[derive(Debug)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     memory: Vec<u8>,
     start: usize,
     length: usize,
@@ -75,7 +75,7 @@ pub(super) struct Buffer {
 
 impl Buffer {
     /// Part of the buffer, without a copy.
-    pub(super) fn freeze(self, part: Range<usize>) -> Bytes {
+    pub(crate) fn freeze(self, part: Range<usize>) -> Bytes {
         Bytes::from_owner(self).slice(part)
     }
 }

@@ -16,7 +16,7 @@ use stillwater_types::Extent;
 use tempfile::TempDir;
 
 use super::buffer::{ALIGN, Shelf};
-use super::{Access, BlockFile, BlockPool, BlockReader, BlockWriter, Unwritten};
+use super::{Access, BlockFile, BlockPool, BlockReader, BlockWriter, LocalBlocks, Unwritten};
 use crate::{DiskWriter, Error, Result};
 
 const MIB: u64 = 1 << 20;
@@ -189,7 +189,8 @@ fn written(
     let path = dir.path().join("disk");
     std::fs::write(&path, vec![before; length as usize]).expect("written");
     let file = BlockFile::new(open(&path, access), "disk".into(), length, access);
-    let mut writer: Box<dyn DiskWriter> = Box::new(BlockWriter::new(file, pool(3), unwritten));
+    let mut writer: Box<dyn DiskWriter> =
+        Box::new(BlockWriter::new(LocalBlocks::new(file, pool(3)), unwritten));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         for (offset, bytes) in writes {
@@ -266,7 +267,10 @@ async fn writes_must_ascend_and_stay_within_the_disk_and_an_error_is_final() {
     // Opened for reading, so that the kernel refuses what is written.
     let file = File::open(&path).expect("opens");
     let file = BlockFile::new(file, "disk".into(), 8192, Access::Cached);
-    let mut writer = Box::new(BlockWriter::new(file, pool(1), Unwritten::AreZeros));
+    let mut writer = Box::new(BlockWriter::new(
+        LocalBlocks::new(file, pool(1)),
+        Unwritten::AreZeros,
+    ));
     writer
         .write(512, Bytes::from_static(&[1; 512]))
         .await
@@ -293,7 +297,10 @@ async fn an_aborted_write_leaves_nothing_under_way() {
     file.set_len(16 * MIB).expect("sized");
     let watched = file.try_clone().expect("cloned");
     let file = BlockFile::new(file, "disk".into(), 16 * MIB, Access::Cached);
-    let mut writer = Box::new(BlockWriter::new(file, pool(1), Unwritten::AreZeros));
+    let mut writer = Box::new(BlockWriter::new(
+        LocalBlocks::new(file, pool(1)),
+        Unwritten::AreZeros,
+    ));
     writer
         .write(0, Bytes::from(vec![1; 8 << 20]))
         .await

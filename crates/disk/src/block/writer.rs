@@ -1,4 +1,4 @@
-//! Writing a local file or device.
+//! Writing a disk in pieces that are large and aligned.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,8 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use stillwater_types::Extent;
 
-use super::buffer::{ALIGN, Buffer};
-use super::{BlockFile, BlockPool};
+use super::buffer::{ALIGN, Buffer, Shelf};
 use crate::task::Running;
 use crate::{DiskWriter, Error, Result};
 
@@ -28,20 +27,39 @@ pub enum Unwritten {
     BecomeZeros,
 }
 
+/// What takes the pieces. Several are under way at once and never overlap.
+#[async_trait]
+pub(crate) trait Target: Send + Sync + 'static {
+    /// For messages.
+    fn name(&self) -> &str;
+
+    /// Size of the disk.
+    fn length(&self) -> u64;
+
+    /// Writes all of it.
+    async fn write(&self, offset: u64, bytes: Bytes) -> Result<()>;
+
+    /// Makes a range read as zeros.
+    async fn zero(&self, extent: Extent) -> Result<()>;
+
+    /// Waits until all that was written is on the medium. Nothing else is under way then.
+    async fn sync(&self) -> Result<()>;
+}
+
 /// Writes a disk in ascending order, several pieces at once.
 ///
 /// What is written is gathered into aligned pieces. Memory is bounded by nine of them.
 #[derive(Debug)]
-pub(crate) struct BlockWriter {
-    file: Arc<BlockFile>,
-    pool: BlockPool,
+pub(crate) struct BlockWriter<T> {
+    target: Arc<T>,
+    shelf: Arc<Shelf>,
     unwritten: Unwritten,
     /// Behind the last byte that was given.
     position: u64,
     /// Up to here everything is given to the pool, as content or as zeros.
     settled: u64,
     piece: Option<Piece>,
-    under_way: VecDeque<Running<Option<Result<()>>>>,
+    under_way: VecDeque<Running<Result<()>>>,
     failed: bool,
 }
 
@@ -53,12 +71,12 @@ struct Piece {
     filled: usize,
 }
 
-impl BlockWriter {
+impl<T: Target> BlockWriter<T> {
     /// Writes to a disk whose length is a multiple of what the device is aligned to.
-    pub(crate) fn new(file: BlockFile, pool: BlockPool, unwritten: Unwritten) -> Self {
+    pub(crate) fn new(target: T, unwritten: Unwritten) -> Self {
         Self {
-            file: Arc::new(file),
-            pool,
+            target: Arc::new(target),
+            shelf: Shelf::new(IN_FLIGHT),
             unwritten,
             position: 0,
             settled: 0,
@@ -103,7 +121,7 @@ impl BlockWriter {
         self.blank(start).await?;
         Ok(Piece {
             start,
-            buffer: self.pool.buffer(PIECE),
+            buffer: self.shelf.take(PIECE),
             filled: 0,
         })
     }
@@ -113,14 +131,13 @@ impl BlockWriter {
         let Some(mut piece) = self.piece.take() else {
             return Ok(());
         };
-        let left = self.file.length - piece.start;
+        let left = self.target.length() - piece.start;
         let bytes = piece.pad(usize::try_from(left).unwrap_or(usize::MAX));
         let Piece { start, buffer, .. } = piece;
         self.settled = start + bytes as u64;
-        self.start(move |file, _| {
-            file.write(buffer.as_ref().get(..bytes).unwrap_or_default(), start)
-        })
-        .await
+        let (target, bytes) = (Arc::clone(&self.target), buffer.freeze(0..bytes));
+        self.start(async move { target.write(start, bytes).await })
+            .await
     }
 
     /// Makes everything from what is settled to `until` zeros.
@@ -129,7 +146,8 @@ impl BlockWriter {
         self.settled = until;
         match self.unwritten {
             Unwritten::BecomeZeros if hole.length > 0 => {
-                self.start(move |file, pool| file.zero(hole, pool)).await
+                let target = Arc::clone(&self.target);
+                self.start(async move { target.zero(hole).await }).await
             }
             _ => Ok(()),
         }
@@ -137,50 +155,41 @@ impl BlockWriter {
 
     async fn start(
         &mut self,
-        work: impl FnOnce(&BlockFile, &BlockPool) -> Result<()> + Send + 'static,
+        work: impl Future<Output = Result<()>> + Send + 'static,
     ) -> Result<()> {
         if self.under_way.len() >= IN_FLIGHT {
             self.await_oldest().await?;
         }
-        let (file, pool) = (Arc::clone(&self.file), self.pool.clone());
-        self.under_way.push_back(Running::spawn(async move {
-            let inside = pool.clone();
-            pool.run(move || work(&file, &inside)).await
-        }));
+        self.under_way.push_back(Running::spawn(work));
         Ok(())
     }
 
     async fn await_oldest(&mut self) -> Result<()> {
         match self.under_way.pop_front() {
-            Some(running) => match running.join().await.flatten() {
-                Some(outcome) => outcome,
-                None => Err(self.stopped()),
-            },
+            Some(running) => running.join().await.unwrap_or_else(|| Err(self.stopped())),
             None => Ok(()),
         }
     }
 
     async fn complete(&mut self) -> Result<()> {
         self.flush().await?;
-        self.blank(self.file.length).await?;
+        self.blank(self.target.length()).await?;
         while !self.under_way.is_empty() {
             self.await_oldest().await?;
         }
-        let file = Arc::clone(&self.file);
-        let synced = self.pool.run(move || file.sync()).await;
-        synced.unwrap_or_else(|| Err(self.stopped()))
+        self.target.sync().await
     }
 
     fn stopped(&self) -> Error {
         Error::Stopped {
-            path: self.file.name.clone(),
+            path: self.target.name().to_owned(),
         }
     }
 
     fn check(&self, offset: u64, length: u64) -> Result<()> {
         if self.failed {
             return Err(Error::WriteFailed {
-                path: self.file.name.clone(),
+                path: self.target.name().to_owned(),
                 problem: "it failed before".into(),
             });
         }
@@ -190,12 +199,12 @@ impl BlockWriter {
                 position: self.position,
             });
         }
-        let within = |end: u64| end <= self.file.length;
+        let within = |end: u64| end <= self.target.length();
         match offset.checked_add(length).is_some_and(within) {
             true => Ok(()),
             false => Err(Error::BeyondDisk {
                 extent: Extent::new(offset, length),
-                length: self.file.length,
+                length: self.target.length(),
             }),
         }
     }
@@ -225,9 +234,9 @@ impl Piece {
 }
 
 #[async_trait]
-impl DiskWriter for BlockWriter {
+impl<T: Target> DiskWriter for BlockWriter<T> {
     fn length(&self) -> u64 {
-        self.file.length
+        self.target.length()
     }
 
     async fn write(&mut self, offset: u64, bytes: Bytes) -> Result<()> {

@@ -14,7 +14,7 @@ use stillwater_types::Extent;
 use super::HotAddError;
 use super::guest::{Expected, Guest};
 use super::sysfs::{Address, Found};
-use crate::block::{Access, BlockFile, BlockReader, BlockWriter, Unwritten};
+use crate::block::{Access, BlockFile, BlockReader, BlockWriter, LocalBlocks, Unwritten};
 use crate::{DiskReader, DiskWriter, Error, Result};
 
 /// An attached disk that only this process uses on this machine.
@@ -98,7 +98,7 @@ impl Device {
             }));
         }
         let file = self.open(OFlags::RDWR).await?;
-        let blocks = BlockWriter::new(file, self.guest.pool.clone(), unwritten);
+        let blocks = BlockWriter::new(LocalBlocks::new(file, self.guest.pool.clone()), unwritten);
         Ok(HotAddWriter { blocks })
     }
 
@@ -187,7 +187,7 @@ impl DiskReader for HotAddReader {
 /// Writes an attached disk.
 #[derive(Debug)]
 pub struct HotAddWriter {
-    blocks: BlockWriter,
+    blocks: BlockWriter<LocalBlocks>,
 }
 
 #[async_trait]
