@@ -93,7 +93,11 @@ func (l *labState) contentOf(vm *VirtualMachine, disk *types.VirtualDisk, file s
 	}
 	c := l.guest(vm.Self).chain(disk)
 	raw := isRaw(disk)
+	deltas := Mounts.hasDeltas(c.root)
 	for _, p := range c.points {
+		if deltas && p.file != c.root {
+			continue // what its descriptor names is no flat file
+		}
 		if extentFile(p.file, raw) == file {
 			return &File{Path: p.freeze.Path, VM: vm.Self.Value, VMName: vm.Name, Frozen: true}, nil
 		}

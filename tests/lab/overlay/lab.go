@@ -140,6 +140,7 @@ func (t *Task) runInBackground(vm *VirtualMachine) {
 	t.update(types.PropertyChange{Name: "info.startTime", Val: time.Now()},
 		types.PropertyChange{Name: "info.state", Val: types.TaskInfoStateRunning})
 	result, fault := t.Execute(t)
+	Mounts.refresh()
 	if fault != nil {
 		t.update(types.PropertyChange{Name: "info.completeTime", Val: time.Now()},
 			types.PropertyChange{Name: "info.error", Val: types.LocalizedMethodFault{Fault: fault, LocalizedMessage: fmt.Sprintf("%T", fault)}},

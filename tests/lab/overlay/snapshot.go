@@ -160,6 +160,7 @@ func (vm *VirtualMachine) commitSnapshot(snapshot *VirtualMachineSnapshot, spec 
 	if err := vm.writeDeltaDescriptors(freezes); err != nil {
 		return err
 	}
+	vm.writeChainTexts()
 	return vm.addToTree(snapshot, spec, quiesced)
 }
 

@@ -128,6 +128,7 @@ func (vm *VirtualMachine) mergeFiles(removed string) {
 		Map.Update(s, []types.PropertyChange{{Name: "config.hardware.device", Val: d}})
 	}
 	removeDescriptors(vm, before, descriptorFiles(vm))
+	vm.writeChainTexts()
 }
 
 func (vm *VirtualMachine) snapshotsInTree() []types.ManagedObjectReference {

@@ -30,6 +30,7 @@ func controlHandler(v *vcenter) http.Handler {
 		return map[string]int{"expired": simulator.EndSession("")}, nil
 	})
 	answer("/delay", "POST", v.setDelay)
+	answer("/mounts", "POST", mount)
 	mux.HandleFunc("/calls", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.serveCalls) })
 	mux.HandleFunc("/faults", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.serveFaults) })
 	v.nfc.control(answer, mux)
@@ -71,6 +72,18 @@ func snapshots() []simulator.Snapshot {
 func prune(*http.Request) (interface{}, error) {
 	deleted, err := simulator.Lab.Prune()
 	return map[string][]string{"deleted": deleted}, err
+}
+
+// mount answers a directory that shows a datastore as a machine sees it that has mounted it.
+func mount(r *http.Request) (interface{}, error) {
+	var body struct {
+		Datastore string `json:"datastore"`
+	}
+	if err := parseBody(r, &body); err != nil {
+		return nil, err
+	}
+	path, err := simulator.Mounts.Mount(body.Datastore)
+	return map[string]string{"path": path}, err
 }
 
 func (v *vcenter) setDelay(r *http.Request) (interface{}, error) {

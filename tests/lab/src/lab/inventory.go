@@ -46,9 +46,12 @@ func fillInventory(service *simulator.Service, state string, spec *labSpec) erro
 	if inv.pool, err = finder.ResourcePool(ctx, datacenter+"_C0/Resources"); err != nil {
 		return err
 	}
-	for _, name := range spec.Datastores {
-		if err := inv.mount(finder, name); err != nil {
-			return fmt.Errorf("mount datastore %s: %w", name, err)
+	for _, d := range spec.Datastores {
+		kind := simulator.DatastoreKind{
+			Name: d.Name, Type: d.Type, RemoteHost: d.RemoteHost, RemotePath: d.RemotePath, Deltas: d.Deltas == "real",
+		}
+		if err := first(inv.mount(finder, d.Name), simulator.Mounts.SetKind(kind)); err != nil {
+			return fmt.Errorf("mount datastore %s: %w", d.Name, err)
 		}
 	}
 	for i := range spec.VMs {

@@ -120,7 +120,7 @@ func serve(o options) error {
 
 	err = json.NewEncoder(os.Stdout).Encode(ready{
 		URL: url, Control: "http://" + control.Addr().String(), CaPem: identity.pem, Sha256: identity.sha256,
-		User: o.user, Password: o.password, Datacenter: datacenter, Datastore: spec.Datastores[0], State: o.state,
+		User: o.user, Password: o.password, Datacenter: datacenter, Datastore: spec.Datastores[0].Name, State: o.state,
 		Hosts: vcenter.nfc.hosts, Proxies: vcenter.guests.all(),
 	})
 	if err != nil {

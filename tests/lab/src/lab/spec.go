@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -8,8 +9,8 @@ import (
 )
 
 type labSpec struct {
-	Datastores []string `json:"datastores"`
-	VMs        []vmSpec `json:"vms"`
+	Datastores []datastoreSpec `json:"datastores"`
+	VMs        []vmSpec        `json:"vms"`
 }
 
 type vmSpec struct {
@@ -52,7 +53,7 @@ func readSpec(file string) (*labSpec, error) {
 		return nil, fmt.Errorf("parse %s: %w", file, err)
 	}
 	if len(spec.Datastores) == 0 {
-		spec.Datastores = []string{"lab-ds"}
+		spec.Datastores = []datastoreSpec{{Name: "lab-ds"}}
 	}
 	for i := range spec.VMs {
 		if err := spec.VMs[i].fill(&spec); err != nil {
@@ -67,7 +68,7 @@ func (v *vmSpec) fill(spec *labSpec) error {
 	if v.Name == "" || strings.ContainsAny(v.Name, "/\\%") {
 		return fmt.Errorf("%q is no name", v.Name)
 	}
-	setDefault(&v.Datastore, spec.Datastores[0])
+	setDefault(&v.Datastore, spec.Datastores[0].Name)
 	setDefault(&v.Power, "on")
 	setDefault(&v.Tools, "running")
 	setDefault(&v.GuestID, "debian11_64Guest")
@@ -119,6 +120,33 @@ func (v *vmSpec) fillGuest() error {
 	text, err := json.Marshal(guest)
 	v.Guest = text
 	return err
+}
+
+// datastoreSpec may be written as its name alone.
+type datastoreSpec struct {
+	Name       string `json:"name"`
+	Type       string `json:"type"` // VMFS, NFS, vsan, OTHER
+	RemoteHost string `json:"remote_host"`
+	RemotePath string `json:"remote_path"`
+	Deltas     string `json:"deltas"` // flat: children read as whole disks; real: they are deltas
+}
+
+// UnmarshalJSON also takes a string.
+func (d *datastoreSpec) UnmarshalJSON(text []byte) error {
+	if json.Unmarshal(text, &d.Name) == nil {
+		return nil
+	}
+	type plain datastoreSpec
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode((*plain)(d)); err != nil {
+		return err
+	}
+	setDefault(&d.Deltas, "flat")
+	if d.Name == "" {
+		return fmt.Errorf("a datastore has no name")
+	}
+	return oneOf("deltas", d.Deltas, "flat", "real")
 }
 
 func setDefault(s *string, value string) {

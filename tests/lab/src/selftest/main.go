@@ -55,6 +55,8 @@ var checks = []check{
 	{"destroying an attached disk deletes its file", proxyDestroys},
 	{"devices appear late or when looked for", devicesAppear},
 	{"loop devices go with the lab", loopsGo},
+	{"mounts show what snapshots froze", mountsShowFrozen},
+	{"children may be deltas", childrenAreDeltas},
 	{"the lab ends with its parent", labEndsWithParent},
 }
 
