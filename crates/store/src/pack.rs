@@ -319,6 +319,12 @@ impl Packs {
         Ok(file)
     }
 
+    /// Closes all packs, as if others had been read since.
+    #[cfg(test)]
+    pub(crate) fn forget_open(&self) {
+        self.open.lock().unwrap().clear();
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -505,6 +505,156 @@ fn a_cycle_that_ends_early_keeps_what_is_remembered() {
     assert_eq!(nodes_read_by_a_cycle(&yard), 0);
 }
 
+/// A pack that holds chunks which are stored meanwhile by another one: whoever finishes it makes copies.
+fn twin(yard: &Yard, seeds: &[u64]) -> (SessionKey, PackWriter) {
+    let key = yard.session();
+    let mut writer = yard.store().begin_pack(key, &salt(2000)).unwrap();
+    for sent in chunks(seeds) {
+        writer.append(&sent.header, &sent.stored).unwrap();
+    }
+    (key, writer)
+}
+
+fn live_bytes(yard: &Yard) -> u64 {
+    yard.store().last_cycle().unwrap().live_bytes
+}
+
+/// Nothing is compacted.
+const LOOSE: Options = Options {
+    compact_below_percent: 0,
+    ..SHORT
+};
+
+#[test]
+fn of_a_record_that_is_stored_twice_one_copy_is_live_in_the_end() {
+    let mut yard = Yard::new(LOOSE);
+    let (key, writer) = twin(&yard, &[1, 2, 3]);
+    yard.back_up(&[1, 2, 3]);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 2);
+    let once = live_bytes(&yard);
+    writer.finish().unwrap();
+    yard.store().close_session(key).unwrap();
+    // Another node comes to the same chunks, and finds the newer copies.
+    yard.back_up(&[1, 2, 4]);
+    let nodes: usize = tree(&[1, 2, 4]).1.iter().map(|n| n.stored.len() + 72).sum();
+    let more = (272 + nodes) as u64;
+    assert_eq!(nodes_read_by_a_cycle(&yard), 2);
+    assert_eq!(live_bytes(&yard), once + more + 2 * 272);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 1);
+    assert_eq!(live_bytes(&yard), once + more);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 0);
+}
+
+#[test]
+fn what_is_remembered_of_a_condemned_pack_does_not_spare_it() {
+    let mut yard = Yard::new(LOOSE);
+    let (_, old) = yard.back_up(&[1, 2, 3]);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 2);
+    yard.put_on_log(&Entry::Packs(Decision {
+        fate: Fate::Condemned,
+        at: stillwater_format::Time::default(),
+        packs: vec![old],
+    }));
+    // A session that opened later does not see it, and sends all again.
+    let (point, _) = yard.back_up(&[1, 2, 3]);
+    yard.pass(2 * DAY);
+    let collected = yard.collect();
+    assert_eq!(
+        (
+            collected.spared.pack_count,
+            collected.quarantined.pack_count
+        ),
+        (0, 1)
+    );
+    check_point(yard.store(), point, &[1, 2, 3]);
+}
+
+#[test]
+fn what_is_remembered_of_a_pack_in_trouble_is_read_again() {
+    let mut yard = Yard::new(SHORT);
+    let (_, pack) = yard.back_up(&[1, 2, 3]);
+    let (gone, dead) = yard.back_up(&[7, 8, 9]);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 4);
+    yard.store().inner.scrub.suspect(pack);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 2);
+    yard.delete(gone);
+    yard.fs.remove(&Yard::pack_path(pack));
+    yard.store().inner.packs.forget_open();
+    assert!(yard.store().collect(&()).is_err());
+    assert!(yard.store().inner.fates().of(dead).is_none());
+}
+
+#[test]
+fn what_no_point_reaches_is_forgotten() {
+    let mut yard = Yard::new(LOOSE);
+    let key = yard.session();
+    yard.turn += 1;
+    let records = [chunks(&[1, 2, 3, 4]), tree(&[1, 2]).1, tree(&[3, 4]).1];
+    put(yard.store(), key, salt(yard.turn), &records.concat()).unwrap();
+    let commit = |seeds: &[u64]| {
+        let point = yard.propose(key, seeds).unwrap();
+        yard.store().commit_point(key, point).unwrap();
+        point
+    };
+    let (first, _) = (commit(&[1, 2]), commit(&[3, 4]));
+    assert_eq!(nodes_read_by_a_cycle(&yard), 4);
+    yard.delete(first);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 0);
+    let again = yard.propose(key, &[1, 2]).unwrap();
+    yard.store().commit_point(key, again).unwrap();
+    assert_eq!(nodes_read_by_a_cycle(&yard), 2);
+}
+
+#[test]
+fn what_a_late_point_reaches_is_weighed() {
+    let mut yard = Yard::new(LOOSE);
+    let key = yard.session();
+    put(yard.store(), key, salt(2000), &chunks(&[1, 2, 3, 4])).unwrap();
+    yard.send(key, &[1, 2]);
+    let point = yard.propose(key, &[1, 2]).unwrap();
+    yard.store().commit_point(key, point).unwrap();
+    yard.store().close_session(key).unwrap();
+    let (gone, _) = yard.back_up(&[9]);
+    yard.delete(gone);
+    let mut collection = yard.store().begin_collection().unwrap();
+    while !matches!(
+        collection.step().unwrap(),
+        Progress::Working {
+            phase: Phase::Sweep,
+            ..
+        }
+    ) {}
+    yard.back_up(&[3, 4]);
+    while !matches!(collection.step().unwrap(), Progress::Done(_)) {}
+    drop(collection);
+    let early = live_bytes(&yard);
+    yard.collect();
+    let nodes = tree(&[3, 4]).1.into_iter();
+    let node_bytes: usize = nodes.map(|node| node.stored.len() + 72).sum();
+    // Only the pack that came meanwhile is new.
+    assert_eq!(live_bytes(&yard), early + node_bytes as u64);
+}
+
+#[test]
+fn a_node_whose_chunk_a_cycle_could_not_mark_is_not_remembered() {
+    let mut yard = Yard::new(LOOSE);
+    let (key, writer) = twin(&yard, &[1, 2, 3]);
+    let (point, _) = yard.back_up(&[1, 2, 3]);
+    let mut collection = yard.store().begin_collection().unwrap();
+    for _ in 0..2 {
+        collection.step().unwrap();
+    }
+    // It looked; what comes now is not for it to mark.
+    let newer = writer.finish().unwrap().pack;
+    yard.store().close_session(key).unwrap();
+    while !matches!(collection.step().unwrap(), Progress::Done(_)) {}
+    drop(collection);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 1);
+    assert_eq!(nodes_read_by_a_cycle(&yard), 0);
+    assert!(yard.store().inner.fates().of(newer).is_none());
+    check_point(yard.store(), point, &[1, 2, 3]);
+}
+
 #[test]
 fn what_compaction_moved_is_read_again_once() {
     let (mut yard, point, _) = half_dead(SHORT);
