@@ -5,6 +5,7 @@
 
 mod block;
 mod error;
+mod fallback;
 pub mod file;
 pub mod folder;
 pub mod hotadd;
@@ -18,6 +19,7 @@ mod writer;
 
 pub use block::{BlockPool, Unwritten};
 pub use error::{Error, Result};
+pub use fallback::{FallbackReader, GivenUp, Way};
 pub use read_ahead::read_ahead;
 pub use reader::DiskReader;
 pub use writer::DiskWriter;
