@@ -131,6 +131,10 @@ pub struct Ready {
     pub user: String,
     /// Its password.
     pub password: String,
+    /// Account that holds a role, and may do no more than that with `--enforce-privileges`.
+    pub backup_user: String,
+    /// Its password.
+    pub backup_password: String,
     /// Name of the datastore.
     pub datastore: String,
 }
@@ -306,6 +310,12 @@ impl Lab {
         let kinds = events.as_array().into_iter().flatten();
         let kinds = kinds.filter_map(|event| Some(event["kind"].as_str()?.to_owned()));
         Ok(kinds.collect())
+    }
+
+    /// Gives the second account every privilege that backups and restores need, less these.
+    pub fn withhold(&self, privileges: &[&str]) -> Result<()> {
+        let body = json!({"without": privileges});
+        self.control("POST", "/role", Some(&body)).map(drop)
     }
 
     /// Forgets the frozen copies that nothing needs any more.

@@ -32,6 +32,8 @@ type labState struct {
 	pages   map[string]*resultPage
 	cancels map[string]chan struct{} // of tasks that may be cancelled
 	urls    map[string]*guestTransfer
+
+	backupPassword string // of BackupUser, set before the first call
 }
 
 // guest is one VM. Its disks are added when they are first looked at.

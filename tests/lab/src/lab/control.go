@@ -35,6 +35,7 @@ func controlHandler(v *vcenter) http.Handler {
 	mux.HandleFunc("/faults", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.serveFaults) })
 	v.nfc.control(answer, mux)
 	mux.HandleFunc("/guests", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.guests.serveControl) })
+	mux.HandleFunc("/role", func(w http.ResponseWriter, r *http.Request) { reply(w, r, serveRole) })
 	mux.HandleFunc("/vm/", func(w http.ResponseWriter, r *http.Request) { reply(w, r, serveMachine) })
 	return mux
 }

@@ -38,6 +38,8 @@ func (v *vcenter) serveFolder(w http.ResponseWriter, r *http.Request) {
 	case !v.mayRead(r):
 		w.Header().Set("WWW-Authenticate", `Basic realm="VMware HTTP server"`)
 		refuse(w, r, "not logged in", http.StatusUnauthorized)
+	case v.permitFolder(r) != "":
+		refuse(w, r, "permission denied: "+v.permitFolder(r), http.StatusForbidden)
 	case err != nil:
 		refuse(w, r, err.Error(), http.StatusNotFound)
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
@@ -78,8 +80,16 @@ func (v *vcenter) mayRead(r *http.Request) bool {
 		return simulator.SessionIsLive(session, v.idle)
 	}
 	user, password, ok := r.BasicAuth()
+	return ok && v.isAccount(user, password)
+}
+
+// isAccount tells whether somebody may log in so.
+func (v *vcenter) isAccount(user, password string) bool {
 	want, _ := v.user.Password()
-	return ok && user == v.user.Username() && password == want
+	if user == simulator.BackupUser {
+		return password == v.backup
+	}
+	return user == v.user.Username() && password == want
 }
 
 func (v *vcenter) get(w http.ResponseWriter, r *http.Request, file *simulator.File, injected *fault) {

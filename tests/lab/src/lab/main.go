@@ -24,6 +24,8 @@ import (
 type options struct {
 	listen, control, state, spec string
 	user, password               string
+	backupPassword               string
+	enforce                      bool
 	apiVersion                   string
 	idle                         time.Duration
 	maxAreas                     int
@@ -44,6 +46,9 @@ type ready struct {
 	Datacenter string `json:"datacenter"`
 	Datastore  string `json:"datastore"`
 	State      string `json:"state"`
+
+	BackupUser     string `json:"backup_user"`
+	BackupPassword string `json:"backup_password"`
 
 	Hosts   []*nfcHost `json:"hosts"`
 	Proxies []*guest   `json:"proxies"`
@@ -75,6 +80,8 @@ func parse(args []string) options {
 	flags.StringVar(&o.spec, "spec", "", "JSON file with datastores and VMs")
 	flags.StringVar(&o.user, "user", "administrator@vsphere.local", "user that may log in")
 	flags.StringVar(&o.password, "password", "Secret1!", "password of that user")
+	flags.StringVar(&o.backupPassword, "backup-password", "Backup1!", "password of the account that holds a role")
+	flags.BoolVar(&o.enforce, "enforce-privileges", false, "refuse what the account's role does not allow")
 	flags.StringVar(&o.apiVersion, "api-version", "8.0.3.0", "newest API version to offer")
 	flags.DurationVar(&o.idle, "idle", 30*time.Minute, "idle time after which a session ends")
 	flags.IntVar(&o.maxAreas, "max-areas", 2000, "changed areas in one answer")
@@ -121,6 +128,7 @@ func serve(o options) error {
 	err = json.NewEncoder(os.Stdout).Encode(ready{
 		URL: url, Control: "http://" + control.Addr().String(), CaPem: identity.pem, Sha256: identity.sha256,
 		User: o.user, Password: o.password, Datacenter: datacenter, Datastore: spec.Datastores[0].Name, State: o.state,
+		BackupUser: simulator.BackupUser, BackupPassword: o.backupPassword,
 		Hosts: vcenter.nfc.hosts, Proxies: vcenter.guests.all(),
 	})
 	if err != nil {

@@ -30,6 +30,10 @@ type vcenter struct {
 	pace   *pace
 	nfc    *nfcServer
 	guests *guests
+	rest   restSessions
+
+	enforce bool   // privileges
+	backup  string // password of the second account
 }
 
 func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
@@ -47,6 +51,7 @@ func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
 		return nil, err
 	}
 	simulator.Lab.AddGuestManagers()
+	simulator.Lab.SetUpBackupUser(o.backupPassword)
 	guests := newGuests(o.state)
 	if err := fillInventory(model.Service, o.state, spec); err != nil {
 		guests.close()
@@ -55,8 +60,10 @@ func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
 	log.SetOutput(os.Stderr)
 	user := url.UserPassword(o.user, o.password)
 	model.Service.Listen = &url.URL{Host: o.listen, User: user}
+	model.Service.RegisterEndpoints = true // tags
 	model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{id.certificate}, MinVersion: tls.VersionTLS12}
-	v := &vcenter{model: model, idle: o.idle, user: user, faults: &faultList{}, calls: newCallLog(), pace: &pace{}, guests: guests}
+	v := &vcenter{model: model, idle: o.idle, user: user, faults: &faultList{}, calls: newCallLog(), pace: &pace{}, guests: guests,
+		rest: restSessions{users: map[string]string{}}, enforce: o.enforce, backup: o.backupPassword}
 	var err error
 	v.nfc, err = newNfcServer(o, v.faults, v.calls)
 	return v, err
@@ -96,6 +103,8 @@ func (v *vcenter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/folder/"):
 		v.serveFolder(w, r)
+	case isRest(r.URL.Path):
+		v.serveRest(w, r)
 	case r.URL.Path == simulator.GuestFilePath:
 		v.serveGuestFile(w, r)
 	case r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/sdk"):
@@ -125,11 +134,16 @@ func (v *vcenter) serveSoap(w http.ResponseWriter, r *http.Request) {
 	simulator.SessionIsLive(session, v.idle) // ends it when it was idle too long
 
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	pass := func(w http.ResponseWriter) { v.inner.ServeHTTP(quoteCookies{w}, r) }
+	serve := func(w http.ResponseWriter) { v.inner.ServeHTTP(quoteCookies{w}, r) }
 	f := v.faults.hit(method, moref, name)
 	if simulator.IsNfcMethod(method) {
 		keep := f == nil || f.Kind != "lost-ticket"
-		pass = func(w http.ResponseWriter) { v.serveNfcService(w, r, method, this, body, keep) }
+		serve = func(w http.ResponseWriter) { v.serveNfcService(w, r, method, this, body, keep) }
+	}
+	pass := func(w http.ResponseWriter) {
+		if v.permitSoap(w, r, method, this, body) {
+			serve(w)
+		}
 	}
 	if f != nil {
 		v.failSoap(w, r, f, method, this, pass)

@@ -30,15 +30,17 @@ import (
 
 // lab is one running lab.
 type lab struct {
-	URL, Control string
-	CaPem        string `json:"ca_pem"`
-	Sha256       string
-	User         string
-	Password     string
-	Datacenter   string
-	Datastore    string
-	State        string
-	process      *exec.Cmd
+	URL, Control   string
+	CaPem          string `json:"ca_pem"`
+	Sha256         string
+	User           string
+	Password       string
+	BackupUser     string `json:"backup_user"`
+	BackupPassword string `json:"backup_password"`
+	Datacenter     string
+	Datastore      string
+	State          string
+	process        *exec.Cmd
 }
 
 // bench is a lab with a logged-in client, for the checks to share.

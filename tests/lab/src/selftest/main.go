@@ -33,6 +33,7 @@ var checks = []check{
 	{"quiescing goes as the guest does", quiescingGoesAsTheGuestDoes},
 	{"scripts run around the freeze", scriptsRunAroundTheFreeze},
 	{"guests run programs and move files", guestsRunPrograms},
+	{"privileges are enforced", privilegesAreEnforced},
 	{"properties come in pages", propertiesPage},
 	{"sessions end by logout, by force and by idling", sessionsEnd},
 	{"a running disk is locked and a stopped one is not", lockFollowsPower},
