@@ -237,6 +237,26 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The VM has no room for more attached disks.
+    #[error("{vm} has no room for {wanted} more disks")]
+    NoFreeUnit {
+        /// The VM.
+        vm: VmRef,
+        /// How many were to be attached.
+        wanted: usize,
+    },
+    /// The device is not the disk that was attached; it is left alone.
+    #[error("device {key} of {vm} is {found}, not {expected}: it is left alone")]
+    NotOurDisk {
+        /// The VM.
+        vm: VmRef,
+        /// The device.
+        key: i32,
+        /// The file that was attached.
+        expected: String,
+        /// The file that the device has.
+        found: String,
+    },
     /// What is to be run in a guest cannot be written down for it.
     #[error("run a program in the guest: {problem}")]
     BadGuestCommand {
@@ -334,6 +354,8 @@ impl Error {
             Error::PlacementNotFound { .. } => Reason::PlacementNotFound,
             Error::BadConfig { .. } => Reason::ManifestUnreadable,
             Error::BadGuestCommand { .. } => Reason::BadField,
+            Error::NoFreeUnit { .. } => Reason::NoProxySlot,
+            Error::NotOurDisk { .. } => Reason::VcenterTaskFailed,
             Error::GuestProcessLost { .. } => Reason::GuestUnavailable,
             Error::FileMissing { .. } | Error::FileTooLarge { .. } => Reason::VcenterTaskFailed,
             Error::FileTransfer { .. } => Reason::VcenterUnreachable,

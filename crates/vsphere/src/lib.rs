@@ -24,6 +24,7 @@ mod files;
 mod fingerprint;
 mod guest;
 mod host;
+mod hotadd;
 mod inventory;
 mod nfc;
 mod placement;
@@ -50,6 +51,7 @@ pub use error::{Error, FaultKind, Result, VimFault};
 pub use fetch::SmallFile;
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use guest::{Guest, GuestCommand, GuestExit, GuestLogin, GuestOutcome, GuestProcess};
+pub use hotadd::{AttachDisk, AttachMode, AttachedDisk, DetachDisk};
 pub use nfc::{HostIdentity, NfcAccess, NfcTicket};
 pub use placement::{Placement, PlacementSpec};
 pub use privilege::{MissingPrivilege, Need, PrivilegeGroup, Scope};
@@ -58,8 +60,8 @@ pub use reference::{
 };
 pub use server::untrusted_certificate;
 pub use snapshot::{
-    FrozenDisk, Quiesce, RungOutcome, SnapshotConfig, SnapshotInfo, SnapshotSpec, VssBackup,
-    VssContext, WindowsQuiesce,
+    EnsuredSnapshot, FrozenDisk, Quiesce, RungOutcome, SnapshotConfig, SnapshotInfo, SnapshotSpec,
+    VssBackup, VssContext, WindowsQuiesce,
 };
 pub use task::TaskOutcome;
 pub use trust::Trust;

@@ -13,9 +13,11 @@ use crate::vm::vm_gone;
 use crate::xml::{Element, Problem};
 use crate::{ChangeId, DiskTraits, Error, Protectability, Result, SnapshotRef, TaskRef, VmRef};
 
+mod ensure;
 mod quiesce;
 mod tree;
 
+pub use ensure::EnsuredSnapshot;
 pub use quiesce::{Quiesce, RungOutcome, VssBackup, VssContext, WindowsQuiesce};
 pub use tree::SnapshotInfo;
 pub(crate) use tree::tree;
@@ -24,7 +26,7 @@ const CREATE: &str = "CreateSnapshotEx_Task";
 const REMOVE: &str = "RemoveSnapshot_Task";
 
 /// How long is waited before a busy VM is asked again.
-const BUSY_DELAY: Duration = Duration::from_secs(2);
+pub(crate) const BUSY_DELAY: Duration = Duration::from_secs(2);
 
 /// What a snapshot is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,36 +102,8 @@ impl Client {
 
     /// Tasks of the VM that make a snapshot and have not ended, oldest first.
     pub async fn snapshot_tasks(&self, vm: &VmRef) -> Result<Vec<TaskRef>> {
-        let mut running = Vec::new();
-        for task in self
-            .read_vm(vm, &["recentTask"])
-            .await?
-            .morefs("recentTask")?
-        {
-            let task = TaskRef::new(task.value);
-            if self.makes_snapshot(&task).await? {
-                running.push(task);
-            }
-        }
-        Ok(running)
-    }
-
-    async fn makes_snapshot(&self, task: &TaskRef) -> Result<bool> {
-        let read = match self
-            .read(&task.moref(), &["info.descriptionId", "info.state"])
-            .await
-        {
-            // Recent tasks go away by themselves.
-            Err(error) if error.is(&FaultKind::ManagedObjectNotFound) => return Ok(false),
-            read => read?,
-        };
-        let creates = read
-            .need("info.descriptionId")?
-            .text
-            .to_lowercase()
-            .contains("createsnapshot");
-        let state = &read.need("info.state")?.text;
-        Ok(creates && (state == "queued" || state == "running"))
+        let makes = |description: &str| description.contains("createsnapshot");
+        self.running_tasks(vm, makes).await
     }
 
     /// The VM's snapshots, parents before children.
@@ -229,7 +203,7 @@ impl Client {
 }
 
 /// Whether a removal that failed so may succeed later, or has: then the snapshot is asked for again.
-fn may_pass(error: &Error) -> bool {
+pub(crate) fn may_pass(error: &Error) -> bool {
     match error {
         Error::TaskLost { .. } | Error::OutcomeUnknown { .. } => true,
         error => error.vim_fault().is_some_and(|fault| {

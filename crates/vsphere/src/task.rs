@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::error::FaultKind;
 use crate::soap::localized_fault;
 use crate::xml::Problem;
-use crate::{Error, Result, TaskRef};
+use crate::{Error, Result, TaskRef, VmRef};
 
 /// Between two looks at a task: short at first, since most end at once.
 const DELAY_MIN: Duration = Duration::from_millis(50);
@@ -40,6 +40,60 @@ impl Client {
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(DELAY_MAX);
         }
+    }
+
+    /// Tasks of a VM that have not ended and whose description id, in lower case, is wanted; in the
+    /// server's order.
+    pub(crate) async fn running_tasks(
+        &self,
+        vm: &VmRef,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<TaskRef>> {
+        let recent = self.read_vm(vm, &["recentTask"]).await?;
+        let mut running = Vec::new();
+        for task in recent.morefs("recentTask")? {
+            let task = TaskRef::new(task.value);
+            let Some(description) = self.description_of_running(&task).await? else {
+                continue;
+            };
+            if is_wanted(&description.to_lowercase()) {
+                running.push(task);
+            }
+        }
+        Ok(running)
+    }
+
+    /// What a task does; none when it has ended or is forgotten.
+    async fn description_of_running(&self, task: &TaskRef) -> Result<Option<String>> {
+        let read = match self
+            .read(&task.moref(), &["info.descriptionId", "info.state"])
+            .await
+        {
+            // Recent tasks go away by themselves.
+            Err(error) if error.is(&FaultKind::ManagedObjectNotFound) => return Ok(None),
+            read => read?,
+        };
+        let runs = matches!(read.need("info.state")?.text.as_str(), "queued" | "running");
+        let description = read.need("info.descriptionId")?.text.clone();
+        Ok(runs.then_some(description))
+    }
+
+    /// Waits until the VM's tasks that are wanted have ended, however they end.
+    pub(crate) async fn settle_tasks(
+        &self,
+        vm: &VmRef,
+        is_wanted: impl Fn(&str) -> bool,
+        timeout: Duration,
+    ) -> Result<()> {
+        for task in self.running_tasks(vm, is_wanted).await? {
+            match self.wait_task(&task, timeout).await {
+                // How it ended is read from its object.
+                Ok(_) | Err(Error::TaskFailed { .. } | Error::TaskLost { .. }) => {}
+                // It may still run, and what it makes would be missed.
+                Err(unknown) => return Err(unknown),
+            }
+        }
+        Ok(())
     }
 
     /// How a task ended; none while it runs.

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use simulator::{MIB, PATIENCE, Simulator, find, image, snapshot};
 use stillwater_types::{Extent, ExtentSet, Reason};
 use stillwater_vsphere::{
-    Client, Endpoint, Entity, Error, FaultKind, Fingerprint, GuestFamily, HostIdentity, NewVm,
-    NfcAccess, PlacementSpec, Power, PrivilegeGroup, Protectability, Quiesce, Since, SnapshotSpec,
-    Tools, Trust, VmRef, VssContext, WindowsQuiesce, probe_certificate,
+    AttachDisk, AttachMode, Client, DetachDisk, Endpoint, Entity, Error, FaultKind, Fingerprint,
+    GuestFamily, HostIdentity, NewVm, NfcAccess, PlacementSpec, Power, PrivilegeGroup,
+    Protectability, Quiesce, Since, SnapshotSpec, Tools, Trust, VmRef, VssContext, WindowsQuiesce,
+    probe_certificate,
 };
 
 /// One VM with a disk of 8 MiB.
@@ -953,4 +954,162 @@ async fn small_files_of_a_vm_are_fetched_within_a_bound() {
         .datastore_file(&vm.datacenter, "[lab-ds] web/none", 9)
         .await;
     assert!(matches!(none, Err(Error::FileMissing { .. })), "{none:?}");
+}
+
+fn with_proxy(dir: &Path) -> Value {
+    let disk = |name: &str, seed| json!({"file": image(dir, name, 4 * MIB, seed)});
+    json!([
+        {"name": "web", "disks": [disk("a", 1), disk("b", 2)]},
+        {"name": "proxy", "proxy": true, "disks": [{"mib": 16}]},
+    ])
+}
+
+/// A snapshot's disks, to be attached.
+async fn frozen(client: &Client, vm: &VmRef) -> Vec<AttachDisk> {
+    let snapshot = snapshot(client, vm, "attach").await;
+    let config = client.snapshot_config(&snapshot).await.expect("a config");
+    let disks = config.disks.into_iter().map(|disk| AttachDisk {
+        file_name: disk.file_name,
+        capacity_bytes: disk.capacity_bytes,
+    });
+    disks.collect()
+}
+
+#[tokio::test]
+async fn disks_are_attached_in_one_step_found_and_detached() {
+    let lab = Simulator::start_with(with_proxy, &[]);
+    let client = lab.client().await;
+    let web = find(&client, WEB).await.vm;
+    let proxy = find(&client, "/DC0/vm/proxy").await;
+    let found = client
+        .vms_by_bios_uuid(proxy.uuid.as_deref().expect("a uuid"))
+        .await;
+    assert_eq!(
+        found.expect("finds").as_slice(),
+        std::slice::from_ref(&proxy.vm)
+    );
+    let none = client
+        .vms_by_bios_uuid("00000000-0000-0000-0000-000000000001")
+        .await;
+    assert_eq!(none.expect("finds"), []);
+
+    let disks = frozen(&client, &web).await;
+    let own = client.attached_disks(&proxy.vm).await.expect("disks");
+    assert!(own.len() == 1 && own[0].is_at_home);
+    let attached = client
+        .attach_disks(&proxy.vm, &disks, AttachMode::Read, PATIENCE)
+        .await
+        .expect("attaches");
+    assert_eq!(lab.calls("ReconfigVM_Task"), 1);
+    for (disk, asked) in attached.iter().zip(&disks) {
+        assert_eq!(disk.file_name, asked.file_name);
+        assert_eq!(disk.mode, "independent_nonpersistent");
+        assert!(disk.pci_slot.is_some() && !disk.is_at_home);
+        assert_ne!(disk.controller_key, own[0].controller_key);
+    }
+    assert_ne!(attached[0].unit, attached[1].unit);
+
+    let all: Vec<_> = attached.iter().map(|disk| disk.detachment()).collect();
+    // A device that is no longer what was attached is left alone.
+    let wrong = DetachDisk {
+        key: own[0].key,
+        ..attached[0].detachment()
+    };
+    let error = client.detach_disks(&proxy.vm, &[wrong], PATIENCE).await;
+    assert!(matches!(error, Err(Error::NotOurDisk { .. })), "{error:?}");
+    client
+        .detach_disks(&proxy.vm, &all, PATIENCE)
+        .await
+        .expect("detaches");
+    client
+        .detach_disks(&proxy.vm, &all, PATIENCE)
+        .await
+        .expect("gone is detached");
+    let left = client.attached_disks(&proxy.vm).await.expect("disks");
+    assert_eq!(left, own);
+    // The files are still there: they can be attached again, now that the controller is.
+    let again = client
+        .attach_disks(&proxy.vm, &disks, AttachMode::Read, PATIENCE)
+        .await;
+    assert_eq!(
+        again.expect("attaches")[0].controller_key,
+        attached[0].controller_key
+    );
+}
+
+#[tokio::test]
+async fn lost_answers_of_attaching_and_detaching_are_read_from_the_vm() {
+    let lab = Simulator::start_with(with_proxy, &[]);
+    let client = lab.client().await;
+    let web = find(&client, WEB).await.vm;
+    let proxy = find(&client, "/DC0/vm/proxy").await.vm;
+    let disks = frozen(&client, &web).await;
+    lab.fault("ReconfigVM_Task", "fault:TaskInProgress", 0, 1);
+    lab.fault("ReconfigVM_Task", "drop-after", 0, 1);
+    let attached = client
+        .attach_disks(&proxy, &disks, AttachMode::Read, PATIENCE)
+        .await;
+    let attached = attached.expect("found after all");
+    assert_eq!(attached.len(), 2);
+    let attached: Vec<_> = attached.iter().map(|disk| disk.detachment()).collect();
+    lab.fault("ReconfigVM_Task", "drop-after", 0, 1);
+    client
+        .detach_disks(&proxy, &attached, PATIENCE)
+        .await
+        .expect("detaches");
+    lab.fault("ReconfigVM_Task", "drop", 0, 1);
+    let error = client
+        .attach_disks(&proxy, &disks, AttachMode::Read, PATIENCE)
+        .await;
+    assert!(
+        matches!(error, Err(Error::OutcomeUnknown { .. })),
+        "{error:?}"
+    );
+    let left = client.attached_disks(&proxy).await.expect("disks");
+    assert_eq!(left.len(), 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_made_once_whatever_becomes_of_the_answer() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let spec = SnapshotSpec {
+        name: "stillwater".into(),
+        description: "run 7".into(),
+        quiesce: Quiesce::None,
+    };
+    lab.fault("CreateSnapshotEx_Task", "drop-after", 0, 1);
+    let first = client
+        .ensure_snapshot(&vm, &spec, PATIENCE)
+        .await
+        .expect("there");
+    assert!(first.was_found);
+    let second = client
+        .ensure_snapshot(&vm, &spec, PATIENCE)
+        .await
+        .expect("there");
+    assert_eq!((&second.info, second.was_found), (&first.info, true));
+    assert_eq!(lab.calls("CreateSnapshotEx_Task"), 1);
+    let other = SnapshotSpec {
+        description: "run 8".into(),
+        ..spec
+    };
+    let third = client
+        .ensure_snapshot(&vm, &other, PATIENCE)
+        .await
+        .expect("made");
+    assert!(!third.was_found && third.info.is_current);
+    assert_eq!(client.snapshots(&vm).await.expect("snapshots").len(), 2);
+    lab.fault("CreateSnapshotEx_Task", "drop", 0, 1);
+    let never = SnapshotSpec {
+        description: "run 9".into(),
+        ..other
+    };
+    let error = client.ensure_snapshot(&vm, &never, PATIENCE).await;
+    assert!(
+        matches!(error, Err(Error::OutcomeUnknown { .. })),
+        "{error:?}"
+    );
+    assert_eq!(client.snapshots(&vm).await.expect("snapshots").len(), 2);
 }
