@@ -184,6 +184,7 @@ func nfcReadsAreExact(b *bench) error {
 		if err != nil {
 			return err
 		}
+		t.polite = mode.level == 2
 		c, err := t.dial()
 		if err != nil {
 			return err

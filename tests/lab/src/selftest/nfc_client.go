@@ -26,6 +26,8 @@ type ticket struct {
 	SslCertificate string `xml:"sslCertificate"`
 	Service        string `xml:"service"`
 	SessionID      string `xml:"sessionId"`
+
+	polite bool // says that the first TLS session ends; whether clients do is nobody's promise
 }
 
 func (l *lab) nfcCall(client *govmomi.Client, method, arguments string) (string, error) {
@@ -82,13 +84,18 @@ type nfc struct {
 
 var le = binary.LittleEndian
 
-func (t *ticket) check(conn *tls.Conn) error {
+// shake does one of the two handshakes and compares the certificate with the ticket.
+func (t *ticket) shake(raw net.Conn) (*tls.Conn, error) {
+	conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+	if err := conn.Handshake(); err != nil {
+		return nil, err
+	}
 	sum := sha1.Sum(conn.ConnectionState().PeerCertificates[0].Raw)
 	got := strings.ToUpper(strings.ReplaceAll(fmt.Sprintf("% x", sum[:]), " ", ":"))
 	if got != t.SslThumbprint {
-		return errors.New("wrong certificate")
+		return nil, errors.New("wrong certificate")
 	}
-	return nil
+	return conn, nil
 }
 
 func (t *ticket) dial() (*nfc, error) {
@@ -118,9 +125,9 @@ func (t *ticket) talk(raw net.Conn) (*nfc, error) {
 	if !strings.HasPrefix(string(banner), "220 ") || !strings.Contains(string(banner), "NFCSSL supported") {
 		return nil, fmt.Errorf("banner %q", banner)
 	}
-	outer := tls.Client(raw, &tls.Config{InsecureSkipVerify: true}) // check compares it with the ticket
-	if err := first(outer.Handshake(), t.check(outer)); err != nil {
-		return nil, err
+	outer, err := t.shake(raw)
+	if err != nil {
+		return nil, fmt.Errorf("first TLS: %w", err)
 	}
 	lines := bufio.NewReader(outer)
 	for _, step := range [][2]string{
@@ -137,9 +144,15 @@ func (t *ticket) talk(raw net.Conn) (*nfc, error) {
 			return nil, fmt.Errorf("%s: %q %v", step[0], line, err)
 		}
 	}
-	inner := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
-	if err := first(inner.Handshake(), t.check(inner)); err != nil {
-		return nil, err
+	if t.polite {
+		// Go lets the connection write nothing after that, if it is not told otherwise.
+		if err := first(outer.CloseWrite(), raw.SetDeadline(time.Now().Add(20*time.Second))); err != nil {
+			return nil, err
+		}
+	}
+	inner, err := t.shake(raw)
+	if err != nil {
+		return nil, fmt.Errorf("second TLS: %w", err)
 	}
 	c := &nfc{raw: raw, conn: inner, in: bufio.NewReader(inner)}
 	return c, c.setUp()
