@@ -37,7 +37,7 @@ if [[ "${1:-}" == lint ]]; then
 elif [[ "${1:-}" == crash ]]; then
     packages qemu-utils fuse3 e2fsprogs xfsprogs mount util-linux
 else
-    packages build-essential cmake qemu-utils e2fsprogs fdisk golang-go \
+    packages build-essential cmake qemu-utils nbdkit e2fsprogs fdisk golang-go \
         golang-github-vmware-govmomi-dev golang-github-google-uuid-dev debootstrap
     tool cargo-nextest cargo-nextest
 fi

@@ -7,6 +7,7 @@ mod beneath;
 mod mounts;
 mod reader;
 
+pub use crate::folder::descriptor::{FlatExtent, flat_extent};
 pub use mounts::Mounts;
 pub use reader::FileReader;
 

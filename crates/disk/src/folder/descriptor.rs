@@ -10,14 +10,15 @@ const FLAT: [&str; 2] = ["vmfs", "monolithicFlat"];
 
 /// The one flat extent of a disk.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct FlatExtent {
+pub struct FlatExtent {
     /// Name of the file, in the directory of the descriptor.
     pub name: String,
+    /// Size of the disk.
     pub bytes: u64,
 }
 
 /// Reads a descriptor; refuses all that is not exactly one flat extent without a parent.
-pub(crate) fn flat_extent(text: &str) -> Result<FlatExtent, String> {
+pub fn flat_extent(text: &str) -> Result<FlatExtent, String> {
     let create_type = setting(text, "createType").ok_or("its descriptor has no createType")?;
     if !FLAT.contains(&create_type) {
         return Err(format!("its createType is {create_type:?}"));

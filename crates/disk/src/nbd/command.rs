@@ -4,9 +4,9 @@
 //! Secrets are in files that only this user can read, never in arguments, which everybody sees.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -207,7 +207,11 @@ impl NbdCommand {
     }
 
     fn spawn(line: &CommandLine, values: &CommandValues, scratch: &Path) -> Result<Self, NbdError> {
-        let directory = tempfile::Builder::new().prefix("nbd-").tempdir_in(scratch);
+        // Else whoever may look into it depends on the umask.
+        let directory = tempfile::Builder::new()
+            .prefix("nbd-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(scratch);
         let directory = directory.map_err(|error| cannot(scratch, &error))?;
         let inside = directory.path();
         let socket = inside.join("disk");
