@@ -1,5 +1,6 @@
 //! Everything that reads bytes, each with bytes to begin with.
 
+mod disk;
 mod format;
 mod nfc;
 mod outside;
@@ -20,6 +21,11 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    disk::DISK_WORDS,
+    disk::NBD_HANDSHAKE,
+    disk::NBD_PARTS,
+    disk::NBD_WORDS,
+    disk::SCSI_PAGE,
     format::COMMIT_ENTRY,
     format::COMMIT_LOG,
     format::DISK_ROOT,
