@@ -211,7 +211,12 @@ func nfcReadsAreExact(b *bench) error {
 	if err != nil {
 		return err
 	}
+	var calls struct{ Count map[string]int }
+	if err := b.control("GET", "/calls", nil, &calls); err != nil {
+		return err
+	}
 	return first(
+		expect("opens counted", calls.Count["nfc-open"] >= 3, true), expect("reads counted", calls.Count["nfc-read"] >= 3*len(content)>>20, true),
 		expect("fragments out of order", all.disordered > all.fragments/4, true), expect("of odd sizes", all.odd > all.fragments/10, true),
 		expect("oddities", len(state.Odd), 0), b.control("POST", "/nfc", fields{"fastlz_level": 1}, nil),
 		os.WriteFile(live, before, 0), b.removeSnapshot(ref),
