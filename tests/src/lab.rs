@@ -318,6 +318,28 @@ impl Lab {
         self.control("POST", "/role", Some(&body)).map(drop)
     }
 
+    /// Makes a snapshot that is not ours and whose creation lies so far back, and tells its reference.
+    pub fn foreign_snapshot(&self, vm: &str, name: &str, age_seconds: u64) -> Result<String> {
+        let body = json!({"name": name, "age_seconds": age_seconds});
+        let made = self.act(vm, "snapshot", &body)?;
+        let moref = made["snapshot"].as_str();
+        Ok(moref.context("the lab names no snapshot")?.to_owned())
+    }
+
+    /// Lets a snapshot that exists have been made so long ago.
+    pub fn age_snapshot(&self, moref: &str, age_seconds: u64) -> Result<()> {
+        let body = json!({"snapshot": moref, "age_seconds": age_seconds});
+        self.control("POST", "/snapshots/age", Some(&body))
+            .map(drop)
+    }
+
+    /// Sets how much room a datastore says it has.
+    pub fn free_space(&self, datastore: &str, bytes: u64) -> Result<()> {
+        let body = json!({"free_bytes": bytes});
+        self.control("POST", &format!("/datastore/{datastore}"), Some(&body))
+            .map(drop)
+    }
+
     /// Forgets the frozen copies that nothing needs any more.
     pub fn prune(&self) -> Result<()> {
         self.control("POST", "/frozen/prune", None).map(drop)

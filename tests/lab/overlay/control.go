@@ -227,9 +227,9 @@ func (l *labState) SetPower(vm *VirtualMachine, on bool) error {
 }
 
 // TakeSnapshot makes a snapshot that no client of the lab asked for, after the VM's running task.
-func (l *labState) TakeSnapshot(vm *VirtualMachine, name string) (string, error) {
+func (l *labState) TakeSnapshot(vm *VirtualMachine, made NewSnapshot) (string, error) {
 	for {
-		ref, fault := vm.beginSnapshot(snapshotSpec{name: name, description: "made by the lab"})
+		ref, fault := vm.beginSnapshot(snapshotSpec{name: made.Name, description: made.Description, age: time.Duration(made.AgeSeconds * float64(time.Second))})
 		if fault == nil {
 			if err := awaitTask(ref); err != nil {
 				return "", err
@@ -267,10 +267,10 @@ func taskError(ref types.ManagedObjectReference) error {
 	return nil
 }
 
-// SetConsolidation sets runtime.consolidationNeeded; a stuck VM's consolidation fails with FileLocked.
-func (l *labState) SetConsolidation(vm *VirtualMachine, needed, stuck bool) {
+// SetConsolidation sets runtime.consolidationNeeded; a stuck VM's consolidation fails with FileLocked, always or so many times.
+func (l *labState) SetConsolidation(vm *VirtualMachine, needed, stuck bool, times int) {
 	l.mu.Lock()
-	l.guest(vm.Self).stuck = stuck
+	l.guest(vm.Self).stuck, l.guest(vm.Self).stuckTimes = stuck, times
 	l.mu.Unlock()
 	vm.setConsolidationNeeded(needed)
 }

@@ -33,17 +33,22 @@ type labState struct {
 	cancels map[string]chan struct{} // of tasks that may be cancelled
 	urls    map[string]*guestTransfer
 
+	spaces map[string]Space // by datastore
+
 	backupPassword string // of BackupUser, set before the first call
 }
 
 // guest is one VM. Its disks are added when they are first looked at.
 type guest struct {
 	stuck   bool // consolidation fails while this is set
+	tasks   TaskBehaviour
 	running *types.ManagedObjectReference
 	disks   map[int32]*chain
 
 	oddities map[int32]*MapOddity
 	omitted  []Omission
+
+	stuckTimes int // consolidations that are still to fail
 
 	behaviour GuestBehaviour
 	dir       string // plays its root directory
@@ -75,6 +80,7 @@ func (l *labState) Configure(settings LabSettings) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.LabSettings = settings
+	l.spaces = map[string]Space{}
 	l.pages, l.cancels, l.urls = map[string]*resultPage{}, map[string]chan struct{}{}, map[string]*guestTransfer{}
 }
 

@@ -18,6 +18,7 @@ import (
 type snapshotSpec struct {
 	name, description string
 	quiesce           types.BaseVirtualMachineGuestQuiesceSpec
+	age               time.Duration // createTime lies so far back
 }
 
 // CreateSnapshotTask is the method of vSphere before 6.5, without a quiesce spec.
@@ -65,6 +66,10 @@ func (vm *VirtualMachine) takeSnapshot(task *Task, spec snapshotSpec) (types.Any
 	quiesced, fault := vm.quiesce(task, spec)
 	if fault != nil {
 		return nil, fault
+	}
+	if !Lab.pause(task, Lab.tasksOf(vm).CreateSeconds) {
+		quiesced.thaw(vm, task)
+		return nil, &types.RequestCanceled{}
 	}
 	freezes, err := vm.freeze(snapshot.Self.Value, spec, disks)
 	if err == nil {
@@ -218,7 +223,7 @@ func (vm *VirtualMachine) addToTree(snapshot *VirtualMachineSnapshot, spec snaps
 	}
 	item := types.VirtualMachineSnapshotTree{
 		Snapshot: snapshot.Self, Vm: vm.Self, Name: spec.name, Description: spec.description,
-		Id: id, CreateTime: time.Now().UTC(), State: vm.Runtime.PowerState,
+		Id: id, CreateTime: time.Now().UTC().Add(-spec.age), State: vm.Runtime.PowerState,
 		Quiesced: quiesced.on, BackupManifest: manifest, ReplaySupported: types.NewBool(false),
 	}
 	roots := append([]types.VirtualMachineSnapshotTree{}, vm.Snapshot.RootSnapshotList...)

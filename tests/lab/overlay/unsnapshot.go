@@ -14,7 +14,8 @@ import (
 // RemoveSnapshotTask merges the snapshot's files; the frozen copies stay until they are pruned.
 func (v *VirtualMachineSnapshot) RemoveSnapshotTask(ctx *Context, req *types.RemoveSnapshot_Task) soap.HasFault {
 	vm := Map.Get(v.Vm).(*VirtualMachine)
-	task, fault := Lab.begin(vm, "removeSnapshot", func(*Task) (types.AnyType, types.BaseMethodFault) {
+	task, fault := Lab.begin(vm, "removeSnapshot", func(task *Task) (types.AnyType, types.BaseMethodFault) {
+		vm.slowRemoval(task)
 		var fault types.BaseMethodFault
 		Map.WithLock(vm, func() { fault = vm.dropSnapshots(v.subtree(vm, req.RemoveChildren)) })
 		return nil, fault
@@ -27,7 +28,8 @@ func (v *VirtualMachineSnapshot) RemoveSnapshotTask(ctx *Context, req *types.Rem
 
 // RemoveAllSnapshotsTask leaves the VM without any.
 func (vm *VirtualMachine) RemoveAllSnapshotsTask(ctx *Context, req *types.RemoveAllSnapshots_Task) soap.HasFault {
-	task, fault := Lab.begin(vm, "removeAllSnapshots", func(*Task) (types.AnyType, types.BaseMethodFault) {
+	task, fault := Lab.begin(vm, "removeAllSnapshots", func(task *Task) (types.AnyType, types.BaseMethodFault) {
+		vm.slowRemoval(task)
 		var fault types.BaseMethodFault
 		Map.WithLock(vm, func() {
 			if vm.Snapshot != nil {
@@ -40,6 +42,13 @@ func (vm *VirtualMachine) RemoveAllSnapshotsTask(ctx *Context, req *types.Remove
 		return &methods.RemoveAllSnapshots_TaskBody{Fault_: Fault("", fault)}
 	}
 	return &methods.RemoveAllSnapshots_TaskBody{Res: &types.RemoveAllSnapshots_TaskResponse{Returnval: task}}
+}
+
+// slowRemoval lasts as long as it was asked to. Nobody can cancel it.
+func (vm *VirtualMachine) slowRemoval(task *Task) {
+	b := Lab.tasksOf(vm)
+	Lab.vanish(vm, task, b.VanishSeconds)
+	Lab.pause(task, b.RemoveSeconds)
 }
 
 // subtree lists the snapshot and, when asked, all below it.
@@ -69,7 +78,7 @@ func (vm *VirtualMachine) dropSnapshots(refs []types.ManagedObjectReference) typ
 // dropSnapshot names the file that kept its files from being merged.
 func (vm *VirtualMachine) dropSnapshot(snapshot *VirtualMachineSnapshot) string {
 	started, held := time.Now(), vm.heldBy(snapshot.Self.Value)
-	if held == "" {
+	if held == "" && !Lab.tasksOf(vm).LeaveDeltas {
 		vm.mergeFiles(snapshot.Self.Value)
 	} else {
 		vm.leaveFiles(snapshot.Self.Value)
@@ -82,6 +91,11 @@ func (vm *VirtualMachine) dropSnapshot(snapshot *VirtualMachineSnapshot) string 
 	vm.logStun(time.Since(started))
 	Lab.note(vm, GuestEvent{Kind: "removed", Detail: snapshot.Self.Value})
 
+	vm.dropFromTree(snapshot)
+	return held
+}
+
+func (vm *VirtualMachine) dropFromTree(snapshot *VirtualMachineSnapshot) {
 	roots := []types.VirtualMachineSnapshotTree{}
 	current := vm.Snapshot.CurrentSnapshot
 	parent := findParentSnapshotInTree(vm.Snapshot.RootSnapshotList, snapshot.Self)
@@ -98,7 +112,6 @@ func (vm *VirtualMachine) dropSnapshot(snapshot *VirtualMachineSnapshot) string 
 	}
 	Map.Update(vm, []types.PropertyChange{{Name: "rootSnapshot", Val: rootReferences(roots)}})
 	Map.Remove(snapshot.Self)
-	return held
 }
 
 // mergeFiles renames files as a merge does, in the VM and in the snapshots that remain.
@@ -215,9 +228,10 @@ func (vm *VirtualMachine) putBack(snapshot string) error {
 
 // ConsolidateVMDisksTask clears consolidationNeeded, unless the control endpoint made the VM stuck.
 func (vm *VirtualMachine) ConsolidateVMDisksTask(ctx *Context, req *types.ConsolidateVMDisks_Task) soap.HasFault {
-	task, fault := Lab.begin(vm, "consolidateVMDisks", func(*Task) (types.AnyType, types.BaseMethodFault) {
+	task, fault := Lab.begin(vm, "consolidateVMDisks", func(task *Task) (types.AnyType, types.BaseMethodFault) {
+		Lab.pause(task, Lab.tasksOf(vm).ConsolidateSeconds)
 		Lab.mu.Lock()
-		stuck := Lab.guest(vm.Self).stuck
+		stuck := Lab.guest(vm.Self).isStuck()
 		Lab.mu.Unlock()
 		if stuck {
 			return nil, &types.FileLocked{FileFault: types.FileFault{File: vm.Config.Files.VmPathName}}

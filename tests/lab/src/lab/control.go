@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/vmware/govmomi/simulator"
 )
@@ -35,6 +36,8 @@ func controlHandler(v *vcenter) http.Handler {
 	mux.HandleFunc("/faults", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.serveFaults) })
 	v.nfc.control(answer, mux)
 	mux.HandleFunc("/guests", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.guests.serveControl) })
+	answer("/snapshots/age", "POST", ageSnapshot)
+	mux.HandleFunc("/datastore/", func(w http.ResponseWriter, r *http.Request) { reply(w, r, setSpace) })
 	mux.HandleFunc("/role", func(w http.ResponseWriter, r *http.Request) { reply(w, r, serveRole) })
 	mux.HandleFunc("/vm/", func(w http.ResponseWriter, r *http.Request) { reply(w, r, serveMachine) })
 	return mux
@@ -68,6 +71,29 @@ func snapshots() []simulator.Snapshot {
 		list = append(list, m.Snapshots...)
 	}
 	return list
+}
+
+func ageSnapshot(r *http.Request) (interface{}, error) {
+	var body struct {
+		Snapshot   string  `json:"snapshot"`
+		AgeSeconds float64 `json:"age_seconds"`
+	}
+	if err := parseBody(r, &body); err != nil {
+		return nil, err
+	}
+	return struct{}{}, simulator.Lab.AgeSnapshot(body.Snapshot, body.AgeSeconds)
+}
+
+// setSpace is POST /datastore/NAME.
+func setSpace(r *http.Request) (interface{}, error) {
+	var body simulator.Space
+	if err := parseBody(r, &body); err != nil {
+		return nil, err
+	}
+	if r.Method != http.MethodPost {
+		return nil, fmt.Errorf("use POST /datastore/NAME")
+	}
+	return simulator.Lab.SetSpace(strings.TrimPrefix(r.URL.Path, "/datastore/"), body)
 }
 
 func prune(*http.Request) (interface{}, error) {

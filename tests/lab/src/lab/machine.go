@@ -27,6 +27,7 @@ var actions = map[string]action{
 	"POST grow":                 grow,
 	"POST revert":               revert,
 	"POST storage-vmotion":      storageVmotion,
+	"POST tasks":                setTasks,
 	"POST guest":                setGuest,
 	"GET guest":                 getGuest,
 	"GET guest/events":          guestEvents,
@@ -69,23 +70,37 @@ func setConsolidation(r *http.Request, vm *simulator.VirtualMachine) (interface{
 	body := struct {
 		Needed bool `json:"needed"`
 		Stuck  bool `json:"stuck"`
+		Times  int  `json:"stuck_times"`
+		Deltas bool `json:"deltas"`
 	}{Needed: true}
 	if err := parseBody(r, &body); err != nil {
 		return nil, err
 	}
-	simulator.Lab.SetConsolidation(vm, body.Needed, body.Stuck)
+	if body.Deltas {
+		if err := simulator.Lab.OrphanDeltas(vm); err != nil {
+			return nil, err
+		}
+	}
+	simulator.Lab.SetConsolidation(vm, body.Needed, body.Stuck, body.Times)
 	return body, nil
 }
 
 func takeSnapshot(r *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
-	body := struct {
-		Name string `json:"name"`
-	}{Name: "foreign"}
+	body := simulator.NewSnapshot{Name: "foreign", Description: "made by the lab"}
 	if err := parseBody(r, &body); err != nil {
 		return nil, err
 	}
-	moref, err := simulator.Lab.TakeSnapshot(vm, body.Name)
+	moref, err := simulator.Lab.TakeSnapshot(vm, body)
 	return map[string]string{"snapshot": moref}, err
+}
+
+func setTasks(r *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
+	var body simulator.TaskBehaviour
+	if err := parseBody(r, &body); err != nil {
+		return nil, err
+	}
+	simulator.Lab.SetTasks(vm, body)
+	return body, nil
 }
 
 func setMap(r *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
