@@ -1,6 +1,6 @@
 //! What can end a transfer.
 
-use stillwater_chunking::{CodecError, CutError, TreeError};
+use stillwater_chunking::{CodecError, CutError, SpliceError, TreeError};
 use stillwater_seal::SealError;
 use stillwater_types::{ChunkId, Fault, Reason};
 
@@ -28,7 +28,7 @@ pub enum Error {
         offset: u64,
         /// Why.
         #[source]
-        source: stillwater_disk::Error,
+        source: Box<stillwater_disk::Error>,
     },
     /// The transport left out a part of what it was to read.
     #[error("read disk {disk}: the transport went on at {found} where {due} was due")]
@@ -66,6 +66,9 @@ pub enum Error {
     /// The disk's tree cannot be built or must not be trusted.
     #[error("walk the disk's tree")]
     Tree(#[from] TreeError),
+    /// The disk cannot be spliced into its base, or compared with it.
+    #[error("splice the disk into its base")]
+    Splice(#[from] SpliceError),
     /// A chunk that is ready to be sent does not come back as what was read.
     #[error(
         "check the sealed chunk at {offset}: it does not open to what was read; test this host's memory"
@@ -133,11 +136,16 @@ impl Error {
             Error::SelfCheck { offset } => fault(Reason::ChunkHashMismatch).with("offset", offset),
             Error::WrongChunk { id, .. } => fault(Reason::ChunkHashMismatch).with("chunk", id),
             Error::Tree(_) | Error::WrongAnswer(_) => fault(Reason::ChunkHashMismatch),
+            Error::Splice(SpliceError::Tree(_)) => fault(Reason::ChunkHashMismatch),
+            Error::Splice(SpliceError::Shrunk { .. }) => fault(Reason::BadField),
             Error::Order(_) => fault(Reason::BadField),
             Error::ReaderGone => fault(Reason::RunCancelled),
-            Error::Cut(_) | Error::Codec(_) | Error::Seal(_) | Error::Stopped | Error::Panicked => {
-                fault(Reason::Bug)
-            }
+            Error::Splice(_)
+            | Error::Cut(_)
+            | Error::Codec(_)
+            | Error::Seal(_)
+            | Error::Stopped
+            | Error::Panicked => fault(Reason::Bug),
         }
     }
 

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use stillwater_format::node::{DiskRoot, NODE_LEVEL_MAX};
 use stillwater_proxy_api::{
-    self as api, Reading, StartTransferRequest, Store, Transfer, TransferState, Work,
+    self as api, StartTransferRequest, Store, Transfer, TransferState, Work,
 };
 use stillwater_seal::DatasetKey;
 use stillwater_types::{Fault, Reason, TransferId};
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::reach::Reach;
 use crate::slots::{Slot, Slots};
-use crate::transfer::{Backup, Limits, Progress, Stored, restore, zstd};
+use crate::transfer::{Backup, Limits, Probe, Progress, Reading, Saved, Stored, restore, zstd};
 
 /// How often a watched transfer tells its progress.
 const TICK: Duration = Duration::from_secs(1);
@@ -188,11 +188,13 @@ impl Transfers {
             ended = work => ended.unwrap_or(Some(Err(Error::Panicked.fault()))),
             () = ticking => None,
         };
-        let (state, root, fault) = match outcome {
+        let (state, saved, fault) = match outcome {
             None => (TransferState::Cancelled, None, None),
-            Some(Ok(root)) => (TransferState::Succeeded, root, None),
+            Some(Ok(saved)) => (TransferState::Succeeded, saved, None),
             Some(Err(fault)) => (TransferState::Failed, None, Some(fault)),
         };
+        let saved = saved.map(|Saved { root, findings }| (told_root(root), findings));
+        let (root, findings) = saved.unzip();
         let progress = progress.snapshot();
         let error = fault.as_ref().map(tracing::field::display);
         tracing::info!(transfer.id = %transfer_id, run.id = %run_id, kind, ?state, error, "transfer ended");
@@ -206,7 +208,7 @@ impl Transfers {
                 progress,
                 root,
                 fault,
-                findings: None,
+                findings,
             };
         });
     }
@@ -215,7 +217,7 @@ impl Transfers {
         &self,
         request: StartTransferRequest,
         progress: &Progress,
-    ) -> Result<Option<api::DiskRoot>, Fault> {
+    ) -> Result<Option<Saved>, Fault> {
         let StartTransferRequest { store, work, .. } = request;
         match work {
             Work::Backup(backup) => {
@@ -228,18 +230,14 @@ impl Transfers {
                 let backup = Backup {
                     source: self.reach.source(first, backup.length_bytes).await?,
                     length: backup.length_bytes,
-                    areas: match backup.reading {
-                        Reading::Full { areas } => areas,
-                        // Right whatever the base: everything is read.
-                        Reading::Increment { .. } | Reading::Compare { .. } => None,
-                    },
+                    reading: reading(backup.reading)?,
                     store: self.reach.store(&store)?,
                     dataset: store.dataset_id,
                     key,
                     limits: self.limits,
                     compress: zstd(),
                 };
-                Ok(Some(told_root(backup.run(progress).await?)))
+                Ok(Some(backup.run(progress).await?))
             }
             Work::Restore(work) => {
                 let stored = stored(&*self.reach, &store, &work.root, self.limits)?;
@@ -282,16 +280,7 @@ pub(crate) fn stored(
     root: &api::DiskRoot,
     limits: Limits,
 ) -> Result<Stored, Fault> {
-    let level = u8::try_from(root.level).unwrap_or(NODE_LEVEL_MAX + 1);
-    let root = DiskRoot {
-        length: root.length_bytes,
-        cutter: root.cutter.clone(),
-        top: root.top,
-        level,
-    };
-    if !root.is_valid() {
-        return Err(Fault::new(Reason::BadField, "the disk's root is not valid"));
-    }
+    let root = checked_root(root)?;
     Ok(Stored {
         root,
         store: reach.store(store)?,
@@ -299,6 +288,43 @@ pub(crate) fn stored(
         key: DatasetKey::from_slice(store.dataset_key.expose()).map_err(Error::Seal)?,
         limits,
     })
+}
+
+/// What is to be read, with a base that keeps the bounds of the format.
+fn reading(reading: api::Reading) -> Result<Reading, Fault> {
+    Ok(match reading {
+        api::Reading::Full { areas } => Reading::Full { areas },
+        api::Reading::Increment {
+            base,
+            changed,
+            sample_bytes,
+            sample_seed,
+        } => Reading::Increment {
+            base: checked_root(&base)?,
+            changed,
+            probe: Probe {
+                bytes: sample_bytes,
+                seed: sample_seed,
+            },
+        },
+        api::Reading::Compare { base, changed } => Reading::Compare {
+            base: checked_root(&base)?,
+            changed,
+        },
+    })
+}
+
+fn checked_root(root: &api::DiskRoot) -> Result<DiskRoot, Fault> {
+    let root = DiskRoot {
+        length: root.length_bytes,
+        cutter: root.cutter.clone(),
+        top: root.top,
+        level: u8::try_from(root.level).unwrap_or(NODE_LEVEL_MAX + 1),
+    };
+    if !root.is_valid() {
+        return Err(Fault::new(Reason::BadField, "the disk's root is not valid"));
+    }
+    Ok(root)
 }
 
 fn told_root(root: DiskRoot) -> api::DiskRoot {

@@ -96,6 +96,23 @@ fn a_giant_hole_beside_data_costs_the_data_only() {
 }
 
 #[test]
+fn a_chunk_that_moved_is_no_chunk_that_stayed() {
+    let mut store = Store::default();
+    let chunk = |n: u8, length| {
+        let id = stillwater_types::ChunkId::from_bytes([n; 32]);
+        Leaf::Chunk { length, id }
+    };
+    // Both have chunk 3 at hand at once, in places that overlap.
+    let one = build(
+        &mut store,
+        &[chunk(1, 4096), chunk(3, 8192), chunk(4, 4096)],
+    );
+    let other = build(&mut store, &[chunk(2, 8192), chunk(3, 8192)]);
+    let all = ExtentSet::whole(one.length);
+    assert_eq!(diff(&store, &one, &other).0, all);
+}
+
+#[test]
 fn hostile_nodes_are_refused() {
     let mut store = Store::default();
     let one = full(&mut store, &synthetic(10));

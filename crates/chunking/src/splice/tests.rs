@@ -743,7 +743,11 @@ proptest! {
         let ends = node_ends(&store, &base);
         let changed = places.iter().map(|(at, length, random)| {
             let place = match ends.as_slice() {
-                [_, ..] if !random => ends[*at as usize % ends.len()].saturating_sub(length / 2),
+                // Within the last node below, so that it and not the next one is another.
+                [_, ..] if !random => {
+                    let beside = if at % 3 == 0 { length / 2 } else { length + 100_000 };
+                    ends[*at as usize % ends.len()].saturating_sub(beside)
+                }
                 _ => at % (base.length + 1),
             };
             Extent::new(place, *length)

@@ -5,22 +5,25 @@
 //! ```
 //!
 //! Each arrow is a bounded queue, so that the slowest stage sets the pace and memory does not
-//! depend on the disk. [`Limits::bytes_max`] states the bound.
+//! depend on the disk. [`Limits::bytes_max`] states the bound. With a base, what is cut is woven into
+//! the base's tree, of which the thread that cuts asks for nodes.
 
 use std::sync::Arc;
 
 use stillwater_chunking::{Cutter, CutterParams, DiskCutter, Top, areas_to_read};
 use stillwater_format::node::DiskRoot;
+use stillwater_proxy_api::TransferFindings;
 use stillwater_seal::DatasetKey;
 use stillwater_types::{DatasetId, ExtentSet};
 use tokio::sync::mpsc;
 
-use super::cut::cut;
+use super::cut::{Found, cut};
 use super::find::{Finder, OnTheWay};
+use super::increment::Probe;
 use super::limits::Limits;
 use super::pack::Uploader;
 use super::progress::Progress;
-use super::read::{Source, read};
+use super::read::{Piece, Source, read};
 use super::seal::{NewCompress, Workers};
 use super::store::RecordStore;
 use crate::error::{Error, Result};
@@ -31,8 +34,8 @@ pub struct Backup {
     pub source: Source,
     /// Size of the disk.
     pub length: u64,
-    /// The areas to read; what lies between is taken to be zeros. None: the whole disk.
-    pub areas: Option<ExtentSet>,
+    /// What of it to read.
+    pub reading: Reading,
     /// Where records go.
     pub store: Arc<dyn RecordStore>,
     /// The dataset.
@@ -45,49 +48,124 @@ pub struct Backup {
     pub compress: NewCompress,
 }
 
+/// What of a disk is read, and what it is held against.
+pub enum Reading {
+    /// Without an earlier tree.
+    Full {
+        /// The areas to read; what lies between is taken to be zeros. None: the whole disk.
+        areas: Option<ExtentSet>,
+    },
+    /// What changed since the base; the rest is shared unread.
+    Increment {
+        /// The disk as an earlier point has it.
+        base: DiskRoot,
+        /// What changed since.
+        changed: ExtentSet,
+        /// What is read besides, to test the map.
+        probe: Probe,
+    },
+    /// Everything; what is still the base's is kept.
+    Compare {
+        /// The disk as an earlier point has it.
+        base: DiskRoot,
+        /// What the map says that changed since. None: there is no map that could lie.
+        changed: Option<ExtentSet>,
+    },
+}
+
+/// A disk in the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Its root.
+    pub root: DiskRoot,
+    /// What was found out about the change map.
+    pub findings: TransferFindings,
+}
+
+/// A tree, and what was found out on the way.
+pub(super) struct Moved {
+    pub top: Top,
+    pub findings: TransferFindings,
+}
+
 impl Backup {
     /// Moves the disk. Whoever drops the future cancels the transfer: the reading stops, nothing
     /// of an unfinished pack is kept, and the thread that cuts ends with its queue.
     ///
     /// # Errors
     /// The first thing that could not be read, proved or stored. Nothing is skipped.
-    pub async fn run(&self, progress: &Progress) -> Result<DiskRoot> {
+    pub async fn run(&self, progress: &Progress) -> Result<Saved> {
         if self.source.reader.length() != self.length {
             return Err(Error::Order("the disk has not the length that was told"));
         }
-        let params = CutterParams::DISK;
-        let top = self.move_bytes(params, progress).await?;
+        let Moved { top, findings } = match &self.reading {
+            Reading::Full { areas } => self.read_all(areas.as_ref(), progress).await?,
+            Reading::Increment {
+                base,
+                changed,
+                probe,
+            } => self.increment(base, changed, *probe, progress).await?,
+            Reading::Compare { base, changed } => {
+                self.compare(base, changed.as_ref(), progress).await?
+            }
+        };
         if top.span != self.length {
             return Err(Error::Order("the tree does not cover the disk"));
         }
-        let cutter = params.to_string();
-        Ok(DiskRoot {
+        let root = DiskRoot {
             length: top.span,
-            cutter,
+            cutter: CutterParams::DISK.to_string(),
             top: top.id,
             level: top.level,
-        })
+        };
+        Ok(Saved { root, findings })
     }
 
-    async fn move_bytes(&self, params: CutterParams, progress: &Progress) -> Result<Top> {
-        let limits = &self.limits;
-        let areas = self
-            .areas
-            .clone()
-            .unwrap_or_else(|| ExtentSet::whole(self.length));
-        let areas = areas_to_read(&areas, self.length);
+    async fn read_all(&self, areas: Option<&ExtentSet>, progress: &Progress) -> Result<Moved> {
+        let whole = || ExtentSet::whole(self.length);
+        let areas = areas_to_read(&areas.cloned().unwrap_or_else(whole), self.length);
         let id_key = self.key.id_key()?;
-        let cutter = Cutter::new(params, self.key.cut_seed()?)
-            .map_err(|_| Error::Order("the cutter's parameters are impossible"))?;
-        let cutter = DiskCutter::new(cutter, id_key.expose(), self.length);
+        let cutter = DiskCutter::new(self.cutter()?, id_key.expose(), self.length);
+        let length = self.length;
+        let cut = move |pieces: &mut _, found: &_| cut(cutter, length, pieces, found);
+        let top = self
+            .move_bytes(&areas, cut, async { Ok(()) }, progress)
+            .await?;
+        let findings = TransferFindings::default();
+        Ok(Moved { top, findings })
+    }
+
+    pub(super) fn cutter(&self) -> Result<Cutter> {
+        Cutter::new(CutterParams::DISK, self.key.cut_seed()?)
+            .map_err(|_| Error::Order("the cutter's parameters are impossible"))
+    }
+
+    /// Reads `areas`, cuts them on a thread of its own and stores what is new, while `beside` gives
+    /// that thread what else it needs.
+    pub(super) async fn move_bytes<T: Send + 'static>(
+        &self,
+        areas: &ExtentSet,
+        cut: impl FnOnce(&mut mpsc::Receiver<Piece>, &mpsc::Sender<Found>) -> Result<T> + Send + 'static,
+        beside: impl Future<Output = Result<()>>,
+        progress: &Progress,
+    ) -> Result<T> {
+        let limits = &self.limits;
+        let id_key = self.key.id_key()?;
         let on_the_way = OnTheWay::default();
 
         // Pieces are bounded by their budget, jobs by the workers that take them.
-        let (piece, pieces) = mpsc::channel(1);
+        let (piece, mut pieces) = mpsc::channel(1);
         let (found, finds) = mpsc::channel(limits.queue_items);
         let (job, jobs) = mpsc::channel(1);
-        let length = self.length;
-        let cutting = tokio::task::spawn_blocking(move || cut(cutter, length, pieces, found));
+        let cutting = tokio::task::spawn_blocking(move || {
+            let made = cut(&mut pieces, &found);
+            // Its neighbours must not see its queues end before it told why.
+            (made, pieces, found)
+        });
+        let cutting = async {
+            let (made, ..) = cutting.await.map_err(|_| Error::Panicked)?;
+            made
+        };
         let finder = Finder {
             store: &*self.store,
             limits,
@@ -104,13 +182,14 @@ impl Backup {
             on_the_way: &on_the_way,
             workers: Arc::new(Workers::new(id_key, Arc::clone(&self.compress))),
         };
-        let (_, top, (), ()) = tokio::try_join!(
-            read(&self.source, &areas, limits, progress, piece),
-            async { cutting.await.map_err(|_| Error::Panicked)? },
+        let (_, made, (), (), ()) = tokio::try_join!(
+            read(&self.source, areas, limits, progress, piece),
+            cutting,
             finder.run(finds, job),
             uploader.run(jobs),
+            beside,
         )?;
-        Ok(top)
+        Ok(made)
     }
 }
 

@@ -18,6 +18,11 @@ pub(super) enum Found {
     },
     /// Bytes.
     Chunk(Chunk),
+    /// Bytes and zeros that the base has, unread.
+    Shared {
+        /// Count of bytes.
+        length: u64,
+    },
     /// A node of the tree.
     Node(Node),
 }
@@ -41,14 +46,14 @@ pub(super) struct Node {
 pub(super) fn cut(
     cutter: DiskCutter,
     length: u64,
-    mut pieces: mpsc::Receiver<Piece>,
-    out: mpsc::Sender<Found>,
+    pieces: &mut mpsc::Receiver<Piece>,
+    out: &mpsc::Sender<Found>,
 ) -> Result<Top> {
     let mut stage = Cut {
         cutter,
         tree: TreeBuilder::new(),
         at: 0,
-        out,
+        out: out.clone(),
     };
     let mut read = 0;
     while let Some(piece) = pieces.blocking_recv() {
@@ -126,7 +131,7 @@ impl Cut {
     }
 }
 
-fn found_node(node: FinishedNode) -> Found {
+pub(super) fn found_node(node: FinishedNode) -> Found {
     Found::Node(Node {
         id: node.id,
         bytes: node.bytes.into(),

@@ -11,7 +11,7 @@ use stillwater_format::node::{DiskRoot, Leaf};
 use stillwater_repository_api::{Codec as WireCodec, RecordType, SaltedRecord};
 use stillwater_rpc::retry;
 use stillwater_seal::{ChunkContext, DatasetKey, Opener, TAG_LEN};
-use stillwater_types::{ChunkId, DatasetId, Fault, Reason};
+use stillwater_types::{ChunkId, DatasetId, Fault, Reason, TreeId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -76,9 +76,8 @@ impl Stored {
         loop {
             match reader.step()? {
                 Step::Nodes(ids) => {
-                    let ids = ids.iter().map(|id| *id.as_bytes()).collect();
-                    for record in self.read(RecordType::Node, ids).await? {
-                        reader.supply(&record.record.stored)?;
+                    for node in self.nodes(&ids).await? {
+                        reader.supply(&node)?;
                     }
                 }
                 Step::Leaf {
@@ -145,6 +144,14 @@ impl Stored {
         let opening =
             tokio::task::spawn_blocking(move || open_batch(&key, dataset, &batch, records));
         opening.await.map_err(|_| Error::Panicked)?
+    }
+
+    /// Reads nodes, in the order asked. Whoever walks the tree proves them.
+    pub(super) async fn nodes(&self, ids: &[TreeId]) -> Result<Vec<Bytes>> {
+        let ids = ids.iter().map(|id| *id.as_bytes()).collect();
+        let records = self.read(RecordType::Node, ids).await?;
+        let stored = records.into_iter().map(|record| record.record.stored);
+        Ok(stored.collect())
     }
 
     /// Reads records, again when that can help; checks that they are those asked for.

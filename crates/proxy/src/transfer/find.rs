@@ -107,6 +107,10 @@ impl Finder<'_> {
                 self.progress.hole(length);
                 None
             }
+            Found::Shared { length } => {
+                add(&self.progress.done, length);
+                None
+            }
             Found::Chunk(chunk) => {
                 add(&self.progress.chunks, 1);
                 Some(New::Chunk(chunk))

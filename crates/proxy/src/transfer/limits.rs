@@ -24,6 +24,9 @@ const CONTEXT_BYTES: usize = 2 * MIB;
 /// What is remembered of a chunk until its pack is durable: twice 32 bytes of id, where it lies,
 /// and the tables around that.
 const NOTE_BYTES: usize = 192;
+/// Nodes of a base that are held: of each of the levels that a disk of 64 TiB has, the one that is
+/// open and those that were asked for with it.
+const BASE_NODES: usize = 3 * 17;
 
 /// The bounds of one transfer. They do not depend on the size of the disk.
 ///
@@ -37,6 +40,7 @@ const NOTE_BYTES: usize = 192;
 /// + workers × context                             zstd contexts
 /// + (workers + 3) × pack_records × note           what packs hold, until they are durable
 /// + (workers + 3) × pack_node_bytes
+/// + 3 × 17 × node                               the way through a base's tree, and nodes ahead
 /// ```
 ///
 /// With the defaults and two workers that is less than 80 MiB. A restore or an export holds
@@ -101,6 +105,7 @@ impl Limits {
             + self.workers * CONTEXT_BYTES
             + (self.workers + 3) * (self.pack_records + self.job_records()) * NOTE_BYTES
             + (self.workers + 3) * (self.pack_node_bytes + NODE_BYTES)
+            + BASE_NODES * NODE_BYTES
     }
 
     /// Records that come out of one job at most; chunks of disks have at least a block.

@@ -314,7 +314,7 @@ impl Uploader<'_> {
             .map_err(|source| Error::Read {
                 disk: self.source.name.clone(),
                 offset: start,
-                source,
+                source: Box::new(source),
             })?;
         add(&self.progress.read, read.len() as u64);
         let id_key = self.key.id_key()?;

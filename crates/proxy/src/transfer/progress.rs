@@ -45,6 +45,13 @@ impl Progress {
         add(&self.done, length);
     }
 
+    /// The disk is begun again: what was read and sent stays counted.
+    pub(crate) fn restart(&self) {
+        for counter in [&self.done, &self.chunks, &self.holes] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// The counters as the controller hears of them.
     pub fn snapshot(&self) -> TransferProgress {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

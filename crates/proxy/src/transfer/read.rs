@@ -63,7 +63,7 @@ pub(super) async fn read(
         let (offset, bytes) = piece.map_err(|error| Error::Read {
             disk: source.name.clone(),
             offset: cursor.due().unwrap_or_default(),
-            source: error,
+            source: Box::new(error),
         })?;
         cursor
             .pass(offset, bytes.len() as u64)

@@ -21,7 +21,7 @@ fn backup(path: &str, reach: &FakeReach) -> StartTransferRequest {
     let work = BackupOrder {
         sources: vec![order_disk(path)],
         length_bytes,
-        reading: Reading::Full { areas: None },
+        reading: api::Reading::Full { areas: None },
     };
     order(Work::Backup(work))
 }
@@ -56,6 +56,54 @@ async fn last(transfers: &Transfers, transfer_id: TransferId) -> Transfer {
     let (last, before) = states.split_last().unwrap();
     assert!(last.state.is_final() && before.iter().all(|transfer| !transfer.state.is_final()));
     last.clone()
+}
+
+#[tokio::test]
+async fn an_increment_tells_what_it_found_out() {
+    let reach = FakeReach::new(FakeDisk::new(disk(2)), FakeStore::default());
+    let transfers = transfers(reach.clone(), 1);
+    let full = backup(PATH, &reach);
+    let id = transfers.start(full.clone()).unwrap().transfer_id;
+    let saved = last(&transfers, id).await;
+    assert_eq!(saved.findings, Some(api::TransferFindings::default()));
+    let base = saved.root.unwrap();
+    let Work::Backup(order_full) = full.work else {
+        panic!("a backup was ordered");
+    };
+    let increment = BackupOrder {
+        reading: api::Reading::Increment {
+            base: base.clone(),
+            changed: Default::default(),
+            sample_bytes: 500_000,
+            sample_seed: 3,
+        },
+        ..order_full
+    };
+    let id = transfers
+        .start(order(Work::Backup(increment.clone())))
+        .unwrap()
+        .transfer_id;
+    let saved = last(&transfers, id).await;
+    let length = base.length_bytes;
+    assert_eq!(
+        (saved.root, saved.progress.done_bytes),
+        (Some(base.clone()), length)
+    );
+    assert!(saved.findings.unwrap().compared_bytes > 100_000);
+
+    let wrong = BackupOrder {
+        reading: api::Reading::Compare {
+            base: api::DiskRoot { level: 300, ..base },
+            changed: None,
+        },
+        ..increment
+    };
+    let id = transfers
+        .start(order(Work::Backup(wrong)))
+        .unwrap()
+        .transfer_id;
+    let failed = last(&transfers, id).await;
+    assert_eq!(failed.fault.unwrap().reason, Reason::BadField);
 }
 
 #[tokio::test]

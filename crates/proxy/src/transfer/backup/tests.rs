@@ -49,7 +49,7 @@ fn backup(disk: &Arc<FakeDisk>, store: &Arc<FakeStore>) -> Backup {
             reader: disk.clone(),
         },
         length: disk.bytes.len() as u64,
-        areas: None,
+        reading: Reading::Full { areas: None },
         store: store.clone(),
         dataset: DATASET,
         key: key(),
@@ -65,7 +65,10 @@ async fn run(
     stillwater_proxy_api::TransferProgress,
 ) {
     let progress = Progress::new(backup.length);
-    let outcome = backup.run(&progress).await.map_err(|error| error.fault());
+    let outcome = backup.run(&progress).await;
+    let outcome = outcome
+        .map(|saved| saved.root)
+        .map_err(|error| error.fault());
     (outcome, progress.snapshot())
 }
 
@@ -161,7 +164,9 @@ async fn what_a_map_leaves_out_is_not_read_and_gives_the_same_root() {
     let other = new_store();
     let before = disk.read_bytes();
     let (root, progress) = run(&Backup {
-        areas: Some(areas.clone()),
+        reading: Reading::Full {
+            areas: Some(areas.clone()),
+        },
         ..backup(&disk, &other)
     })
     .await;

@@ -6,7 +6,7 @@ use stillwater_types::{DatasetId, Fault, Reason};
 
 use super::*;
 use crate::transfer::fake::{FakeDisk, FakeStore, FakeWriter, Moment, PATH, Written, disk};
-use crate::transfer::{Backup, Limits, Source, zstd};
+use crate::transfer::{Backup, Limits, Reading, Source, zstd};
 
 const DATASET: DatasetId = DatasetId::from_bytes([7; 16]);
 
@@ -25,14 +25,14 @@ async fn stored(seed: u64) -> (Vec<u8>, Stored, Arc<FakeStore>) {
             reader: disk.clone(),
         },
         length,
-        areas: None,
+        reading: Reading::Full { areas: None },
         store: store.clone(),
         dataset: DATASET,
         key: key(),
         limits: Limits::default(),
         compress: zstd(),
     };
-    let root = backup.run(&Progress::new(length)).await.unwrap();
+    let root = backup.run(&Progress::new(length)).await.unwrap().root;
     let limits = Limits {
         fetch_bytes: 128 * 1024,
         ..Limits::default()
