@@ -4,16 +4,81 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::client::Client;
+use crate::collect::{Properties, Wanted};
 use crate::endpoint::pem;
 use crate::reference::Moref;
 use crate::xml::{Element, Problem};
-use crate::{Fingerprint, HostRef, Result, Trust};
+use crate::{DatastoreRef, Fingerprint, HostRef, Result, Trust};
 
 const CERTIFICATE: &str = "config.certificate";
 /// A certificate has some two thousand bytes.
 const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 
+const HOSTS: [Wanted; 2] = [
+    Wanted {
+        kind: "HostSystem",
+        paths: &[
+            "name",
+            "parent",
+            "datastore",
+            "summary.config.product",
+            "runtime.connectionState",
+            "runtime.inMaintenanceMode",
+        ],
+    },
+    Wanted {
+        kind: "ClusterComputeResource",
+        paths: &["name"],
+    },
+];
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The host.
+    pub host: HostRef,
+    /// Its name.
+    pub name: String,
+    /// Such as `8.0.2`; empty when the server has never seen it connected.
+    pub version: String,
+    /// Its build number; empty when the server has never seen it connected.
+    pub build: String,
+    /// Whether the server can reach it.
+    pub connection: HostConnection,
+    /// Whether it is in maintenance.
+    pub in_maintenance: bool,
+    /// Name of its cluster, if it is in one.
+    pub cluster: Option<String>,
+    /// What it mounts.
+    pub datastores: Vec<DatastoreRef>,
+}
+
+/// Whether the server can reach a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HostConnection {
+    /// It can.
+    Connected,
+    /// Somebody disconnected it.
+    Disconnected,
+    /// It does not answer.
+    NotResponding,
+}
+
 impl Client {
+    /// Every host, in the order of their names.
+    pub async fn hosts(&self) -> Result<Vec<HostFacts>> {
+        let objects = self.list(&HOSTS).await?;
+        let (hosts, clusters): (Vec<_>, Vec<_>) = objects
+            .into_iter()
+            .partition(|object| object.object.kind == "HostSystem");
+        let mut all = Vec::new();
+        for host in &hosts {
+            all.extend(facts(host, &clusters)?);
+        }
+        all.sort_by(|a, b| (&a.name, &a.host).cmp(&(&b.name, &b.host)));
+        Ok(all)
+    }
+
     /// The DER of a host's certificate, as the server has it on record.
     pub async fn host_certificate(&self, host: &HostRef) -> Result<Vec<u8>> {
         self.certificate_of(&host.moref()).await
@@ -43,6 +108,40 @@ impl Client {
             (Trust::Fingerprint(_), Err(error)) => Err(error),
         }
     }
+}
+
+/// None for a host that went away while the list was made.
+fn facts(host: &Properties, clusters: &[Properties]) -> Result<Option<HostFacts>> {
+    let Some(name) = host.text("name") else {
+        return Ok(None);
+    };
+    let above = host.moref("parent")?;
+    let cluster = clusters
+        .iter()
+        .find(|cluster| Some(&cluster.object) == above.as_ref());
+    let product = |field: &str| {
+        let product = host.get("summary.config.product");
+        product
+            .and_then(|product| product.optional(field))
+            .unwrap_or_default()
+    };
+    let datastores = host.morefs("datastore")?.into_iter();
+    Ok(Some(HostFacts {
+        host: HostRef::new(&host.object.value),
+        name,
+        version: product("version"),
+        build: product("build"),
+        connection: match host.text("runtime.connectionState").as_deref() {
+            Some("connected") => HostConnection::Connected,
+            Some("disconnected") => HostConnection::Disconnected,
+            _ => HostConnection::NotResponding,
+        },
+        in_maintenance: host.text("runtime.inMaintenanceMode").as_deref() == Some("true"),
+        cluster: cluster.and_then(|cluster| cluster.text("name")),
+        datastores: datastores
+            .map(|moref| DatastoreRef::new(moref.value))
+            .collect(),
+    }))
 }
 
 /// `config.certificate` is PEM, told byte by byte: `ArrayOfByte` of signed numbers.

@@ -78,6 +78,14 @@ impl Places {
         Ok(())
     }
 
+    /// Takes in an object that lies in another than its own properties say.
+    pub(crate) fn add_below(&mut self, object: &Properties, parent: Option<Moref>) {
+        if let Some(name) = object.text("name") {
+            let place = Place { name, parent };
+            self.0.insert(object.object.clone(), place);
+        }
+    }
+
     pub(crate) fn collect<'a>(objects: impl IntoIterator<Item = &'a Properties>) -> Result<Self> {
         let mut places = Self::default();
         objects

@@ -11,11 +11,13 @@
 //! - A missing value is an error, never an empty one.
 
 mod area;
+mod around;
 mod body;
 mod client;
 mod collect;
 mod create;
 mod data;
+mod datastore;
 mod device;
 mod endpoint;
 mod error;
@@ -39,18 +41,21 @@ mod vm;
 mod xml;
 
 pub use area::{ChangeId, ChangedAreas, MapFailure, MapOddities, Since};
+pub use around::{CustomAttribute, StoragePolicies, Tag, Told, VmNetwork, VmSurroundings};
 pub use client::{About, Client};
 pub use create::{
     ControllerKind, CreatedDisk, CreatedVm, NewController, NewDisk, NewNic, NewVm, NicKind,
     NicNetwork,
 };
 pub use data::DataAccess;
+pub use datastore::{DatastoreFacts, DatastoreKind};
 pub use device::{DiskTraits, RawMapping};
 pub use endpoint::{Endpoint, PresentedCertificate, probe_certificate};
 pub use error::{Error, FaultKind, Result, VimFault};
 pub use fetch::SmallFile;
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use guest::{Guest, GuestCommand, GuestExit, GuestLogin, GuestOutcome, GuestProcess};
+pub use host::{HostConnection, HostFacts};
 pub use hotadd::{AttachDisk, AttachMode, AttachedDisk, DetachDisk};
 pub use nfc::{HostIdentity, NfcAccess, NfcTicket};
 pub use placement::{Placement, PlacementSpec};

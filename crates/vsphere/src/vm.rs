@@ -208,7 +208,11 @@ impl Client {
         Ok(places)
     }
 
-    async fn read_if_allowed(&self, object: &Moref, paths: &[&str]) -> Result<Option<Properties>> {
+    pub(crate) async fn read_if_allowed(
+        &self,
+        object: &Moref,
+        paths: &[&str],
+    ) -> Result<Option<Properties>> {
         match self.read(object, paths).await {
             Ok(read) => Ok(Some(read)),
             Err(Error::Fault { fault, .. })

@@ -13,9 +13,9 @@ use simulator::{MIB, PATIENCE, Simulator, find, image, snapshot};
 use stillwater_types::{Extent, ExtentSet, Reason};
 use stillwater_vsphere::{
     AttachDisk, AttachMode, Client, DetachDisk, Endpoint, Entity, Error, FaultKind, Fingerprint,
-    GuestFamily, HostIdentity, NewVm, NfcAccess, PlacementSpec, Power, PrivilegeGroup,
-    Protectability, Quiesce, Since, SnapshotSpec, Tools, Trust, VmRef, VssContext, WindowsQuiesce,
-    probe_certificate,
+    GuestFamily, HostConnection, HostIdentity, HostRef, NewVm, NfcAccess, PlacementSpec, Power,
+    PrivilegeGroup, Protectability, Quiesce, Since, SnapshotSpec, Tools, Trust, VmRef,
+    VmSurroundings, VssContext, WindowsQuiesce, probe_certificate,
 };
 
 /// One VM with a disk of 8 MiB.
@@ -1112,4 +1112,60 @@ async fn a_snapshot_is_made_once_whatever_becomes_of_the_answer() {
         "{error:?}"
     );
     assert_eq!(client.snapshots(&vm).await.expect("snapshots").len(), 2);
+}
+
+#[tokio::test]
+async fn datastores_and_hosts_tell_what_can_reach_what() {
+    let lab = start();
+    let client = lab.client().await;
+    let datastores = client.datastores().await.expect("datastores");
+    let first = datastores.first().expect("a datastore");
+    assert_eq!(first.name, "lab-ds");
+    assert!(first.free_bytes <= first.capacity_bytes && first.is_accessible);
+    let one = client
+        .datastore(&first.datastore)
+        .await
+        .expect("a datastore");
+    assert_eq!(&one, first);
+    let hosts = client.hosts().await.expect("hosts");
+    assert_eq!(hosts.len(), 2);
+    // The simulator tells a datastore of one of its hosts only.
+    let known = |host: &HostRef| hosts.iter().any(|facts| facts.host == *host);
+    assert!(!first.hosts.is_empty() && first.hosts.iter().all(known));
+    for host in &hosts {
+        assert_eq!(host.cluster.as_deref(), Some("DC0_C0"));
+        assert_eq!(host.connection, HostConnection::Connected);
+        assert!(!host.version.is_empty() && !host.build.is_empty());
+        assert!(host.datastores.contains(&first.datastore));
+    }
+}
+
+#[tokio::test]
+async fn what_is_around_a_vm_is_told_and_what_cannot_be_is_told_too() {
+    let lab = Simulator::start_with(
+        |dir| json!([{"name": "db", "folder": "shop/eu", "disks": [{"file": image(dir, "a", MIB, 1)}]}]),
+        &[],
+    );
+    let client = lab.client().await;
+    let vm = find(&client, "/DC0/vm/shop/eu/db").await.vm;
+    let around = client.vm_surroundings(&vm).await.expect("surroundings");
+    assert_eq!(around.folder.as_deref(), Some("/DC0/vm/shop/eu"));
+    let pool = around.resource_pool.as_deref();
+    assert_eq!(pool, Some("/DC0/host/DC0_C0/Resources"));
+    assert_eq!(around.cluster.as_deref(), Some("DC0_C0"));
+    assert!(around.host.is_some());
+    let names: Vec<_> = around.networks.iter().map(|n| n.name.as_str()).collect();
+    assert_eq!(names, ["VM Network"]);
+    let missing = client
+        .missing_privileges(
+            &[Entity::Network(around.networks[0].network())],
+            &[PrivilegeGroup::Restore],
+        )
+        .await;
+    assert_eq!(missing.expect("rights"), []);
+    let kept = serde_json::to_string(&around).expect("json");
+    assert_eq!(
+        serde_json::from_str::<VmSurroundings>(&kept).expect("reads"),
+        around
+    );
 }

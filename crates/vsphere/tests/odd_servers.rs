@@ -5,9 +5,11 @@ mod server;
 
 use std::time::Duration;
 
-use server::{Answer, Server, returned};
+use server::{Answer, Server, properties, returned};
 use stillwater_types::Reason;
-use stillwater_vsphere::{Error, Since, SnapshotRef, TaskRef, VmRef};
+use stillwater_vsphere::{
+    Error, Since, SnapshotRef, StoragePolicies, Tag, TaskRef, Told, VmRef, VmSurroundings,
+};
 
 /// A call, its answer, and what the error says.
 type Bad = (&'static str, fn() -> Answer, &'static str);
@@ -147,4 +149,115 @@ async fn a_change_map_that_makes_no_progress_is_given_up() {
             .count(),
         1
     );
+}
+
+/// Answers to requests by what their first line begins with.
+type Web = &'static [(&'static str, &'static str, &'static str)];
+
+async fn surroundings(web: Web) -> (VmSurroundings, Vec<String>) {
+    let respond = move |request: &str| {
+        if request.contains("<RetrievePropertiesEx") {
+            return Some(properties("VirtualMachine", "vm-1", &[]));
+        }
+        let found = web.iter().find(|(start, _, _)| request.starts_with(start));
+        match found {
+            Some((_, status, body)) => Some((format!("HTTP/1.1 {status}\r\n"), (*body).into())),
+            None if request.contains(" /api") || request.contains(" /rest") => {
+                Some(("HTTP/1.1 404 No\r\n".into(), String::new()))
+            }
+            None => None,
+        }
+    };
+    let server = Server::start(respond).await;
+    let client = server.connect().await.expect("connects");
+    let around = client.vm_surroundings(&VmRef::new("vm-1")).await;
+    let asked = server.requests.lock().expect("not poisoned").clone();
+    (around.expect("surroundings"), asked)
+}
+
+fn tag(category: &str, name: &str) -> Tag {
+    Tag {
+        category: category.into(),
+        name: name.into(),
+    }
+}
+
+#[tokio::test]
+async fn tags_and_policies_are_read_and_the_session_is_ended() {
+    const WEB: Web = &[
+        ("POST /api/session", "201 Made", "\"hidden\""),
+        (
+            "POST /api/cis/tagging/tag-association?action=list-attached-tags",
+            "200 OK",
+            "[\"urn:1\"]",
+        ),
+        (
+            "GET /api/cis/tagging/tag/urn:1",
+            "200 OK",
+            r#"{"name": "gold", "category_id": "urn:c"}"#,
+        ),
+        (
+            "GET /api/cis/tagging/category/urn:c",
+            "200 OK",
+            r#"{"name": "tier"}"#,
+        ),
+        (
+            "GET /api/vcenter/vm/vm-1/storage/policy",
+            "200 OK",
+            r#"{"vm_home": "p", "disks": {}}"#,
+        ),
+        ("DELETE /api/session", "204 Gone", ""),
+    ];
+    let (around, asked) = surroundings(WEB).await;
+    assert_eq!(around.tags, Told::Known(vec![tag("tier", "gold")]));
+    let home = Some("p".to_owned());
+    let policies = StoragePolicies {
+        home,
+        disks: vec![],
+    };
+    assert_eq!(around.storage_policies, Told::Known(policies));
+    let ended = asked
+        .iter()
+        .filter(|r| r.starts_with("DELETE /api/session"));
+    assert_eq!(ended.count(), 1);
+}
+
+#[tokio::test]
+async fn an_older_server_is_asked_in_its_own_dialect() {
+    const WEB: Web = &[
+        (
+            "POST /rest/com/vmware/cis/session",
+            "200 OK",
+            r#"{"value": "hidden"}"#,
+        ),
+        (
+            "POST /rest/com/vmware/cis/tagging/tag-association?~action=list-attached-tags",
+            "200 OK",
+            r#"{"value": []}"#,
+        ),
+    ];
+    let (around, asked) = surroundings(WEB).await;
+    assert_eq!(around.tags, Told::Known(vec![]));
+    // It has no policies: that is told, and the tags are there.
+    assert!(matches!(around.storage_policies, Told::Unknown(_)));
+    assert!(
+        asked
+            .iter()
+            .any(|r| r.starts_with("DELETE /rest/com/vmware/cis/session"))
+    );
+}
+
+#[tokio::test]
+async fn a_server_without_the_other_interface_is_no_failure() {
+    for web in [
+        &[][..],
+        &[("POST /api/session", "401 No", "")],
+        &[("POST /api/session", "200 OK", "<html>")],
+    ] {
+        let (around, _) = surroundings(web).await;
+        match around.tags {
+            Told::Unknown(why) => assert!(why.contains("no session"), "{why}"),
+            Told::Known(tags) => panic!("{tags:?}"),
+        }
+    }
 }

@@ -1,0 +1,316 @@
+//! The server's other interface, for what the first does not know: tags and storage policies.
+//!
+//! Two dialects: `/api` since 7.0 U2, and `/rest` before, which wraps each answer and writes maps as lists.
+
+use std::io;
+use std::time::Duration;
+
+use reqwest::{Client as Http, Method, StatusCode, Url};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+use super::{StoragePolicies, Tag, Told};
+use crate::client::Client;
+use crate::fetch::take;
+use crate::server::untrusted_certificate;
+use crate::{Error, Result, VmRef};
+
+/// The whole conversation is short, and not worth waiting for.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const ALL_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// More tags than people give a VM.
+const TAGS_MAX: usize = 256;
+const SESSION: &str = "vmware-api-session-id";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Api,
+    Rest,
+}
+
+impl Dialect {
+    const fn session(self) -> &'static str {
+        match self {
+            Dialect::Api => "/api/session",
+            Dialect::Rest => "/rest/com/vmware/cis/session",
+        }
+    }
+
+    /// Where tags are.
+    const fn tagging(self) -> &'static str {
+        match self {
+            Dialect::Api => "/api/cis/tagging",
+            Dialect::Rest => "/rest/com/vmware/cis/tagging",
+        }
+    }
+
+    const fn attached(self) -> &'static str {
+        match self {
+            Dialect::Api => "action=list-attached-tags",
+            Dialect::Rest => "~action=list-attached-tags",
+        }
+    }
+
+    const fn vms(self) -> &'static str {
+        match self {
+            Dialect::Api => "/api/vcenter/vm",
+            Dialect::Rest => "/rest/vcenter/vm",
+        }
+    }
+
+    /// An answer without its wrapping.
+    fn bare(self, answer: Value) -> Value {
+        match (self, answer) {
+            (Dialect::Rest, Value::Object(mut fields)) => {
+                fields.remove("value").unwrap_or(Value::Object(fields))
+            }
+            (_, answer) => answer,
+        }
+    }
+}
+
+/// A session of the other interface.
+struct Rest<'a> {
+    http: &'a Http,
+    base: Url,
+    address: &'a str,
+    dialect: Dialect,
+    session: SecretString,
+}
+
+impl Client {
+    pub(super) async fn tags_and_policies(
+        &self,
+        vm: &VmRef,
+    ) -> (Told<Vec<Tag>>, Told<StoragePolicies>) {
+        let unknown = |why: String| (Told::Unknown(why.clone()), Told::Unknown(why));
+        if !self.about().is_vcenter {
+            return unknown("a host alone has no tags and no storage policies".into());
+        }
+        match tokio::time::timeout(ALL_TIMEOUT, self.ask_rest(vm)).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(error)) => unknown(error.fault().message),
+            Err(_) => unknown(format!(
+                "no answer within {} seconds",
+                ALL_TIMEOUT.as_secs()
+            )),
+        }
+    }
+
+    async fn ask_rest(&self, vm: &VmRef) -> Result<(Told<Vec<Tag>>, Told<StoragePolicies>)> {
+        let rest = self.open_rest().await?;
+        let tags = rest.tags(vm).await;
+        let policies = rest.policies(vm).await;
+        if let Err(error) = rest.close().await {
+            // It ends by itself when it falls idle.
+            tracing::debug!(%error, "a session of the other interface remains");
+        }
+        Ok((told(tags), told(policies)))
+    }
+
+    /// Logs in by the newer dialect, or by the older one where there is no newer.
+    async fn open_rest(&self) -> Result<Rest<'_>> {
+        let endpoint = self.endpoint();
+        if endpoint.username.is_empty() {
+            return Err(Error::SessionOver);
+        }
+        let mut last = StatusCode::NOT_FOUND;
+        for dialect in [Dialect::Api, Dialect::Rest] {
+            let (http, url) = self.server().web(dialect.session());
+            let request = http
+                .post(url.clone())
+                .timeout(CALL_TIMEOUT)
+                .basic_auth(&endpoint.username, Some(endpoint.password.expose_secret()));
+            let (status, answer) = exchange(self.address(), request).await?;
+            if let (true, Some(session)) = (status.is_success(), dialect.bare(answer).as_str()) {
+                return Ok(Rest {
+                    http,
+                    base: url,
+                    address: self.address(),
+                    dialect,
+                    session: SecretString::from(session.to_owned()),
+                });
+            }
+            last = status;
+            if status != StatusCode::NOT_FOUND {
+                break;
+            }
+        }
+        Err(bad(self.address(), format!("no session: status {last}")))
+    }
+}
+
+impl Rest<'_> {
+    async fn tags(&self, vm: &VmRef) -> Result<Vec<Tag>> {
+        let tagging = self.dialect.tagging();
+        let object = json!({"object_id": {"type": "VirtualMachine", "id": vm.as_str()}});
+        let path = format!("{tagging}/tag-association");
+        let query = Some(self.dialect.attached());
+        let ids = self.call(Method::POST, &path, query, Some(object)).await?;
+        let ids = ids.as_array().cloned();
+        let ids = ids.ok_or_else(|| bad(self.address, "the tags are no list"))?;
+        if ids.len() > TAGS_MAX {
+            return Err(bad(self.address, format!("more than {TAGS_MAX} tags")));
+        }
+        let mut tags = Vec::new();
+        for id in &ids {
+            let id = id
+                .as_str()
+                .ok_or_else(|| bad(self.address, "a tag without id"))?;
+            tags.push(self.tag(id).await?);
+        }
+        tags.sort();
+        Ok(tags)
+    }
+
+    async fn tag(&self, id: &str) -> Result<Tag> {
+        let tagging = self.dialect.tagging();
+        let path = |kind: &str, id: &str| format!("{tagging}/{kind}/{}", segment(id));
+        let tag = self.get(&path("tag", id)).await?;
+        let category = text(&tag, "category_id").unwrap_or_default();
+        let category = self.get(&path("category", &category)).await?;
+        let name = |value: &Value| {
+            text(value, "name").ok_or_else(|| bad(self.address, "a tag without name"))
+        };
+        Ok(Tag {
+            category: name(&category)?,
+            name: name(&tag)?,
+        })
+    }
+
+    async fn policies(&self, vm: &VmRef) -> Result<StoragePolicies> {
+        let path = format!(
+            "{}/{}/storage/policy",
+            self.dialect.vms(),
+            segment(vm.as_str())
+        );
+        Ok(policies(&self.get(&path).await?))
+    }
+
+    async fn close(&self) -> Result<()> {
+        let path = self.dialect.session();
+        self.call(Method::DELETE, path, None, None).await.map(drop)
+    }
+
+    async fn get(&self, path: &str) -> Result<Value> {
+        self.call(Method::GET, path, None, None).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: Option<&str>,
+        body: Option<Value>,
+    ) -> Result<Value> {
+        let mut url = self.base.clone();
+        url.set_path(path);
+        url.set_query(query);
+        let mut request = self
+            .http
+            .request(method, url)
+            .timeout(CALL_TIMEOUT)
+            .header(SESSION, self.session.expose_secret());
+        if let Some(body) = body {
+            request = request
+                .header(reqwest::header::CONTENT_TYPE, "application/json")
+                .body(body.to_string());
+        }
+        let (status, answer) = exchange(self.address, request).await?;
+        match status.is_success() {
+            true => Ok(self.dialect.bare(answer)),
+            false => Err(bad(self.address, format!("{path}: status {status}"))),
+        }
+    }
+}
+
+/// One request; its answer is nothing when it is no JSON.
+async fn exchange(address: &str, request: reqwest::RequestBuilder) -> Result<(StatusCode, Value)> {
+    let broken = |error: reqwest::Error| match untrusted_certificate(address, &error) {
+        Some(untrusted) => untrusted,
+        None => bad(address, error.without_url()),
+    };
+    let response = request.send().await.map_err(broken)?;
+    let status = response.status();
+    let body = take(response, ANSWER_BYTES_MAX).await.map_err(broken)?;
+    if body.is_truncated {
+        return Err(bad(address, "the answer is larger than 4 MiB"));
+    }
+    Ok((
+        status,
+        serde_json::from_slice(&body.bytes).unwrap_or_default(),
+    ))
+}
+
+fn bad(address: &str, problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Unreachable {
+        address: address.to_owned(),
+        source: io::Error::other(problem),
+    }
+}
+
+fn told<T>(outcome: Result<T>) -> Told<T> {
+    match outcome {
+        Ok(known) => Told::Known(known),
+        Err(error) => Told::Unknown(error.fault().message),
+    }
+}
+
+fn text(value: &Value, field: &str) -> Option<String> {
+    value.get(field)?.as_str().map(str::to_owned)
+}
+
+/// Ids hold colons, and should hold no slash.
+fn segment(id: &str) -> String {
+    id.replace('%', "%25")
+        .replace('/', "%2F")
+        .replace(['?', '#'], "_")
+}
+
+/// Policies by disk: a map, or a list of keys and values; each a text, or an object with one.
+fn policies(answer: &Value) -> StoragePolicies {
+    let id = |value: &Value| match value {
+        Value::String(id) => Some(id.clone()),
+        value => text(value, "storage_policy").or_else(|| text(value, "policy")),
+    };
+    let pairs: Vec<(String, &Value)> = match answer.get("disks") {
+        Some(Value::Object(map)) => map.iter().map(|(key, id)| (key.clone(), id)).collect(),
+        Some(Value::Array(list)) => list
+            .iter()
+            .filter_map(|pair| Some((text(pair, "key")?, pair.get("value")?)))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let disks = pairs
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.parse().ok()?, id(value)?)));
+    StoragePolicies {
+        home: answer.get("vm_home").and_then(id),
+        disks: disks.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_read_in_both_dialects() {
+        let api = json!({"vm_home": "p1", "disks": {"2000": "p2"}});
+        let rest = json!({"value": {"vm_home": "p1", "disks": [{"key": "2000", "value": {"storage_policy": "p2"}}]}});
+        let expected = StoragePolicies {
+            home: Some("p1".into()),
+            disks: vec![(2000, "p2".into())],
+        };
+        assert_eq!(policies(&Dialect::Api.bare(api)), expected);
+        assert_eq!(policies(&Dialect::Rest.bare(rest)), expected);
+        assert_eq!(policies(&Value::Null), StoragePolicies::default());
+    }
+
+    #[test]
+    fn an_id_stays_one_part_of_a_path() {
+        assert_eq!(segment("urn:vmomi:X:1:GLOBAL"), "urn:vmomi:X:1:GLOBAL");
+        assert_eq!(segment("../a?b"), "..%2Fa_b");
+    }
+}
