@@ -684,6 +684,29 @@ fn node_ends(store: &Store, base: &DiskRoot) -> Vec<u64> {
     ends
 }
 
+#[test]
+fn a_node_is_shared_only_where_the_new_tree_begins_one_too() {
+    let mut store = Store::default();
+    let leaves = many_leaves(2, 160_000);
+    let base = build(&mut store, &leaves);
+    let ends = node_ends(&store, &base);
+    assert!(
+        base.level == 2 && ends.len() >= 2,
+        "{} {ends:?}",
+        base.level
+    );
+    // Another last node below the first node of level 1, which then does not end it any more.
+    let changed = ExtentSet::collect([Extent::new(ends[0] - 600_000, 1)], u64::MAX);
+    let extents = plan(&store, &base, &changed, base.length);
+    assert!(extents.iter().all(|extent| extent.end() < ends[0]));
+    let mut machine = Splice::new(&base, cutter(), &KEY, &extents, base.length).unwrap();
+    let mut pieces = extents.iter().map(|extent| (extent.start, noise(extent)));
+    let (spliced, _) = run(&mut store, &mut machine, base.length, &mut pieces);
+    let now = store.leaves(&spliced);
+    assert_eq!(build(&mut store, &now), spliced);
+    assert_ne!(node_ends(&store, &spliced)[0], ends[0]);
+}
+
 /// Whether a node of at least 64 leaves ends with this one.
 fn ends_node(leaf: &Leaf) -> bool {
     let mut bytes = Vec::new();
