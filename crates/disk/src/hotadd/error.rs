@@ -15,6 +15,12 @@ pub enum HotAddError {
         /// Where it should stand.
         path: PathBuf,
     },
+    /// The disk's uuid is none.
+    #[error("{text:?} is no uuid of a disk")]
+    BadUuid {
+        /// What vSphere told.
+        text: String,
+    },
     /// No SCSI controller is in that PCI slot, and nothing else tells the disk.
     #[error(
         "no scsi controller of this machine is in pci slot {slot}, and the disk has no uuid to be found by: \

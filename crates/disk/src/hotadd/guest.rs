@@ -76,6 +76,22 @@ pub struct Expected {
     pub uuid: Option<Uuid>,
 }
 
+impl Expected {
+    /// A disk of that size whose backing's uuid, if vSphere told one, is written as vSphere writes
+    /// it.
+    pub fn new(length: u64, uuid: Option<&str>) -> Result<Self> {
+        let parse = |text: &str| {
+            Uuid::try_parse(text.trim()).map_err(|_| HotAddError::BadUuid {
+                text: text.to_owned(),
+            })
+        };
+        Ok(Self {
+            length,
+            uuid: uuid.map(parse).transpose()?,
+        })
+    }
+}
+
 /// The machine that this process runs on.
 #[derive(Debug, Clone)]
 pub struct Guest {

@@ -407,6 +407,18 @@ async fn a_read_only_disk_has_no_writer() {
     ));
 }
 
+#[test]
+fn a_uuid_is_read_as_vsphere_writes_it() {
+    let told = Some("6000C298-5e4c-1061-4201-7d9208a1b2c3");
+    assert_eq!(Expected::new(LENGTH, told).expect("a uuid"), EXPECTED);
+    assert_eq!(Expected::new(LENGTH, None).expect("none").uuid, None);
+    let outcome = Expected::new(LENGTH, Some("6000C298"));
+    assert!(matches!(
+        outcome,
+        Err(Error::HotAdd(HotAddError::BadUuid { .. }))
+    ));
+}
+
 #[tokio::test]
 async fn a_machine_knows_which_vm_it_is() {
     let machine = Machine::new();
