@@ -1,6 +1,6 @@
 //! Scrub: every byte is read again within a period, what is damaged is named, set aside and healed.
 //!
-//! A pack is read whole and held against its own hashes. Of a damaged one, the records that are sound are
+//! All of a pack is read and held against its own hashes. Of a damaged one, the records that are sound are
 //! copied to a new pack; the log says which records are lost, and that the pack is damaged; then its file
 //! is moved to quarantine, where it stays for ever. A crash in between is made good by doing it again:
 //! until the log says so, the damaged pack is in use.
@@ -12,8 +12,8 @@
 //!   manifests, commit log and superblock. It follows each loss, and comes once a day.
 //! * When each pack was verified last is a projection in a file of its own: without it all is due.
 //!
-//! **Memory.** One pack at a time, so 64 MiB for what proxies send and 1 GiB at most; about 40 bytes for
-//! each pack; during a survey about 50 bytes for each tree node.
+//! **Memory.** One pack at a time, through a window of 4 MiB at most, and 200 bytes for each of its records;
+//! about 40 bytes for each pack; during a survey about 50 bytes for each tree node.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -12,11 +12,14 @@ use stillwater_types::{DatasetId, PackId};
 
 use super::exam::Exam;
 use super::rescue;
-use crate::Error;
 use crate::gc::compact::Copier;
 use crate::gc::sweep;
 use crate::pack::StoredRecord;
 use crate::store::{Inner, Ledger};
+use crate::{Error, layout};
+
+/// What failed when a damaged pack could not be read again: it is tried later.
+pub(super) const READ_AGAIN: &str = "read again";
 
 /// What became of a damaged pack.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +34,7 @@ pub(super) struct Aside {
 pub(super) fn set_aside(
     inner: &Inner,
     pack: PackId,
-    exam: &Exam<'_>,
+    exam: &mut Exam,
 ) -> Result<Option<Aside>, Error> {
     inner.check_writable()?;
     let mut aside = Aside {
@@ -102,7 +105,7 @@ fn put_on_record(
 }
 
 /// Whose records they are: as the pack says, as the index was told, or whose everything is.
-fn dataset(inner: &Inner, pack: PackId, exam: &Exam<'_>) -> Option<DatasetId> {
+fn dataset(inner: &Inner, pack: PackId, exam: &Exam) -> Option<DatasetId> {
     let known = inner.packs.facts(pack).map(|facts| facts.dataset);
     let said = exam.header.map(|header| header.dataset);
     let ledger = inner.ledger();
@@ -115,7 +118,7 @@ fn dataset(inner: &Inner, pack: PackId, exam: &Exam<'_>) -> Option<DatasetId> {
 }
 
 /// How many records are lost of which nothing is left, not even the name.
-fn unnamed(inner: &Inner, pack: PackId, exam: &Exam<'_>, named: usize) -> u64 {
+fn unnamed(inner: &Inner, pack: PackId, exam: &Exam, named: usize) -> u64 {
     // What lies there in the name of another pack is counted as that one's.
     let is_other = exam.header.is_some_and(|header| header.pack != pack);
     let facts = inner.packs.facts(pack).filter(|_| !is_other);
@@ -131,14 +134,23 @@ fn salvage(
     inner: &Inner,
     pack: PackId,
     dataset: DatasetId,
-    exam: &Exam<'_>,
+    exam: &mut Exam,
     lost: &mut BTreeSet<RecordId>,
 ) -> Result<u64, Error> {
     let fence = inner.ledger().head();
     let mut copier = Copier::new(inner, dataset, fence);
-    for (record, found) in exam.good() {
-        if !matches!(other(inner, pack, dataset, record)?, Other::Lasting) {
-            copier.put(record, &found)?;
+    for number in 0..exam.good_count() {
+        let path = layout::pack(pack);
+        let good = exam.good(number).map_err(Error::io(READ_AGAIN, &path))?;
+        let Some((record, found)) = good else { break };
+        match found {
+            // The rest is seen to with those that were damaged before.
+            None => drop(lost.insert(record)),
+            Some(found) => {
+                if !matches!(other(inner, pack, dataset, record)?, Other::Lasting) {
+                    copier.put(record, &found)?;
+                }
+            }
         }
     }
     for record in lost.clone() {

@@ -1,5 +1,6 @@
-//! Reading a pack whole, past what cannot be read.
+//! Reading a pack through a window, past what cannot be read.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -17,18 +18,6 @@ const BLOCK_BYTES: usize = 4096;
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// A medium error on Linux: EIO, EBADMSG, ENODATA, EUCLEAN, EREMOTEIO.
 const MEDIUM_ERRORS: [i32; 5] = [5, 74, 61, 117, 121];
-
-/// What became of reading a pack.
-pub(super) enum Loaded {
-    /// All of it, or of one that is too long the beginning.
-    Whole(Vec<u8>),
-    /// Some of it: where the medium failed there are zeros.
-    Holed { bytes: Vec<u8>, holes: Vec<u64> },
-    /// Nothing, and it is not the medium's fault that is known of.
-    Failed(io::Error),
-    /// There is no such file.
-    Missing,
-}
 
 /// A pack that could not be read, and how that was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,52 +48,147 @@ impl Trouble {
     }
 }
 
-/// Reads a pack.
-pub(super) fn load(vfs: &dyn Vfs, pack: PackId) -> Loaded {
-    match try_load(vfs, pack) {
-        Ok(loaded) => loaded,
-        Err(error) if error.kind() == ErrorKind::NotFound => Loaded::Missing,
-        Err(error) if is_medium(&error) => Loaded::Holed {
-            bytes: Vec::new(),
-            holes: vec![0],
-        },
-        Err(error) => Loaded::Failed(error),
-    }
+/// The bytes of a pack, read where they are asked for and kept in a window.
+///
+/// Where the medium fails there are zeros. Of one that is too long, only the beginning is there.
+pub(super) struct Bytes {
+    file: Option<Box<dyn File>>,
+    length: u64,
+    /// From `start` on, which is the beginning of a block.
+    window: Vec<u8>,
+    start: u64,
+    holes: BTreeSet<u64>,
 }
 
-fn try_load(vfs: &dyn Vfs, pack: PackId) -> io::Result<Loaded> {
-    let file = vfs.open(&layout::pack(pack), Access::Read)?;
-    // One byte more than any pack has is enough to see that it is none.
-    let length = file.len()?.min(PACK_BYTES_MAX + 1);
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    let mut holes = Vec::new();
-    let mut offset = 0;
-    for piece in bytes.chunks_mut(READ_BYTES) {
-        let count = piece.len() as u64;
-        match read(&*file, piece, offset) {
-            Err(error) if is_medium(&error) => read_blocks(&*file, piece, offset, &mut holes)?,
-            outcome => outcome?,
-        }
-        offset += count;
+impl Bytes {
+    /// Opens a pack.
+    ///
+    /// # Errors
+    /// When there is no such file, and when something fails that is not the medium's fault.
+    pub(super) fn open(vfs: &dyn Vfs, pack: PackId) -> io::Result<Self> {
+        let opened = vfs.open(&layout::pack(pack), Access::Read);
+        let opened = opened.and_then(|file| file.len().map(|length| (file, length)));
+        let (file, length, holes) = match opened {
+            Ok((file, length)) => (Some(file), length, BTreeSet::new()),
+            Err(error) if is_medium(&error) => (None, 0, BTreeSet::from([0])),
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            file,
+            // One byte more than any pack has is enough to see that it is none.
+            length: length.min(PACK_BYTES_MAX + 1),
+            window: Vec::new(),
+            start: 0,
+            holes,
+        })
     }
-    Ok(if holes.is_empty() {
-        Loaded::Whole(bytes)
-    } else {
-        Loaded::Holed { bytes, holes }
-    })
+
+    pub(super) const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Offsets of the blocks that the medium failed to read, of what was asked for.
+    pub(super) fn holes(&self) -> Vec<u64> {
+        self.holes.iter().copied().collect()
+    }
+
+    /// Bytes at an offset; none if the pack ends before.
+    pub(super) fn get(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
+        let end = offset.checked_add(length as u64);
+        let Some(end) = end.filter(|end| *end <= self.length) else {
+            return Ok(None);
+        };
+        if offset < self.start || end > self.end() {
+            self.fetch(offset, end)?;
+        }
+        let from = (offset - self.start) as usize;
+        Ok(self.window.get(from..from + length))
+    }
+
+    /// Where these bytes begin next, from an offset on.
+    pub(super) fn find(&mut self, what: &[u8; 4], mut from: u64) -> io::Result<Option<u64>> {
+        loop {
+            let left = self.length.saturating_sub(from);
+            let length = left.min(READ_BYTES as u64);
+            let Some(bytes) = self.get(from, length as usize)? else {
+                return Ok(None);
+            };
+            if let Some(at) = bytes.windows(what.len()).position(|window| window == what) {
+                return Ok(Some(from + at as u64));
+            }
+            if length == left {
+                return Ok(None);
+            }
+            from += length - what.len() as u64 + 1;
+        }
+    }
+
+    /// Reads all that there is, for the holes in it.
+    pub(super) fn sweep(&mut self) -> io::Result<()> {
+        let mut offset = 0;
+        while offset < self.length {
+            let length = (self.length - offset).min(READ_BYTES as u64);
+            self.get(offset, length as usize)?;
+            offset += length;
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.window.capacity()
+    }
+
+    /// Gives the window's memory back.
+    pub(super) fn rest(&mut self) {
+        (self.window, self.start) = (Vec::new(), 0);
+    }
+
+    fn end(&self) -> u64 {
+        self.start + self.window.len() as u64
+    }
+
+    /// Moves the window, so that it reaches from an offset to another one at least.
+    fn fetch(&mut self, offset: u64, end: u64) -> io::Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let start = offset - offset % BLOCK_BYTES as u64;
+        if start < self.start || start > self.end() {
+            self.window.clear();
+        } else {
+            self.window.drain(..(start - self.start) as usize);
+        }
+        self.start = start;
+        while self.end() < end {
+            let at = self.end();
+            let count = (self.length - at).min(READ_BYTES as u64) as usize;
+            let begun = self.window.len();
+            self.window.reserve_exact(count);
+            self.window.resize(begun + count, 0);
+            let piece = self.window.get_mut(begun..).unwrap_or_default();
+            match read(&**file, piece, at) {
+                Err(error) if is_medium(&error) => {
+                    read_blocks(&**file, piece, at, &mut self.holes)?;
+                }
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
 }
 
 fn read_blocks(
     file: &dyn File,
     piece: &mut [u8],
     mut offset: u64,
-    holes: &mut Vec<u64>,
+    holes: &mut BTreeSet<u64>,
 ) -> io::Result<()> {
     for block in piece.chunks_mut(BLOCK_BYTES) {
         match read(file, block, offset) {
             Err(error) if is_medium(&error) => {
                 block.fill(0);
-                holes.push(offset);
+                holes.insert(offset);
             }
             outcome => outcome?,
         }

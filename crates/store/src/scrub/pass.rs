@@ -1,6 +1,7 @@
 //! One call of the scrub.
 
 use std::collections::HashSet;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use stillwater_types::PackId;
 
 use super::aside::{self, Aside};
 use super::exam::{Exam, Flaw};
-use super::load::{self, Loaded, RETRY_AFTER, Trouble};
+use super::load::{Bytes, RETRY_AFTER, Trouble};
 use super::{Age, QUEUE_AGE_MAX, SURVEY_EVERY, Scrubbed, survey, truth, verified};
 use crate::gc::sweep;
 use crate::pack::PackLook;
@@ -148,27 +149,34 @@ impl<'a> Pass<'a> {
             inner.scrub.memory().drop_pack(pack);
             return Ok(());
         }
-        let loaded = load::load(&*inner.vfs, pack);
+        let read = self.read(pack);
         self.done.pack_count += 1;
-        match loaded {
-            Loaded::Whole(bytes) => self.examine(pack, &bytes, true),
-            Loaded::Holed { bytes, holes } => self.holed(pack, &bytes, holes),
-            Loaded::Failed(error) => {
-                tracing::warn!(%pack, %error, "cannot read a pack; it is tried again later");
-                self.postpone(pack, Vec::new(), false);
+        match read {
+            Ok(exam) if exam.holes().is_empty() => self.examine(pack, exam, true),
+            Ok(exam) => self.holed(pack, exam),
+            Err(error) if error.kind() == ErrorKind::NotFound => self.missing(pack),
+            Err(error) => {
+                self.unread(pack, &error);
                 Ok(())
             }
-            Loaded::Missing => self.missing(pack),
         }
+    }
+
+    fn read(&self, pack: PackId) -> io::Result<Exam> {
+        let facts = self.inner.packs.facts(pack);
+        let salts = facts.as_ref().map_or(&[][..], |facts| &facts.salts);
+        Exam::of(pack, Bytes::open(&*self.inner.vfs, pack)?, salts)
+    }
+
+    fn unread(&mut self, pack: PackId, error: &io::Error) {
+        tracing::warn!(%pack, %error, "cannot read a pack; it is tried again later");
+        self.postpone(pack, Vec::new(), false);
     }
 
     /// Holds a pack against its hashes; what does not fit is read once more, since a wrong byte may come
     /// from the way instead of the medium.
-    fn examine(&mut self, pack: PackId, bytes: &[u8], is_first: bool) -> Result<(), Error> {
-        self.done.read_bytes += bytes.len() as u64;
-        let facts = self.inner.packs.facts(pack);
-        let salts = facts.as_ref().map_or(&[][..], |facts| &facts.salts);
-        let exam = Exam::of(pack, bytes, salts);
+    fn examine(&mut self, pack: PackId, exam: Exam, is_first: bool) -> Result<(), Error> {
+        self.done.read_bytes += exam.length();
         match exam.flaw {
             None => {
                 self.sound(pack);
@@ -182,30 +190,29 @@ impl<'a> Pass<'a> {
             Some(flaw) if is_first => {
                 self.inner.scrub.note_read_error();
                 tracing::warn!(%pack, flaw = flaw.as_str(), "a pack does not fit its hashes; reading it again");
-                match load::load(&*self.inner.vfs, pack) {
-                    Loaded::Whole(bytes) => self.examine(pack, &bytes, false),
-                    Loaded::Holed { .. } | Loaded::Failed(_) | Loaded::Missing => {
+                match self.read(pack) {
+                    Ok(exam) if exam.holes().is_empty() => self.examine(pack, exam, false),
+                    Ok(_) | Err(_) => {
                         self.postpone(pack, Vec::new(), false);
                         Ok(())
                     }
                 }
             }
-            Some(flaw) => self.set_aside(pack, &exam, flaw),
+            Some(flaw) => self.set_aside(pack, exam, flaw),
         }
     }
 
     /// The medium failed to read some of it.
-    fn holed(&mut self, pack: PackId, bytes: &[u8], holes: Vec<u64>) -> Result<(), Error> {
-        self.done.read_bytes += bytes.len() as u64;
+    fn holed(&mut self, pack: PackId, exam: Exam) -> Result<(), Error> {
+        self.done.read_bytes += exam.length();
+        let holes = exam.holes();
         tracing::warn!(%pack, blocks = holes.len(), "the medium failed to read some of a pack");
-        let has_read_some = holes.len() < bytes.len().div_ceil(4096);
+        let has_read_some = (holes.len() as u64) < exam.length().div_ceil(4096);
         if !self.postpone(pack, holes, has_read_some) {
             return Ok(());
         }
-        let facts = self.inner.packs.facts(pack);
-        let salts = facts.as_ref().map_or(&[][..], |facts| &facts.salts);
-        let exam = Exam::of(pack, bytes, salts);
-        self.set_aside(pack, &exam, exam.flaw.unwrap_or(Flaw::Record))
+        let flaw = exam.flaw.unwrap_or(Flaw::Record);
+        self.set_aside(pack, exam, flaw)
     }
 
     fn missing(&mut self, pack: PackId) -> Result<(), Error> {
@@ -271,12 +278,15 @@ impl<'a> Pass<'a> {
         memory.verified.note(pack, now);
     }
 
-    fn set_aside(&mut self, pack: PackId, exam: &Exam<'_>, flaw: Flaw) -> Result<(), Error> {
+    fn set_aside(&mut self, pack: PackId, mut exam: Exam, flaw: Flaw) -> Result<(), Error> {
         tracing::error!(%pack, flaw = flaw.as_str(), sound_records = exam.good_count(), "a pack is damaged");
-        let outcome = aside::set_aside(self.inner, pack, exam);
+        let outcome = aside::set_aside(self.inner, pack, &mut exam);
         match outcome {
             Ok(Some(aside)) => self.note_aside(pack, &aside),
             Ok(None) => self.inner.scrub.memory().drop_pack(pack),
+            Err(Error::Io { act, source, .. }) if act == aside::READ_AGAIN => {
+                self.unread(pack, &source);
+            }
             Err(Error::Full { .. }) => {
                 tracing::error!(%pack, "there is no room to salvage a damaged pack; make some");
                 self.done.postponed_pack_count += 1;

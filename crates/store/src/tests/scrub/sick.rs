@@ -162,7 +162,8 @@ fn a_read_that_fails_for_a_while_is_no_damage() {
 #[test]
 fn a_wrong_byte_that_comes_once_is_no_damage() {
     let (_, sick, store, points) = sick();
-    sick.wrong.store(1, Ordering::SeqCst);
+    // The end is read first, and then all from the beginning on.
+    sick.wrong.store(2, Ordering::SeqCst);
     let done = store.scrub(ALL, &()).unwrap();
     assert_eq!(sick.wrong.load(Ordering::SeqCst), 0);
     assert_eq!(done.damaged_pack_count, 0);
