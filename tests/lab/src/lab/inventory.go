@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"sort"
 	"strings"
 
 	"github.com/vmware/govmomi/find"
@@ -25,6 +26,7 @@ type inventory struct {
 	state   string
 	pool    *object.ResourcePool
 	folders *object.DatacenterFolders
+	finder  *find.Finder
 }
 
 func fillInventory(service *simulator.Service, state string, spec *labSpec) error {
@@ -39,7 +41,7 @@ func fillInventory(service *simulator.Service, state string, spec *labSpec) erro
 		return err
 	}
 	finder.SetDatacenter(dc)
-	inv := &inventory{ctx: ctx, client: client, state: state}
+	inv := &inventory{ctx: ctx, client: client, state: state, finder: finder}
 	if inv.folders, err = dc.Folders(ctx); err != nil {
 		return err
 	}
@@ -110,7 +112,11 @@ func (inv *inventory) add(v *vmSpec) error {
 	for _, change := range config.DeviceChange {
 		change.GetVirtualDeviceConfigSpec().FileOperation = "" // the files are there already
 	}
-	task, err := folder.CreateVM(inv.ctx, config, inv.pool, nil)
+	pool, err := inv.resourcePool(v.Pool)
+	if err != nil {
+		return err
+	}
+	task, err := folder.CreateVM(inv.ctx, config, pool, nil)
 	if err != nil {
 		return err
 	}
@@ -134,6 +140,10 @@ func (inv *inventory) finish(v *vmSpec, ref types.ManagedObjectReference) error 
 			return err
 		}
 	}
+	if err := inv.attributes(v, ref); err != nil {
+		return err
+	}
+	v.moref = ref.Value
 	if v.Power == "off" {
 		return nil
 	}
@@ -181,13 +191,80 @@ func (inv *inventory) devices(v *vmSpec, home string) (object.VirtualDeviceList,
 		devices.AssignController(disk, controller)
 		devices = append(devices, disk)
 	}
-	nic, err := devices.CreateEthernetCard("vmxnet3", &types.VirtualEthernetCardNetworkBackingInfo{
-		VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: "VM Network"},
-	})
+	for i, name := range v.Networks {
+		nic, err := inv.card(name)
+		if err != nil {
+			return nil, fmt.Errorf("network %s: %w", name, err)
+		}
+		nic.GetVirtualDevice().Key = int32(-200 - i)
+		devices = append(devices, nic)
+	}
+	return devices, nil
+}
+
+// card is on a standard network or on a port group of the distributed switch.
+func (inv *inventory) card(name string) (types.BaseVirtualDevice, error) {
+	network, err := inv.finder.Network(inv.ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return append(devices, nic), nil
+	backing, err := network.EthernetCardBackingInfo(inv.ctx)
+	if err != nil {
+		return nil, err
+	}
+	return object.VirtualDeviceList{}.CreateEthernetCard("vmxnet3", backing)
+}
+
+// resourcePool finds or makes a pool below the cluster's.
+func (inv *inventory) resourcePool(names string) (*object.ResourcePool, error) {
+	at := inv.pool
+	index := object.NewSearchIndex(inv.client)
+	for _, name := range strings.FieldsFunc(names, func(r rune) bool { return r == '/' }) {
+		child, err := index.FindChild(inv.ctx, at, name)
+		if err != nil {
+			return nil, err
+		}
+		if existing, ok := child.(*object.ResourcePool); ok {
+			at = existing
+			continue
+		}
+		if at, err = at.Create(inv.ctx, name, types.DefaultResourceConfigSpec()); err != nil {
+			return nil, err
+		}
+	}
+	return at, nil
+}
+
+// attributes sets custom attributes, defining those that are new.
+func (inv *inventory) attributes(v *vmSpec, ref types.ManagedObjectReference) error {
+	if len(v.Custom) == 0 {
+		return nil
+	}
+	manager, err := object.GetCustomFieldsManager(inv.client)
+	if err != nil {
+		return err
+	}
+	names := []string{}
+	for name := range v.Custom {
+		names = append(names, name)
+	}
+	sort.Strings(names) // keys are given in this order
+	for _, name := range names {
+		key, err := manager.FindKey(inv.ctx, name)
+		if err == object.ErrKeyNameNotFound {
+			var made *types.CustomFieldDef
+			if made, err = manager.Add(inv.ctx, name, "VirtualMachine", nil, nil); err == nil {
+				key = made.Key
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if err := manager.Set(inv.ctx, ref, key, v.Custom[name]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (inv *inventory) disk(v *vmSpec, index int, home string) (*types.VirtualDisk, error) {

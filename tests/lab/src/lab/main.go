@@ -118,6 +118,9 @@ func serve(o options) error {
 	}
 	url := vcenter.start()
 	defer vcenter.close()
+	if err := vcenter.attachTags(url); err != nil {
+		return fmt.Errorf("attach tags: %w", err)
+	}
 	control, err := net.Listen("tcp", o.control)
 	if err != nil {
 		return err

@@ -31,6 +31,9 @@ func (v *vcenter) serveRest(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, "permission denied: "+missing, http.StatusForbidden)
 		return
 	}
+	if v.servePolicy(w, r) {
+		return
+	}
 	if !strings.HasSuffix(r.URL.Path, "/cis/session") || r.Method != http.MethodPost || r.URL.RawQuery != "" {
 		v.inner.ServeHTTP(w, r)
 		return

@@ -29,6 +29,14 @@ type vmSpec struct {
 	Proxy      bool       `json:"proxy"` // attaches other VMs' disks; the lab plays its guest
 
 	Guest json.RawMessage `json:"guest"` // fields of simulator.GuestBehaviour
+
+	Pool     string            `json:"pool"`     // path below Resources
+	Networks []string          `json:"networks"` // one card for each
+	Custom   map[string]string `json:"custom"`   // custom attributes
+	Tags     []string          `json:"tags"`     // CATEGORY:NAME
+	Policy   string            `json:"policy"`   // id of the storage policy of the VM and its disks
+
+	moref string // once it exists
 }
 
 type diskSpec struct {
@@ -75,6 +83,14 @@ func (v *vmSpec) fill(spec *labSpec) error {
 	setDefault(&v.Firmware, "bios")
 	if v.Cpus == 0 {
 		v.Cpus = 2
+	}
+	if len(v.Networks) == 0 {
+		v.Networks = []string{"VM Network"}
+	}
+	for _, tag := range v.Tags {
+		if strings.Count(tag, ":") != 1 {
+			return fmt.Errorf("tag %q is not CATEGORY:NAME", tag)
+		}
 	}
 	if v.MemoryMB == 0 {
 		v.MemoryMB = 2048

@@ -32,6 +32,9 @@ type vcenter struct {
 	guests *guests
 	rest   restSessions
 
+	spec       *labSpec
+	apiVersion string
+
 	enforce bool   // privileges
 	backup  string // password of the second account
 }
@@ -42,7 +45,7 @@ func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
 		Dir: o.state, MaxAreas: o.maxAreas, PageBytes: o.pageBytes, APIVersion: o.apiVersion,
 	})
 	model := simulator.VPX()
-	model.Machine, model.Datastore, model.Host, model.ClusterHost, model.Portgroup = 0, 0, 0, 2, 0
+	model.Machine, model.Datastore, model.Host, model.ClusterHost, model.Portgroup = 0, 0, 0, 2, 1
 	model.ServiceContent.About.Version = strings.Join(strings.Split(o.apiVersion+".0", ".")[:3], ".")
 	model.ServiceContent.About.ApiVersion = o.apiVersion
 	model.ServiceContent.About.Build = "24022515"
@@ -63,7 +66,7 @@ func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
 	model.Service.RegisterEndpoints = true // tags
 	model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{id.certificate}, MinVersion: tls.VersionTLS12}
 	v := &vcenter{model: model, idle: o.idle, user: user, faults: &faultList{}, calls: newCallLog(), pace: &pace{}, guests: guests,
-		rest: restSessions{users: map[string]string{}}, enforce: o.enforce, backup: o.backupPassword}
+		spec: spec, apiVersion: o.apiVersion, rest: restSessions{users: map[string]string{}}, enforce: o.enforce, backup: o.backupPassword}
 	var err error
 	v.nfc, err = newNfcServer(o, v.faults, v.calls)
 	return v, err
@@ -103,6 +106,8 @@ func (v *vcenter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/folder/"):
 		v.serveFolder(w, r)
+	case strings.HasPrefix(r.URL.Path, "/api/"):
+		v.serveAPI(w, r)
 	case isRest(r.URL.Path):
 		v.serveRest(w, r)
 	case r.URL.Path == simulator.GuestFilePath:

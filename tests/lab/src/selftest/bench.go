@@ -57,7 +57,8 @@ const spec = `{"datastores":["lab-ds","second"],"vms":[
  {"name":"web","disks":[{"file":"%[2]s"}],"power":"off","tools":"absent"},
  {"name":"db","folder":"prod","disks":[{"file":"%[2]s"},{"file":"%[2]s","rdm":"physical"}],"tools":"absent","cbt":true},
  {"name":"big","disks":[{"mib":40960,"thin":true}],"cbt":true},
- {"name":"win","guest_id":"windows2019srv_64Guest","disks":[{"mib":8}],"cbt":true},
+ {"name":"win","guest_id":"windows2019srv_64Guest","disks":[{"mib":8}],"cbt":true,
+  "pool":"gold/eu","networks":["VM Network","DC0_DVPG0"],"custom":{"owner":"sales & co","cost":"7"},"tags":["tier:gold","backup:daily"],"policy":"p-gold"},
  {"name":"diskless","power":"off"}]}`
 
 func newBench(binary, images, dir string) (*bench, error) {

@@ -19,6 +19,7 @@ type check struct {
 var checks = []check{
 	{"the certificate is trusted by file and by fingerprint", identityIsTrusted},
 	{"the inventory is what the spec says", inventoryIsAsSpecified},
+	{"the configuration around a vm is what the spec says", configurationIsAsSpecified},
 	{"a snapshot is the disk of one instant under a writer", freezeIsOneInstant},
 	{"quiescing happens only where tools run", quiesceNeedsTools},
 	{"snapshots name files as vsphere does", snapshotsNameFiles},
