@@ -32,7 +32,7 @@ mod writer;
 pub use error::{Act, Code, Error, Step, Violation};
 pub use options::{IN_FLIGHT_BYTES_MAX, Options, REQUEST_BYTES_MAX, Timeouts};
 pub use reader::NfcReader;
-pub use ticket::{Ticket, Tickets};
+pub use ticket::{Ticket, TicketBook, Tickets, host_certificate};
 pub use writer::NfcWriter;
 
 use crate::path::DatastorePath;

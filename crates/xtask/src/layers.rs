@@ -113,10 +113,11 @@ const DEV_ONLY: &[&str] = &["testkit"];
 const VENDORS: &[(&str, &[&str])] = &[
     ("sled", &["catalog", "store"]),
     ("redb", &["store"]),
-    // A host's certificate is known by its SHA-1, and its disks come inside TLS of their own.
+    // The disk crate's tests make thumbprints.
     ("aws-lc-rs", &["seal", "rpc", "vsphere", "disk"]),
     ("rcgen", &["rpc"]),
     // The testkit speaks TLS that rpc rightly cannot: without a certificate, to anybody.
+    // Disks come from hosts and servers inside TLS of their own.
     ("tokio-rustls", &["rpc", "vsphere", "disk", "testkit"]),
     ("rustls", &["rpc", "vsphere", "disk", "testkit"]),
     ("reqwest", &["vsphere", "disk"]),

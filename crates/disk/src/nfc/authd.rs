@@ -1,6 +1,7 @@
 //! The lines by which a host's authentication daemon turns a ticket into an NFC session.
 
 use secrecy::{ExposeSecret, SecretString};
+use stillwater_vsphere::Fingerprint;
 
 use super::Violation;
 
@@ -66,11 +67,8 @@ pub fn offers_tls(greeting: &str) -> bool {
 
 /// The fingerprint in the answer to [`THUMBPRINT`]: none when the host says none in a form that is
 /// known, and no answer at all when it refuses.
-pub fn thumbprint(line: &str) -> Option<Option<[u8; 32]>> {
-    let text = with_status(line, "200")?;
-    let digits: String = text.chars().filter(|c| *c != ':').collect();
-    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes());
-    Some(bytes.ok().and_then(|bytes| bytes.try_into().ok()))
+pub fn thumbprint(line: &str) -> Option<Option<Fingerprint>> {
+    with_status(line, "200").map(|text| text.parse().ok())
 }
 
 /// What the host connected to, such as `ha-nfcssl`; none when it refuses.
@@ -139,7 +137,11 @@ mod tests {
         let colons = vec!["AB"; 32].join(":");
         for text in [colons.clone(), colons.replace(':', "").to_lowercase()] {
             let line = format!("200 {text}");
-            assert_eq!(thumbprint(&line), Some(Some([0xab; 32])), "{line}");
+            assert_eq!(
+                thumbprint(&line),
+                Some(Some(Fingerprint::from_bytes([0xab; 32]))),
+                "{line}"
+            );
         }
         assert_eq!(thumbprint("200 none"), Some(None));
         assert_eq!(thumbprint("200 AB:CD"), Some(None));

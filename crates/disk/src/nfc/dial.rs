@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use stillwater_vsphere::Fingerprint;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -12,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 use super::error::{Result, Step, Violation};
 use super::handover::Handover;
 use super::options::Timeouts;
-use super::trust::{Pin, any_name, client_config, mismatch};
+use super::trust::{any_name, client_config, mismatch};
 use super::{Error, Ticket, authd};
 
 /// What NFC is spoken in.
@@ -44,7 +45,6 @@ struct Dial<'a> {
     timeouts: &'a Timeouts,
     /// For messages.
     address: String,
-    pin: Pin,
     session: SecretString,
     proxy: String,
 }
@@ -59,7 +59,6 @@ impl<'a> Dial<'a> {
             ticket,
             timeouts,
             address: format!("{}:{}", ticket.host, ticket.port),
-            pin: Pin::of(ticket)?,
             session: authd::session(&ticket.session_id)
                 .ok_or_else(|| bad("its session id is no word"))?,
             proxy: authd::proxy(&ticket.service).ok_or_else(|| bad("its service is no word"))?,
@@ -119,9 +118,9 @@ impl<'a> Dial<'a> {
     async fn handshake(
         &self,
         tcp: Handover<TcpStream>,
-        announced: Option<[u8; 32]>,
+        announced: Option<Fingerprint>,
     ) -> Result<Channel> {
-        let config = client_config(&self.pin, announced)?;
+        let config = client_config(&self.ticket.identity, announced)?;
         let connecting = TlsConnector::from(Arc::new(config)).connect(any_name(), tcp);
         connecting.await.map_err(|error| match mismatch(&error) {
             Some(problem) => Error::Untrusted {
@@ -133,7 +132,7 @@ impl<'a> Dial<'a> {
     }
 
     /// Shows the ticket and asks for NFC; returns the fingerprint that the host announces.
-    async fn authorize(&self, tls: &mut Channel) -> Result<Option<[u8; 32]>> {
+    async fn authorize(&self, tls: &mut Channel) -> Result<Option<Fingerprint>> {
         write(tls, self.session.expose_secret()).await?;
         let line = ask(tls, authd::BANNER).await?;
         if !authd::is_greeting(&line) {

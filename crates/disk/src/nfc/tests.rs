@@ -9,9 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use stillwater_types::{Extent, ExtentSet, Reason};
+use stillwater_vsphere::HostIdentity;
 
 use self::host::{Deed, GREETING, Host, Identity, Io, PATH, fragment, frame};
-use super::{Error, NfcReader, NfcWriter, Options, Step, Timeouts, Violation};
+use super::{
+    Error, NfcReader, NfcWriter, Options, Step, TicketBook, Tickets, Timeouts, Violation,
+    host_certificate,
+};
 use crate::{DiskReader, DiskWriter, read_ahead};
 
 const KIB: u64 = 1024;
@@ -476,41 +480,40 @@ async fn frames_that_are_none_are_errors() {
 #[tokio::test]
 async fn a_host_is_known_by_its_certificate_alone() {
     let host = Host::start(noise(), |_| {}).await;
-    let (pem, sha1) = (host.shared.first.pem(), host.shared.first.sha1());
-    let other = Identity::new();
-    let trusts = |certificate: Option<&str>, thumbprint: Option<&str>| {
-        let certificate = certificate.map(str::to_owned);
-        let thumbprint = thumbprint.map(str::to_owned);
-        let desk = host.desk_with(move |ticket| {
-            ticket.certificate = certificate.clone();
-            ticket.thumbprint = thumbprint.clone();
-        });
+    let (ours, other) = (&host.shared.first, Identity::new());
+    let whole = |identity: &Identity| host_certificate(identity.pem().as_bytes()).expect("pem");
+    let trusts = |identity: HostIdentity| {
+        let desk = host.desk_with(move |ticket| ticket.identity = identity.clone());
         NfcReader::open(desk, PATH, LENGTH, options())
     };
-    let lower = sha1.to_lowercase().replace(':', "");
-    assert!(trusts(None, Some(&lower)).await.is_ok());
-    assert!(trusts(Some(&pem), None).await.is_ok());
-    // A whole certificate decides alone.
-    assert!(trusts(Some(&pem), Some(&other.sha1())).await.is_ok());
-    for (certificate, thumbprint) in [
-        (None, Some(other.sha1())),
-        (Some(other.pem()), None),
-        (Some(other.pem()), Some(sha1.clone())),
-    ] {
-        let opened = trusts(certificate.as_deref(), thumbprint.as_deref()).await;
-        let error = opened.expect_err("another host");
+    assert!(trusts(ours.sha1()).await.is_ok());
+    assert!(trusts(whole(ours)).await.is_ok());
+    for identity in [other.sha1(), whole(&other)] {
+        let error = trusts(identity).await.expect_err("another host");
         assert_eq!(error.fault().reason, Reason::CertificateUntrusted);
         assert!(matches!(cause(error), Error::Untrusted { .. }));
     }
-    for (certificate, thumbprint) in [
-        (None, None),
-        (Some("no pem"), None),
-        (None, Some("AB:CD")),
-        (None, Some(other.sha256().as_str())),
-    ] {
-        let error = trusts(certificate, thumbprint).await.expect_err("no pin");
-        assert!(matches!(cause(error), Error::BadTicket { .. }));
-    }
+    let error = host_certificate(b"no pem").expect_err("no pem");
+    assert!(matches!(error, Error::BadTicket { .. }));
+}
+
+#[tokio::test]
+async fn tickets_that_were_taken_in_advance_are_used_one_by_one() {
+    let host = Host::start(noise(), |script| {
+        script.act = Arc::new(at_first(2, || Deed::Close));
+    })
+    .await;
+    let desk = host.desk();
+    let (first, second) = (desk.ticket().await, desk.ticket().await);
+    let book = TicketBook::new([first.expect("a ticket"), second.expect("a ticket")]);
+    let reader = NfcReader::open(Arc::new(book), PATH, LENGTH, options()).await;
+    let error = reader
+        .expect("opens")
+        .read(WHOLE)
+        .await
+        .expect_err("used up");
+    assert_eq!(error.fault().reason, Reason::DiskReadFailed);
+    assert!(matches!(cause(error), Error::NoTicket(_)));
 }
 
 #[tokio::test]
@@ -697,7 +700,7 @@ fn writes() -> (Vec<(u64, Bytes)>, Vec<u8>) {
         (201_000, 10),
         (201_010, 5),
         (300 * KIB, 500_000),
-        (LENGTH - 7, 7),
+        (LENGTH - 700, 7),
     ];
     let write = |(at, length): (u64, usize)| {
         let bytes = noise()[..length].to_vec();

@@ -3,87 +3,29 @@
 use std::io;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
-use data_encoding::{HEXLOWER_PERMISSIVE, HEXUPPER};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs as provider};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
 
+use stillwater_vsphere::{Fingerprint, HostIdentity};
+
+use super::Error;
 use super::error::Result;
-use super::{Error, Ticket};
-
-const SHA1_BYTES: usize = 20;
-
-/// What is known of a host's certificate.
-#[derive(Debug, Clone)]
-pub(super) enum Pin {
-    /// All of it.
-    Certificate(CertificateDer<'static>),
-    /// Its SHA-1, which is all that tickets have before version 9.
-    Sha1(Vec<u8>),
-}
-
-impl Pin {
-    /// What a ticket says. A whole certificate is preferred: nobody has found a second one with
-    /// the SHA-1 of another, but somebody may.
-    pub(super) fn of(ticket: &Ticket) -> Result<Self> {
-        let bad = |problem: &str| Error::BadTicket {
-            problem: problem.to_owned(),
-        };
-        if let Some(pem) = &ticket.certificate {
-            let der = CertificateDer::from_pem_slice(pem.as_bytes());
-            let der = der.map_err(|_| bad("its certificate is no pem"))?;
-            return Ok(Pin::Certificate(der));
-        }
-        let thumbprint = ticket
-            .thumbprint
-            .as_ref()
-            .ok_or_else(|| bad("it has neither a certificate nor a thumbprint"))?;
-        let digits: String = thumbprint.chars().filter(|c| *c != ':').collect();
-        match HEXLOWER_PERMISSIVE.decode(digits.trim().as_bytes()) {
-            Ok(sha1) if sha1.len() == SHA1_BYTES => Ok(Pin::Sha1(sha1)),
-            _ => Err(bad("its thumbprint is no sha-1")),
-        }
-    }
-
-    fn fits(&self, shown: &[u8]) -> bool {
-        match self {
-            Pin::Certificate(der) => **der == *shown,
-            Pin::Sha1(sha1) => digest(&SHA1_FOR_LEGACY_USE_ONLY, shown).as_ref() == sha1,
-        }
-    }
-
-    fn describe(&self) -> String {
-        match self {
-            Pin::Certificate(der) => format!("sha-256 {}", hash(&SHA256, der)),
-            Pin::Sha1(sha1) => format!("sha-1 {}", HEXUPPER.encode(sha1)),
-        }
-    }
-
-    fn describe_shown(&self, shown: &[u8]) -> String {
-        match self {
-            Pin::Certificate(_) => hash(&SHA256, shown),
-            Pin::Sha1(_) => hash(&SHA1_FOR_LEGACY_USE_ONLY, shown),
-        }
-    }
-}
-
-fn hash(algorithm: &'static Algorithm, bytes: &[u8]) -> String {
-    HEXUPPER.encode(digest(algorithm, bytes).as_ref())
-}
 
 /// TLS to a host. Sessions are not resumed: every handshake shows the certificate. TLS 1.2 is allowed,
 /// since older hosts have nothing newer.
 ///
 /// `announced` is the SHA-256 of a certificate that the host, already proven, said it will show.
-pub(super) fn client_config(pin: &Pin, announced: Option<[u8; 32]>) -> Result<ClientConfig> {
+pub(super) fn client_config(
+    identity: &HostIdentity,
+    announced: Option<Fingerprint>,
+) -> Result<ClientConfig> {
     let provider = Arc::new(provider::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let verifier = Verifier {
-        pin: pin.clone(),
+        identity: identity.clone(),
         announced,
         algorithms,
     };
@@ -122,8 +64,8 @@ pub(super) fn mismatch(error: &io::Error) -> Option<String> {
 
 #[derive(Debug)]
 struct Verifier {
-    pin: Pin,
-    announced: Option<[u8; 32]>,
+    identity: HostIdentity,
+    announced: Option<Fingerprint>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -136,15 +78,15 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let sha256 = digest(&SHA256, shown);
-        let is_announced = self
-            .announced
-            .is_some_and(|announced| sha256.as_ref() == announced);
-        if is_announced || self.pin.fits(shown) {
+        let found = Fingerprint::of(shown);
+        if self.identity.is(shown) || self.announced == Some(found) {
             return Ok(ServerCertVerified::assertion());
         }
-        let (expected, found) = (self.pin.describe(), self.pin.describe_shown(shown));
-        let problem = format!("expected {expected}, found {found}");
+        let expected = match &self.identity {
+            HostIdentity::Certificate(der) => format!("sha-256 {}", Fingerprint::of(der)),
+            by_sha1 => format!("{by_sha1:?}"),
+        };
+        let problem = format!("expected {expected}, found sha-256 {found}");
         let mismatch = OtherError(Arc::new(Mismatch(problem)));
         Err(rustls::Error::InvalidCertificate(CertificateError::Other(
             mismatch,

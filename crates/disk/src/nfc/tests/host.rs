@@ -6,12 +6,14 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ::aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use async_trait::async_trait;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use secrecy::SecretString;
 use stillwater_types::Fault;
+use stillwater_vsphere::{Fingerprint, HostIdentity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -45,12 +47,13 @@ impl Identity {
         format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
     }
 
-    pub fn sha1(&self) -> String {
-        hash(&aws_lc_rs_digest::SHA1_FOR_LEGACY_USE_ONLY, &self.der)
+    pub fn sha1(&self) -> HostIdentity {
+        let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, &self.der);
+        HostIdentity::Sha1(digest.as_ref().try_into().expect("twenty bytes"))
     }
 
     pub fn sha256(&self) -> String {
-        hash(&aws_lc_rs_digest::SHA256, &self.der)
+        Fingerprint::of(&self.der).to_string()
     }
 
     fn acceptor(&self, versions: &[&'static SupportedProtocolVersion]) -> TlsAcceptor {
@@ -63,14 +66,6 @@ impl Identity {
             .expect("a certificate");
         TlsAcceptor::from(Arc::new(config))
     }
-}
-
-use ::aws_lc_rs::digest as aws_lc_rs_digest;
-
-fn hash(algorithm: &'static aws_lc_rs_digest::Algorithm, bytes: &[u8]) -> String {
-    let digest = aws_lc_rs_digest::digest(algorithm, bytes);
-    let pairs: Vec<_> = digest.as_ref().iter().map(|b| format!("{b:02X}")).collect();
-    pairs.join(":")
 }
 
 /// A read, or a fragment of a write.
@@ -269,8 +264,7 @@ impl Tickets for Desk {
             port: self.shared.port,
             session_id: SecretString::from(id),
             service: "vpxa-nfc".into(),
-            certificate: None,
-            thumbprint: Some(self.shared.first.sha1()),
+            identity: self.shared.first.sha1(),
         };
         (self.change)(&mut ticket);
         Ok(ticket)
