@@ -2,6 +2,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "each benchmark and test that includes this uses its part"
 )]
 
