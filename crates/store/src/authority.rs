@@ -15,7 +15,9 @@ use crate::Error;
 mod terms;
 
 pub(crate) use terms::Terms;
-pub use terms::{LOCK_MAX, VETO_WAIT};
+pub use terms::{LOCK_MAX, SIGN_WITHIN, VETO_WAIT};
+
+const EXPIRED: &str = "it lacked signatures for thirty days; make a new one";
 
 /// The most statements that wait and were first signed by one administrator.
 const WAITING_MAX: usize = 16;
@@ -94,12 +96,29 @@ struct Signature {
 #[derive(Debug)]
 struct Ended {
     hash: [u8; 32],
-    vetoed: bool,
+    how: End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Done,
+    Vetoed,
+    /// It lacked signatures for too long.
+    Expired,
 }
 
 impl Authority {
     /// Takes in what the log says.
     pub(crate) fn take(&mut self, entry: &Entry) {
+        match entry {
+            Entry::AdminAdded { at, .. }
+            | Entry::AdminRemoved { at, .. }
+            | Entry::Signed { at, .. }
+            | Entry::FloorSet { at, .. }
+            | Entry::SweepAllowed { at, .. }
+            | Entry::TimeAdvanced { at, .. } => self.expire(*at),
+            _ => {}
+        }
         match entry {
             Entry::AdminAdded { key, label, at } => {
                 self.settle(entry, *at);
@@ -143,8 +162,8 @@ impl Authority {
     }
 
     /// How many statements wait.
-    pub(crate) fn waiting_count(&self) -> usize {
-        self.waiting.len()
+    pub(crate) fn waiting_count(&self, now: Time) -> usize {
+        self.alive(now).count()
     }
 
     /// How long every new point is locked at least, as administrators demanded.
@@ -163,46 +182,62 @@ impl Authority {
     }
 
     /// The statements that wait, oldest first.
-    pub(crate) fn waiting(&self) -> Vec<Waiting> {
-        self.waiting.iter().map(|d| self.show(d)).collect()
+    pub(crate) fn waiting(&self, now: Time) -> Vec<Waiting> {
+        self.alive(now).map(|demand| self.show(demand)).collect()
+    }
+
+    /// The statements that did not expire.
+    fn alive(&self, now: Time) -> impl Iterator<Item = &Demand> {
+        let is_alive = move |demand: &&Demand| !self.has_expired(demand, now);
+        self.waiting.iter().filter(is_alive)
     }
 
     /// Where a statement stands, if one of that id was ever signed.
     pub(crate) fn state(&self, id: &StatementId) -> Option<StatementState> {
         if let Some(ended) = self.ended.get(id) {
-            return Some(match ended.vetoed {
-                true => StatementState::Vetoed,
-                false => StatementState::Done,
-            });
+            return match ended.how {
+                End::Done => Some(StatementState::Done),
+                End::Vetoed => Some(StatementState::Vetoed),
+                End::Expired => None,
+            };
         }
         let demand = self.demand(id)?;
         Some(StatementState::Waiting(self.show(demand)))
     }
 
-    /// Whether a signature says something new, or why it does not count.
+    /// Whether a signature that comes `now` says something new, or why it does not count.
     ///
     /// # Errors
     /// `StatementRefused` when it must not come into the log.
-    pub(crate) fn examine(&self, signed: &Signed, statement: &Statement) -> Result<bool, Error> {
+    pub(crate) fn examine(
+        &self,
+        signed: &Signed,
+        statement: &Statement,
+        now: Time,
+    ) -> Result<bool, Error> {
         let refuse = |why| Err(Error::StatementRefused { why });
         if !self.is_admin(&signed.key) {
             return refuse("its key is not that of an administrator of the repository");
         }
         if let Some(ended) = self.ended.get(&statement.id) {
-            return if ended.hash == hash(&signed.statement) {
-                Ok(false)
-            } else {
+            return if ended.hash != hash(&signed.statement) {
                 refuse("another statement had its id; make a new one")
+            } else if ended.how == End::Expired {
+                refuse(EXPIRED)
+            } else {
+                Ok(false)
             };
         }
         if let Some(demand) = self.demand(&statement.id) {
-            return if demand.bytes == signed.statement {
-                Ok(!demand.is_signed_by(&signed.key))
-            } else {
+            return if demand.bytes != signed.statement {
                 refuse("another statement has its id; make a new one")
+            } else if self.has_expired(demand, now) {
+                refuse(EXPIRED)
+            } else {
+                Ok(!demand.is_signed_by(&signed.key))
             };
         }
-        self.examine_action(&statement.action)?;
+        self.examine_action(&statement.action, &signed.key)?;
         if matches!(statement.action, Action::Veto { .. }) {
             return Ok(true);
         }
@@ -212,13 +247,13 @@ impl Authority {
                 .first()
                 .is_some_and(|s| s.key == signed.key)
         };
-        if self.waiting.iter().filter(begun).count() >= WAITING_MAX {
+        if self.alive(now).filter(begun).count() >= WAITING_MAX {
             return refuse("too many statements of its key wait; veto some");
         }
         Ok(true)
     }
 
-    fn examine_action(&self, action: &Action) -> Result<(), Error> {
+    fn examine_action(&self, action: &Action, signer: &AdminKey) -> Result<(), Error> {
         let why = match action {
             Action::SetFloor { millis } if Duration::from_millis(*millis) > LOCK_MAX => {
                 "no floor is longer than ten years"
@@ -233,6 +268,9 @@ impl Authority {
             Action::RemoveAdmin { key } if !self.is_admin(key) => "there is no such administrator",
             Action::Veto { statement } if self.demand(statement).is_none() => {
                 "no statement of the id that it objects to waits"
+            }
+            Action::Veto { statement } if self.is_removal_of(statement, signer) => {
+                "no administrator objects to their own removal; another one may"
             }
             _ => return Ok(()),
         };
@@ -249,8 +287,8 @@ impl Authority {
             return;
         }
         if let Action::Veto { statement: target } = statement.action {
-            self.end(&target, true);
-            self.note_end(statement.id, &signed.statement, false);
+            self.end(&target, End::Vetoed);
+            self.note_end(statement.id, &signed.statement, End::Done);
             return;
         }
         let key = signed.key;
@@ -275,21 +313,43 @@ impl Authority {
         };
         let cause = self.waiting.iter().find(caused);
         if let Some(id) = cause.map(|demand| demand.statement.id) {
-            self.end(&id, false);
+            self.end(&id, End::Done);
         }
     }
 
-    fn end(&mut self, id: &StatementId, vetoed: bool) {
+    /// Ends what lacked signatures for too long. With each entry that changes what a statement takes, so
+    /// that none of them brings back to life what had expired before.
+    fn expire(&mut self, now: Time) {
+        let expired = self.waiting.iter().filter(|d| self.has_expired(d, now));
+        let expired: Vec<_> = expired.map(|demand| demand.statement.id).collect();
+        expired.iter().for_each(|id| self.end(id, End::Expired));
+    }
+
+    fn has_expired(&self, demand: &Demand, now: Time) -> bool {
+        let is_complete = demand
+            .effective_at(self.terms(&demand.statement.action))
+            .is_some();
+        let begun = demand.signatures.first();
+        !is_complete && begun.is_some_and(|first| now >= first.at.after(SIGN_WITHIN))
+    }
+
+    /// Whether a statement that waits is one that removes this administrator.
+    fn is_removal_of(&self, id: &StatementId, admin: &AdminKey) -> bool {
+        let demand = self.demand(id).map(|demand| &demand.statement.action);
+        matches!(demand, Some(Action::RemoveAdmin { key }) if key == admin)
+    }
+
+    fn end(&mut self, id: &StatementId, how: End) {
         let place = self.waiting.iter().position(|d| d.statement.id == *id);
         if let Some(place) = place {
             let demand = self.waiting.remove(place);
-            self.note_end(*id, &demand.bytes, vetoed);
+            self.note_end(*id, &demand.bytes, how);
         }
     }
 
-    fn note_end(&mut self, id: StatementId, bytes: &[u8], vetoed: bool) {
+    fn note_end(&mut self, id: StatementId, bytes: &[u8], how: End) {
         let hash = hash(bytes);
-        self.ended.insert(id, Ended { hash, vetoed });
+        self.ended.insert(id, Ended { hash, how });
     }
 
     fn forget_signatures(&mut self, key: &AdminKey) {

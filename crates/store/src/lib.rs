@@ -42,7 +42,7 @@ pub mod vfs;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Admin, LOCK_MAX, StatementState, VETO_WAIT, Verifier, Waiting};
+pub use authority::{Admin, LOCK_MAX, SIGN_WITHIN, StatementState, VETO_WAIT, Verifier, Waiting};
 pub use catalogue::{
     Catalogue, CatalogueError, MemoryCatalogue, Point, RedbCatalogue, SledCatalogue,
 };

@@ -98,7 +98,7 @@ impl Store {
             configured_floor: inner.options.retention,
             demanded_floor: authority.floor(),
             admins: authority.admins().to_vec(),
-            waiting: authority.waiting(),
+            waiting: authority.waiting(trusted),
             trusted,
             wall,
             lag: wall.since(trusted),
@@ -122,7 +122,8 @@ impl Store {
         }
         // A removal that is due takes effect before its administrator says more.
         inner.settle(&mut ledger)?;
-        if ledger.authority.examine(signed, &statement)? {
+        let (now, _) = inner.times(&mut ledger);
+        if ledger.authority.examine(signed, &statement, now)? {
             if !inner
                 .verifier
                 .verify(&signed.key, &signed.statement, &signed.signature)
@@ -196,7 +197,8 @@ impl Inner {
     /// Brings about what administrators demanded and what is due.
     pub(crate) fn settle(&self, ledger: &mut Ledger) -> Result<(), Error> {
         // Each effect ends one statement.
-        for _ in 0..ledger.authority.waiting_count() {
+        let (now, _) = self.times(ledger);
+        for _ in 0..ledger.authority.waiting_count(now) {
             let in_doubt = self.watch_time(ledger).is_some();
             let (now, wall) = self.times(ledger);
             let Some(action) = ledger.authority.due(now, in_doubt).cloned() else {

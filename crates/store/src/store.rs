@@ -519,7 +519,7 @@ impl Store {
         let trusted = ledger.keeper.now(&*inner.clock);
         let time_lag = inner.clock.wall().since(trusted);
         let time_frozen = inner.watch_time(&mut ledger).is_some();
-        let waiting_statement_count = ledger.authority.waiting_count() as u64;
+        let waiting_statement_count = ledger.authority.waiting_count(trusted) as u64;
         let Ledger { points, log, .. } = &mut *ledger;
         let point_count = points.ask(|catalogue| catalogue.count(), || all_points(log))?;
         Ok(Usage {

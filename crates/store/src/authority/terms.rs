@@ -7,6 +7,10 @@ use stillwater_format::commit::Action;
 /// How long what weakens a protection waits for a veto, in trusted time.
 pub const VETO_WAIT: Duration = Duration::from_secs(72 * 3600);
 
+/// How long a statement waits for the signatures that it lacks, in trusted time from the first one on. One that
+/// lies around for longer may be completed when nobody remembers why it was made.
+pub const SIGN_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// The longest lock and the longest floor: whoever asks for more fills the disk for good, and one
 /// administrator alone may ask.
 pub const LOCK_MAX: Duration = Duration::from_secs(3653 * 24 * 3600);

@@ -390,6 +390,99 @@ fn who_was_removed_counts_no_more_not_even_where_they_signed_before() {
 }
 
 #[test]
+fn nobody_objects_to_their_own_removal_and_others_may() {
+    let mut guarded = Guarded::with_admins(4);
+    let submit = |guarded: &Guarded, id, action, by| {
+        let signed = sign(&statement(id, action), key(by));
+        guarded.store().submit(&signed)
+    };
+    let remove = || Action::RemoveAdmin { key: key(4) };
+    // Neither while a signature is missing nor afterwards.
+    submit(&guarded, 1, remove(), 1).unwrap();
+    let own = sign(&statement(2, veto(1)), key(4));
+    check_refused(&guarded, &own, "their own removal");
+    submit(&guarded, 1, remove(), 2).unwrap();
+    guarded.pass(VETO_WAIT - HOUR);
+    check_refused(&guarded, &own, "their own removal");
+    guarded.cut_power();
+    check_refused(&guarded, &own, "their own removal");
+    assert_eq!(
+        submit(&guarded, 3, veto(1), 3).unwrap(),
+        StatementState::Done
+    );
+    guarded.pass(2 * VETO_WAIT);
+    assert_eq!(guarded.store().retention().admins.len(), 4);
+    // What is not about the key itself, it may drop: also the removal of another.
+    let other = Action::RemoveAdmin { key: key(3) };
+    guarded.agree(4, other);
+    assert_eq!(
+        submit(&guarded, 5, veto(4), 4).unwrap(),
+        StatementState::Done
+    );
+    guarded.agree(6, remove());
+    guarded.pass(VETO_WAIT + HOUR);
+    let admins = guarded.store().retention().admins;
+    assert!(admins.iter().all(|admin| admin.key != key(4)));
+}
+
+#[test]
+fn a_statement_that_lacks_signatures_for_thirty_days_expires_for_good() {
+    let mut guarded = Guarded::with_admins(3);
+    guarded.agree(1, FOREVER);
+    let submit = |guarded: &Guarded, id, by| {
+        let signed = sign(&statement(id, NEVER), key(by));
+        guarded.store().submit(&signed)
+    };
+    submit(&guarded, 2, 1).unwrap();
+    submit(&guarded, 3, 1).unwrap();
+    guarded.pass(SIGN_WITHIN - HOUR);
+    // In time, and then it waits for as long as it takes.
+    submit(&guarded, 3, 2).unwrap();
+    guarded.pass(2 * HOUR);
+    for by in 1..=3 {
+        let late = sign(&statement(2, NEVER), key(by));
+        check_refused(&guarded, &late, "thirty days");
+    }
+    assert_eq!(guarded.state(2), None);
+    assert!(guarded.state(3).is_some());
+    assert_eq!(guarded.store().usage().unwrap().waiting_statement_count, 1);
+    guarded.cut_power();
+    check_refused(&guarded, &sign(&statement(2, NEVER), key(2)), "thirty days");
+    guarded.pass(VETO_WAIT);
+    assert_eq!(guarded.store().retention().floor, OPTIONS.retention);
+}
+
+#[test]
+fn a_demand_that_needs_fewer_signatures_later_does_not_come_back_after_it_expired() {
+    let mut guarded = Guarded::with_admins(3);
+    guarded.agree(1, FOREVER);
+    let five_years = || set_floor(LOCK_MAX / 2);
+    let half = sign(&statement(2, five_years()), key(1));
+    guarded.store().submit(&half).unwrap();
+    guarded.pass(SIGN_WITHIN);
+    // Below this floor one signature would have done.
+    guarded.agree(3, set_floor(Duration::ZERO));
+    guarded.pass(VETO_WAIT + HOUR);
+    let floor = |guarded: &Guarded| guarded.store().retention().floor;
+    assert_eq!(floor(&guarded), OPTIONS.retention);
+    guarded.cut_power();
+    assert_eq!(floor(&guarded), OPTIONS.retention);
+    check_refused(&guarded, &half, "thirty days");
+}
+
+#[test]
+fn statements_that_expired_do_not_keep_their_administrator_from_new_ones() {
+    let guarded = Guarded::new();
+    guarded.agree(100, FOREVER);
+    let submit = |id| guarded.store().submit(&sign(&statement(id, NEVER), key(1)));
+    (0..16).for_each(|id| drop(submit(id).unwrap()));
+    check_refused(&guarded, &sign(&statement(16, NEVER), key(1)), "too many");
+    guarded.pass(SIGN_WITHIN);
+    submit(16).unwrap();
+    assert_eq!(guarded.store().retention().waiting.len(), 1);
+}
+
+#[test]
 fn a_removal_that_is_due_counts_before_what_the_removed_one_says() {
     let guarded = Guarded::with_admins(3);
     let (key, label) = (self::key(9), "mine".to_owned());
