@@ -10,7 +10,7 @@ use crate::capture::{Capture, Plan, Verdict};
 use crate::filesystem::FileSystem;
 use crate::history::State;
 use crate::knock::Without;
-use crate::proof;
+use crate::proof::{Place, Proof};
 use crate::random::Random;
 use crate::script::Length;
 use crate::setting::Setting;
@@ -49,7 +49,11 @@ pub async fn run(arguments: &Arguments, dir: &Path) -> Result<ExitCode> {
         "crash: seed {seed}, {} states for each file system",
         arguments.states
     );
-    let mut kept_all = true;
+    let (mut kept_all, mut proof) = (true, Proof::default());
+    let proves = matches!(arguments.knockout, None | Some(Knockout::All));
+    if proves {
+        proof.try_names()?;
+    }
     for fs in &arguments.fs {
         let lane = Lane {
             fs: *fs,
@@ -58,9 +62,12 @@ pub async fn run(arguments: &Arguments, dir: &Path) -> Result<ExitCode> {
             random: Random::new(seed),
         };
         kept_all &= lane
-            .run()
+            .run(&mut proof)
             .await
             .with_context(|| format!("on {}", fs.name()))?;
+    }
+    if proves {
+        kept_all &= proof.tell();
     }
     println!(
         "crash: {}, seed {seed}",
@@ -86,7 +93,7 @@ fn replay(kept: &Path, state: State, dir: &Path) -> Result<ExitCode> {
         states: vec![state],
         equal_count: 0,
     };
-    let verdicts = capture.judge(&plan, dir, 1)?;
+    let verdicts = capture.judge((&plan, None), dir, 1)?;
     let broken = verdicts
         .iter()
         .filter(|verdict| verdict.is_broken())
@@ -116,14 +123,17 @@ struct Lane<'a> {
 }
 
 impl Lane<'_> {
-    async fn run(mut self) -> Result<bool> {
+    async fn run(mut self, proof: &mut Proof) -> Result<bool> {
         std::fs::create_dir_all(self.dir)?;
         let setting = Setting::new(&self.dir.join("node"))?;
         match self.arguments.knockout.clone() {
-            Some(Knockout::All) => self.prove(&setting).await,
+            Some(Knockout::All) => self.prove(&setting, proof).await.map(|()| true),
             Some(Knockout::These(without)) => self.knock(&setting, &without).await,
             Some(Knockout::None) => self.cut(&setting).await,
-            None => Ok(self.cut(&setting).await? && self.prove(&setting).await?),
+            None => {
+                let kept = self.cut(&setting).await?;
+                self.prove(&setting, proof).await.map(|()| kept)
+            }
         }
     }
 
@@ -172,7 +182,7 @@ impl Lane<'_> {
             RECOVERIES
         };
         let for_recoveries = missing * RECOVERY_SHARE / 100 * recoveries.min(1);
-        let what = (&Without::new(), length, self.random.next());
+        let what = (&Without::nothing(), length, self.random.next());
         let capture = Capture::record(self.fs, setting, self.dir, what).await?;
         self.tell(&format!("recorded {name}: {}", capture.summary()));
         let as_meant = capture.removed_packs() == length.collects;
@@ -203,7 +213,7 @@ impl Lane<'_> {
 
     /// Judges states, tells what is broken, and keeps the recording if anything is.
     fn judge(&self, name: &str, capture: &Capture, plan: &Plan, tally: &mut Tally) -> Result<()> {
-        let verdicts = capture.judge(plan, self.dir, self.arguments.threads)?;
+        let verdicts = capture.judge((plan, None), self.dir, self.arguments.threads)?;
         let broken: Vec<_> = verdicts
             .iter()
             .filter(|verdict| verdict.is_broken())
@@ -233,9 +243,14 @@ impl Lane<'_> {
             .join(format!("{}-{name}", self.fs.name()))
     }
 
-    async fn prove(&mut self, setting: &Setting) -> Result<bool> {
-        let seed = self.random.next();
-        proof::prove(self.fs, setting, self.dir, self.arguments.threads, seed).await
+    async fn prove(&mut self, setting: &Setting, proof: &mut Proof) -> Result<()> {
+        let place = Place {
+            fs: self.fs,
+            setting,
+            dir: self.dir,
+            threads: self.arguments.threads,
+        };
+        proof.try_out(&place, self.random.next()).await
     }
 
     /// Leaves barriers out together, and tells what that costs.

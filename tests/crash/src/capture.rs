@@ -10,6 +10,7 @@ use stillwater_store::Options;
 
 use crate::check::{self, Findings};
 use crate::filesystem::FileSystem;
+use crate::harm::Harm;
 use crate::history::{History, State};
 use crate::image::Image;
 use crate::knock::Without;
@@ -85,7 +86,7 @@ impl Capture {
         let start = self.image(state);
         let recorder = Recorder::start(self.fs, &start, dir)?;
         let witness = self.witness.after_cut(state.prefix);
-        let scene = scene(&recorder, &Without::new(), witness);
+        let scene = scene(&recorder, &Without::nothing(), witness);
         let player = Player::new(setting, scene, length, seed);
         Self::play(self.fs, start, recorder, player).await
     }
@@ -105,19 +106,21 @@ impl Capture {
         })
     }
 
-    /// Whether garbage was collected to the end.
+    /// Whether garbage was collected to the end, and packs were compacted.
     pub const fn removed_packs(&self) -> bool {
-        self.witness.removed_count > 0
+        self.witness.removed_count > 0 && self.witness.copied_bytes > 0
     }
 
     /// How much there is, for people.
     pub fn summary(&self) -> String {
         format!(
-            "{} writes and flushes, {} of them flushes; {} acknowledgements; {} packs removed",
+            "{} writes and flushes, {} of them flushes; {} acknowledgements; {} packs removed, {} bytes \
+             of others compacted",
             self.history.len(),
             self.history.flush_count(),
             self.witness.acks().len(),
-            self.witness.removed_count
+            self.witness.removed_count,
+            self.witness.copied_bytes
         )
     }
 
@@ -148,9 +151,7 @@ impl Capture {
         });
         let mut drawn: HashSet<_> = all_lost.collect();
         let missing = wanted.saturating_sub(self.distinct(&drawn, usize::MAX).states.len());
-        for _ in 0..missing {
-            drawn.insert(self.draw(&mut random, &acks));
-        }
+        drawn.extend((0..missing).map(|_| self.draw(&mut random, &acks)));
         self.distinct(&drawn, usize::MAX)
     }
 
@@ -194,8 +195,13 @@ impl Capture {
         Cursor::new(self).image(state)
     }
 
-    /// Mounts and checks states, on as many threads as asked for.
-    pub fn judge(&self, plan: &Plan, dir: &Path, threads: usize) -> Result<Vec<Verdict>> {
+    /// Mounts and checks states, on as many threads as asked for, all of them after the same harm.
+    pub fn judge(
+        &self,
+        (plan, harm): (&Plan, Option<Harm>),
+        dir: &Path,
+        threads: usize,
+    ) -> Result<Vec<Verdict>> {
         let options = setting::options()?;
         let next = AtomicUsize::new(0);
         let verdicts = Mutex::new(Vec::new());
@@ -204,7 +210,7 @@ impl Capture {
                 .map(|number| {
                     let dir = dir.join(format!("judge-{number}"));
                     let (next, verdicts) = (&next, &verdicts);
-                    scope.spawn(move || self.work(plan, &dir, options, next, verdicts))
+                    scope.spawn(move || self.work((plan, harm), &dir, options, next, verdicts))
                 })
                 .collect();
             for worker in workers {
@@ -221,7 +227,7 @@ impl Capture {
 
     fn work(
         &self,
-        plan: &Plan,
+        (plan, harm): (&Plan, Option<Harm>),
         dir: &Path,
         options: Options,
         next: &AtomicUsize,
@@ -232,7 +238,7 @@ impl Capture {
         let mut cursor = Cursor::new(self);
         while let Some(state) = plan.states.get(next.fetch_add(1, Ordering::Relaxed)) {
             cursor.image(*state).save(&disk)?;
-            let findings = self.check(&disk, &root, *state, options)?;
+            let findings = self.check(&disk, &root, (*state, harm), options)?;
             let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
             verdicts.push(Verdict {
                 state: *state,
@@ -244,7 +250,13 @@ impl Capture {
     }
 
     /// The mount replays the file system's own journal; no other repair is allowed.
-    fn check(&self, disk: &Path, root: &Path, state: State, options: Options) -> Result<Findings> {
+    fn check(
+        &self,
+        disk: &Path,
+        root: &Path,
+        case: (State, Option<Harm>),
+        options: Options,
+    ) -> Result<Findings> {
         let mount = match self.fs.mount(disk, root) {
             Ok(mount) => mount,
             Err(error) => {
@@ -255,7 +267,7 @@ impl Capture {
             }
         };
         let (store, clock) = (root.join(STORE), disk.with_extension("ahead"));
-        let findings = check::check(&store, &clock, &self.witness, state, options);
+        let findings = check::check(&store, &clock, &self.witness, case, options);
         mount.end()?;
         findings
     }

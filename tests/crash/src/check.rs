@@ -13,6 +13,7 @@ use stillwater_store::{Error, Options, SessionKey, Store};
 use stillwater_types::{DatasetId, PointId, RunId};
 
 use crate::clock;
+use crate::harm::{Harm, files};
 use crate::history::State;
 use crate::knock::Without;
 use crate::script::generation;
@@ -145,13 +146,13 @@ impl<'a> Promises<'a> {
     }
 }
 
-/// What is in `store` on a disk that lost its power; changes it as a start would. Clocks are read by
-/// the file `clock`.
+/// What is in `store` on a disk that lost its power, and perhaps one copy of something with it; changes
+/// it as a start would. Clocks are read by the file `clock`.
 pub fn check(
     store: &Path,
     clock: &Path,
     witness: &Witness,
-    state: State,
+    (state, harm): (State, Option<Harm>),
     options: Options,
 ) -> Result<Findings> {
     clock::put_ahead(clock, witness.waited_millis)?;
@@ -160,6 +161,9 @@ pub fn check(
     if let Err(error) = look(store, &promises, &mut findings) {
         let told = format!("cannot be looked at: {error:#}");
         findings.lost.push(told);
+    }
+    if let Some(harm) = harm {
+        harm.inflict(store)?;
     }
     let case = Case {
         store,
@@ -238,19 +242,6 @@ fn check_pack(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    if !dir.exists() {
-        return Ok(found);
-    }
-    for fan in std::fs::read_dir(dir)? {
-        for file in std::fs::read_dir(fan?.path())? {
-            found.push(file?.path());
-        }
-    }
-    Ok(found)
-}
-
 /// The place of the last whole frame of a log.
 fn last_sequence(path: &Path) -> u64 {
     let bytes = std::fs::read(path).unwrap_or_default();
@@ -310,7 +301,7 @@ impl Case<'_> {
     fn open(&self) -> Result<Store, Error> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let environment = environment(self.store, &Without::new(), Some(self.clock));
+            let environment = environment(self.store, &Without::nothing(), Some(self.clock));
             let environment = environment.map_err(|error| {
                 let why = error.to_string();
                 Error::Unfit { why }
@@ -404,7 +395,7 @@ impl Case<'_> {
 }
 
 /// A point that is listed has a manifest that fits its commit record, and all that it reaches.
-fn check_point(store: &Store, point: PointId) -> Result<()> {
+pub fn check_point(store: &Store, point: PointId) -> Result<()> {
     let manifest = Manifest::decode(&store.manifest(point)?)?;
     for disk in &manifest.disks {
         let top = store.read(manifest.dataset, RecordId::from(disk.root.top))?;

@@ -10,10 +10,12 @@ mod capture;
 mod check;
 mod clock;
 mod filesystem;
+mod harm;
 mod history;
 mod image;
 mod jail;
 mod knock;
+mod posix;
 mod proof;
 mod random;
 mod recorder;
@@ -45,8 +47,8 @@ struct Arguments {
     /// Distinct states for each file system
     #[arg(long, default_value_t = 2000)]
     states: usize,
-    /// Leave out barriers: `all` tries each that the proof names, `none` none; otherwise names,
-    /// joined by commas, that are left out together. Without it, a short proof follows the states
+    /// Leave out barriers: `all` tries each one, `none` none; otherwise names, joined by commas, that
+    /// are left out together. Without it, the states are tried and then each barrier
     #[arg(long)]
     knockout: Option<Knockout>,
     /// Repeats the choices of an earlier run
@@ -79,6 +81,9 @@ enum Inner {
         /// What is left out
         #[arg(long)]
         without: Vec<Barrier>,
+        /// Reserves no space for packs
+        #[arg(long)]
+        no_reserve: bool,
         /// A file that says by how many milliseconds the clocks are ahead
         #[arg(long)]
         clock: Option<PathBuf>,
@@ -90,7 +95,7 @@ enum Inner {
 enum Knockout {
     /// None at all.
     None,
-    /// Each one of the proof, in turn.
+    /// Each one, in turn.
     All,
     /// These together.
     These(Without),
@@ -103,9 +108,11 @@ impl FromStr for Knockout {
         match text {
             "none" => Ok(Self::None),
             "all" => Ok(Self::All),
-            names => Ok(Self::These(
-                names.split(',').map(str::parse).collect::<Result<_, _>>()?,
-            )),
+            names => {
+                let barriers = names.split(',').map(str::parse);
+                let barriers: Vec<_> = barriers.collect::<Result<_, _>>()?;
+                Ok(Self::These(Without::barriers(&barriers)))
+            }
         }
     }
 }
@@ -125,10 +132,15 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(Inner::Serve {
         config,
         without,
+        no_reserve,
         clock,
     }) = arguments.inner
     {
-        subject::serve(&config, without.into_iter().collect(), clock).await?;
+        let without = Without {
+            reserve: no_reserve,
+            ..Without::barriers(&without)
+        };
+        subject::serve(&config, without, clock).await?;
         return Ok(ExitCode::SUCCESS);
     }
     match arguments.inside.clone() {

@@ -160,6 +160,9 @@ impl<'a> Player<'a> {
         }
         one.close_all().await?;
         future::try_join(one.lane(points), other.lane(points)).await?;
+        one.leave_little().await?;
+        // Nobody opens a session meanwhile, so that its packs are told from those of sessions.
+        one.collect().await?;
         // What is condemned is judged a day later and removed a week later, beside new backups.
         for days in [2, 8] {
             future::try_join(one.collect(), other.lane(points)).await?;
@@ -252,13 +255,7 @@ impl Calls<'_> {
             self.known().chunks.extend(fresh.iter().cloned());
             chunks.extend(fresh);
         }
-        let leaf = |chunk: &Record| Leaf::Chunk {
-            length: chunk.plain_bytes,
-            id: ChunkId::from_bytes(chunk.id),
-        };
-        let top = Node::leaves(chunks.iter().map(leaf).collect())?;
-        self.put(run, fence, vec![node(&top)]).await?;
-        let point = self.propose(run, fence, &top).await?;
+        let point = self.propose_of(run, fence, &chunks).await?;
         if self.draw(|random| random.percent(15)) {
             return self.leave(run, fence).await;
         }
@@ -268,6 +265,43 @@ impl Calls<'_> {
         self.commit(run, fence, point).await?;
         self.read_back(run, fence, &chunks).await?;
         self.leave(run, fence).await
+    }
+
+    /// Two runs, of which the second keeps one chunk of the first one's pack: the rest is garbage, and the
+    /// next collection copies that chunk.
+    async fn leave_little(&self) -> Result<()> {
+        let mut chunks = Vec::new();
+        while chunks.len() < 6 {
+            chunks.extend(self.draw(fresh_chunks));
+        }
+        for (chunk, counter) in chunks.iter_mut().zip(0..) {
+            chunk.counter = counter;
+        }
+        let (run, next) = (RunId::mint(), RunId::mint());
+        let fence = self.open(run).await?;
+        self.put(run, fence, chunks.clone()).await?;
+        let first = self.propose_of(run, fence, &chunks).await?;
+        self.commit(run, fence, first).await?;
+        let next_fence = self.open(next).await?;
+        let second = self.propose_of(next, next_fence, &chunks[..1]).await?;
+        self.commit(next, next_fence, second).await?;
+        self.close(run, fence).await?;
+        self.close(next, next_fence).await?;
+        self.known()
+            .points
+            .retain(|point| ![first, second].contains(point));
+        self.delete_point(first).await
+    }
+
+    /// Sends the tree of a disk of these chunks, and proposes a point of it.
+    async fn propose_of(&self, run: RunId, fence: u64, chunks: &[Record]) -> Result<PointId> {
+        let leaf = |chunk: &Record| Leaf::Chunk {
+            length: chunk.plain_bytes,
+            id: ChunkId::from_bytes(chunk.id),
+        };
+        let top = Node::leaves(chunks.iter().map(leaf).collect())?;
+        self.put(run, fence, vec![node(&top)]).await?;
+        self.propose(run, fence, &top).await
     }
 
     /// Most sessions are closed, or all where others would wait for them.
@@ -406,6 +440,10 @@ impl Calls<'_> {
         }
         let chosen = self.draw(|random| random.below(count)) as usize;
         let point = self.known().points.swap_remove(chosen);
+        self.delete_point(point).await
+    }
+
+    async fn delete_point(&self, point: PointId) -> Result<()> {
         let event = self.player.begin(Deed::Delete { point })?;
         self.controller.delete_point(point).await?;
         self.player.ack(event, Deed::Delete { point })
@@ -428,7 +466,11 @@ impl Calls<'_> {
         let Some(TaskResult::Collect(result)) = task.result else {
             bail!("a collection ended so: {task:?}");
         };
-        held(&self.player.witness).removed_count += result.removed_pack_count;
+        {
+            let mut witness = held(&self.player.witness);
+            witness.removed_count += result.removed_pack_count;
+            witness.copied_bytes += result.compacted_bytes;
+        }
         self.player.ack(event, Deed::Collect)
     }
 

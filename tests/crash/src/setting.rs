@@ -153,7 +153,7 @@ pub fn environment(
     clock: Option<&Path>,
 ) -> Result<Environment, Fault> {
     let mut environment = engine::environment(dir)?;
-    if !without.is_empty() {
+    if !without.is_nothing() {
         environment.vfs = Arc::new(Knocked::new(environment.vfs, without.clone()));
     }
     if let Some(file) = clock {

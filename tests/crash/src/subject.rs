@@ -34,13 +34,16 @@ impl Subject {
         let config = setting.configure(store)?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
-        if without.is_empty() && clock.is_none() {
+        if without.is_nothing() && clock.is_none() {
             let product = here.with_file_name("stillwater-repository");
             command.arg(product).arg("--config").arg(config).arg("run");
         } else {
             command.arg(here).arg("serve").arg(config);
-            for barrier in without {
+            for barrier in &without.barriers {
                 command.args(["--without", barrier.name()]);
+            }
+            if without.reserve {
+                command.arg("--no-reserve");
             }
             if let Some(file) = clock {
                 command.arg("--clock").arg(file);

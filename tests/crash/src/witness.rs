@@ -97,6 +97,9 @@ pub struct Witness {
     pub waited_millis: u64,
     /// How many packs were removed.
     pub removed_count: u64,
+    /// Bytes of packs of which what is live was copied to others.
+    #[serde(default)]
+    pub copied_bytes: u64,
 }
 
 impl Witness {
@@ -148,6 +151,7 @@ impl Witness {
             events: carried.collect(),
             waited_millis: self.waited_millis,
             removed_count: 0,
+            copied_bytes: 0,
         }
     }
 }
