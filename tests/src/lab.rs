@@ -200,6 +200,7 @@ impl Lab {
                 "--die-with-parent",
             ])
             .args(flags)
+            .args(flags_from_outside().split_whitespace())
             .arg("--state")
             .arg(dir.path().join("state"))
             .arg("--spec")
@@ -365,6 +366,12 @@ impl Lab {
             .as_u64()
             .unwrap_or(0))
     }
+}
+
+/// Flags for every lab of a test run; the last one of a kind counts. With the account that holds a role:
+/// `--enforce-privileges --user backup@lab.local --password Backup1!`.
+fn flags_from_outside() -> String {
+    std::env::var("STILLWATER_LAB_FLAGS").unwrap_or_default()
 }
 
 fn is_unnamed(file: &Path) -> bool {

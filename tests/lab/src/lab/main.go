@@ -121,6 +121,7 @@ func serve(o options) error {
 	if err := vcenter.attachTags(url); err != nil {
 		return fmt.Errorf("attach tags: %w", err)
 	}
+	vcenter.enforce = o.enforce
 	control, err := net.Listen("tcp", o.control)
 	if err != nil {
 		return err

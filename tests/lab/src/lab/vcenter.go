@@ -35,7 +35,7 @@ type vcenter struct {
 	spec       *labSpec
 	apiVersion string
 
-	enforce bool   // privileges
+	enforce bool   // privileges, once the inventory is there
 	backup  string // password of the second account
 }
 
@@ -66,7 +66,7 @@ func newVCenter(o options, spec *labSpec, id *identity) (*vcenter, error) {
 	model.Service.RegisterEndpoints = true // tags
 	model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{id.certificate}, MinVersion: tls.VersionTLS12}
 	v := &vcenter{model: model, idle: o.idle, user: user, faults: &faultList{}, calls: newCallLog(), pace: &pace{}, guests: guests,
-		spec: spec, apiVersion: o.apiVersion, rest: restSessions{users: map[string]string{}}, enforce: o.enforce, backup: o.backupPassword}
+		spec: spec, apiVersion: o.apiVersion, rest: restSessions{users: map[string]string{}}, backup: o.backupPassword}
 	var err error
 	v.nfc, err = newNfcServer(o, v.faults, v.calls)
 	return v, err

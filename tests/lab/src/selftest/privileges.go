@@ -160,11 +160,11 @@ func (b *bench) tagsNeedAnAccount(strict *lab, vm *object.VirtualMachine) error 
 	if err := owner.Login(b.ctx, url.UserPassword(strict.User, strict.Password)); err != nil {
 		return err
 	}
-	category, err := tags.NewManager(owner).CreateCategory(b.ctx, &tags.Category{Name: "tier", Cardinality: "SINGLE", AssociableTypes: []string{"VirtualMachine"}})
+	category, err := tags.NewManager(owner).CreateCategory(b.ctx, &tags.Category{Name: "level", Cardinality: "SINGLE", AssociableTypes: []string{"VirtualMachine"}})
 	if err != nil {
 		return err
 	}
-	tag, err := tags.NewManager(owner).CreateTag(b.ctx, &tags.Tag{Name: "gold", CategoryID: category})
+	tag, err := tags.NewManager(owner).CreateTag(b.ctx, &tags.Tag{Name: "high", CategoryID: category})
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (b *bench) tagsNeedAnAccount(strict *lab, vm *object.VirtualMachine) error 
 	refused := manager.DetachTag(b.ctx, tag, vm.Reference())
 	return first(
 		expect("a wrong password is refused", wrong != nil, true),
-		expect("tags", len(attached), 1), expect("tag", attached[0].Name, "gold"),
+		expect("tags", len(attached), 1), expect("tag", attached[0].Name, "high"),
 		expect("detaching is refused", refused != nil && strings.Contains(refused.Error(), http.StatusText(http.StatusForbidden)), true),
 		b.control("POST", "/role", fields{}, nil))
 }
