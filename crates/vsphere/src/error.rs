@@ -63,6 +63,8 @@ pub enum FaultKind {
     NotFound,
     /// The server's own time limit passed.
     Timedout,
+    /// Somebody cancelled the task.
+    Cancelled,
     /// The guest does not know that user or password.
     GuestLogin,
     /// The guest's user may not do that.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
 
+use crate::error::{FaultKind, VimFault};
 use crate::server::untrusted_certificate;
 use crate::{Error, Result};
 
@@ -73,6 +74,13 @@ pub(crate) fn refused(path: &str, status: StatusCode) -> Error {
     let path = path.to_owned();
     match status {
         StatusCode::NOT_FOUND => Error::FileMissing { path },
+        StatusCode::FORBIDDEN => Error::Fault {
+            method: "file",
+            fault: Box::new(VimFault {
+                kind: FaultKind::NoPermission { privilege: None },
+                message: format!("our account may not read {path}"),
+            }),
+        },
         status => Error::FileTransfer {
             path,
             source: io::Error::other(format!("status {status}")),

@@ -101,6 +101,7 @@ fn kind(name: &str, detail: &Element) -> FaultKind {
         "MethodDisabled" => FaultKind::MethodDisabled,
         "NotFound" => FaultKind::NotFound,
         "Timedout" => FaultKind::Timedout,
+        "RequestCanceled" => FaultKind::Cancelled,
         "InvalidGuestLogin" => FaultKind::GuestLogin,
         "GuestPermissionDenied" => FaultKind::GuestPermission,
         "GuestProcessNotFound" => FaultKind::GuestProcessNotFound,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::Client;
+use crate::body::Body;
+use crate::client::{Call, Client, Repeat};
 use crate::error::FaultKind;
 use crate::soap::localized_fault;
 use crate::xml::Problem;
@@ -39,6 +40,27 @@ impl Client {
             }
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(DELAY_MAX);
+        }
+    }
+
+    /// Asks to end a task. One that has ended or is gone is no error; one that cannot be cancelled, as
+    /// the removal of a snapshot, is a fault of kind `NotSupported` and goes on. Wait for the task then:
+    /// only its end says what came of it.
+    pub async fn cancel_task(&self, task: &TaskRef) -> Result<()> {
+        let call = Call {
+            method: "CancelTask",
+            this: &task.moref(),
+            body: Body::new(),
+            repeat: Repeat::Safe,
+        };
+        match self.call(call).await {
+            Err(error)
+                if error.is(&FaultKind::ManagedObjectNotFound)
+                    || error.is(&FaultKind::InvalidState) =>
+            {
+                Ok(())
+            }
+            outcome => outcome.map(drop),
         }
     }
 

@@ -13,9 +13,10 @@ use simulator::{MIB, PATIENCE, Simulator, find, image, snapshot};
 use stillwater_types::{Extent, ExtentSet, Reason};
 use stillwater_vsphere::{
     AttachDisk, AttachMode, Client, DetachDisk, Endpoint, Entity, Error, FaultKind, Fingerprint,
-    GuestFamily, HostConnection, HostIdentity, HostRef, NewVm, NfcAccess, PlacementSpec, Power,
-    PrivilegeGroup, Protectability, Quiesce, Since, SnapshotSpec, Tools, Trust, VmRef,
-    VmSurroundings, VssContext, WindowsQuiesce, probe_certificate,
+    GuestCommand, GuestExit, GuestFamily, GuestLogin, HostConnection, HostIdentity, HostRef, NewVm,
+    NfcAccess, PlacementSpec, Power, PrivilegeGroup, Protectability, Quiesce, RungOutcome, Since,
+    SnapshotSpec, Tools, Trust, VmRef, VmSurroundings, VssContext, WindowsQuiesce,
+    probe_certificate,
 };
 
 /// One VM with a disk of 8 MiB.
@@ -1168,4 +1169,194 @@ async fn what_is_around_a_vm_is_told_and_what_cannot_be_is_told_too() {
         serde_json::from_str::<VmSurroundings>(&kept).expect("reads"),
         around
     );
+}
+
+fn guest_login(password: &str) -> GuestLogin {
+    GuestLogin {
+        username: "root".into(),
+        password: SecretString::from(password.to_owned()),
+    }
+}
+
+fn in_guest(script: &str) -> GuestCommand {
+    GuestCommand {
+        program: "/bin/sh".into(),
+        arguments: vec!["-c".into(), script.into()],
+        environment: vec![("KEY".into(), SecretString::from("value".to_owned()))],
+        working_directory: Some("/tmp".into()),
+        input: Some(SecretString::from("typed".to_owned())),
+        timeout: PATIENCE,
+        output_limit: 1024,
+    }
+}
+
+#[tokio::test]
+async fn a_program_runs_in_the_labs_guest_and_its_files_go() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let guest = client
+        .guest(&vm, guest_login("guest"))
+        .await
+        .expect("a guest");
+    assert_eq!(guest.family(), GuestFamily::Linux);
+    let outcome = guest
+        .run(&in_guest("cat; echo \" $KEY\"; pwd >&2; exit 5"))
+        .await
+        .expect("runs");
+    assert_eq!(outcome.exit, GuestExit::Code(5));
+    assert_eq!(outcome.stdout.text(), "typed value\n");
+    assert_eq!(outcome.stderr.text(), "/tmp\n");
+    assert_eq!(outcome.left_behind, [""; 0]);
+    let listed = guest.run(&in_guest("ls /tmp")).await.expect("runs");
+    // Only the files of this very run are there, without its script.
+    assert!(
+        !listed.stdout.text().contains(".sh"),
+        "{}",
+        listed.stdout.text()
+    );
+    assert_eq!(listed.stdout.text().lines().count(), 3);
+
+    guest.put_file("/tmp/kept", b"bytes").await.expect("puts");
+    let kept = guest.fetch_file("/tmp/kept", 3).await.expect("fetches");
+    assert_eq!((kept.text().as_str(), kept.is_truncated), ("byt", true));
+    guest.delete_file("/tmp/kept").await.expect("deletes");
+    let gone = guest.fetch_file("/tmp/kept", 3).await;
+    assert!(matches!(gone, Err(Error::FileMissing { .. })), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_guest_that_cannot_be_worked_in_says_why() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let wrong = client
+        .guest(&vm, guest_login("wrong"))
+        .await
+        .expect("a guest");
+    let error = wrong.run(&in_guest("exit 0")).await.expect_err("refused");
+    assert_eq!(error.fault().reason, Reason::GuestLoginRefused, "{error:?}");
+    let right = client
+        .guest(&vm, guest_login("guest"))
+        .await
+        .expect("a guest");
+    for (change, words) in [
+        (json!({"operations": "off"}), "OperationDisabledByGuest"),
+        (
+            json!({"operations": "on", "tools": "absent"}),
+            "ToolsUnavailable",
+        ),
+    ] {
+        lab.control("POST", "/vm/web/guest", change);
+        let error = right.run(&in_guest("exit 0")).await.expect_err("refused");
+        assert_eq!(error.fault().reason, Reason::GuestUnavailable, "{error:?}");
+        assert!(
+            error.is(&FaultKind::GuestUnavailable(words.into())),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_start_in_the_labs_guest_whose_answer_is_lost_runs_once() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let guest = client
+        .guest(&vm, guest_login("guest"))
+        .await
+        .expect("a guest");
+    lab.fault("StartProgramInGuest", "drop-after", 0, 1);
+    let outcome = guest
+        .run(&in_guest("echo x >> /root/count"))
+        .await
+        .expect("runs");
+    assert_eq!(
+        outcome.exit,
+        GuestExit::Code(0),
+        "{}",
+        outcome.stderr.text()
+    );
+    let count = guest.run(&in_guest("cat /root/count")).await.expect("runs");
+    assert_eq!(count.stdout.text(), "x\n");
+}
+
+#[tokio::test]
+async fn the_manifest_of_a_freeze_is_fetched_while_its_snapshot_is_there() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let spec = SnapshotSpec {
+        name: "ours".into(),
+        description: "d".into(),
+        quiesce: Quiesce::FileSystem { timeout_minutes: 5 },
+    };
+    let made = client
+        .ensure_snapshot(&vm, &spec, PATIENCE)
+        .await
+        .expect("a snapshot");
+    let read = client.vm(&vm).await.expect("a vm");
+    let manifest = client.backup_manifest(&read, &made.info).await;
+    let manifest = manifest.expect("fetches").expect("a manifest");
+    let text = String::from_utf8(manifest).expect("xml");
+    assert!(text.contains('<'), "{text}");
+    let log = client.log_tail(&read, 4096).await.expect("fetches");
+    let log = log.expect("a log").text();
+    assert!(log.contains("Checkpoint_Unstun"), "{log}");
+    client
+        .discard_snapshot(&made.info.snapshot, PATIENCE)
+        .await
+        .expect("removed");
+    let gone = client.backup_manifest(&read, &made.info).await;
+    assert!(matches!(gone, Err(Error::FileMissing { .. })), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_failing_guest_fails_the_rung_and_not_the_ladder() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let mut spec = SnapshotSpec {
+        name: "ours".into(),
+        description: "first rung".into(),
+        quiesce: Quiesce::FileSystem { timeout_minutes: 5 },
+    };
+    lab.control("POST", "/vm/web/guest", json!({"freeze_script": "fails"}));
+    let error = client
+        .ensure_snapshot(&vm, &spec, PATIENCE)
+        .await
+        .expect_err("fails");
+    assert!(error.is(&FaultKind::ApplicationQuiesce), "{error:?}");
+    assert_eq!(error.rung_outcome(), RungOutcome::Failed);
+    spec.quiesce = Quiesce::None;
+    let made = client
+        .ensure_snapshot(&vm, &spec, PATIENCE)
+        .await
+        .expect("made");
+    assert!(!made.info.quiesced);
+    assert_eq!(client.snapshots(&vm).await.expect("snapshots").len(), 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_takes_too_long_is_cancelled() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    lab.control("POST", "/vm/web/guest", json!({"freeze_seconds": 30}));
+    let spec = SnapshotSpec {
+        name: "slow".into(),
+        description: "d".into(),
+        quiesce: Quiesce::FileSystem { timeout_minutes: 5 },
+    };
+    let task = client.create_snapshot(&vm, &spec).await.expect("starts");
+    let running = client.snapshot_tasks(&vm).await.expect("tasks");
+    assert_eq!(running.as_slice(), std::slice::from_ref(&task));
+    client.cancel_task(&task).await.expect("cancels");
+    let error = client
+        .wait_task(&task, PATIENCE)
+        .await
+        .expect_err("cancelled");
+    assert!(error.is(&FaultKind::Cancelled), "{error:?}");
+    assert_eq!(client.snapshots(&vm).await.expect("snapshots"), []);
+    client.cancel_task(&task).await.expect("has ended");
 }

@@ -67,7 +67,11 @@ const INVENTORY: &[Need] = &[
     // Storage policies are part of what is kept.
     wish("StorageProfile.View", Scope::Root),
 ];
-const TRACKING: &[Need] = &[need("VirtualMachine.Config.ChangeTracking", Scope::Vm)];
+const TRACKING: &[Need] = &[
+    need("VirtualMachine.Config.ChangeTracking", Scope::Vm),
+    // A map of changed areas tells something of the disk's content.
+    need("VirtualMachine.Provisioning.DiskRandomRead", Scope::Vm),
+];
 // Consolidating needs what removing needs.
 const SNAPSHOT: &[Need] = &[
     need("VirtualMachine.State.CreateSnapshot", Scope::Vm),
