@@ -15,10 +15,11 @@ use stillwater_disk::file::{FileReader, Mounts};
 use stillwater_disk::folder::FolderReader;
 use stillwater_disk::hotadd::{Expected, Guest, Place, Roots, Waits};
 use stillwater_disk::nbd::{CommandLine, CommandValues, NbdCommand, NbdReader, Settings};
+use stillwater_disk::nfc::{NfcReader, Options, TicketBook};
 use stillwater_disk::{BlockPool, DiskReader, DiskWriter, Unwritten, read_ahead};
 use stillwater_types::ExtentSet;
 use stillwater_vsphere::{
-    AttachDisk, AttachMode, AttachedDisk, Client, FrozenDisk, SnapshotRef, VmRef,
+    AttachDisk, AttachMode, AttachedDisk, Client, FrozenDisk, NfcAccess, SnapshotRef, VmRef,
 };
 use tempfile::TempDir;
 
@@ -156,6 +157,15 @@ async fn every_way_reads_the_same_disk() {
         read_all(file.expect("opens")).await == want,
         "mounted datastore"
     );
+
+    let key = setting.disk.key;
+    let ticket = setting
+        .client
+        .nfc_ticket(&setting.web, NfcAccess::ReadDisk { key }, None)
+        .await;
+    let tickets = TicketBook::new([ticket.expect("a ticket").into()]);
+    let nfc = NfcReader::open(Arc::new(tickets), &path, LENGTH, Options::default()).await;
+    assert!(read_all(nfc.expect("opens")).await == want, "nfc");
 
     let guest = guest(&lab);
     let attached = setting.attach(&path, AttachMode::Read).await;
