@@ -190,6 +190,11 @@ func (l *labState) rehome(vm *VirtualMachine, ds *Datastore, dir, base string) e
 	})
 	vm.changeDatastore(ds)
 	vm.setDevices(devices)
+	logFile, err := localPath(vm, files.LogDirectory+"/vmware.log")
+	if err != nil {
+		return err
+	}
+	vm.log = logFile
 	for _, disk := range moved {
 		if err := writeDescriptor(vm, disk, rootFile(disk)); err != nil {
 			return err

@@ -83,6 +83,8 @@ func quiescingGoesAsTheGuestDoes(b *bench) error {
 		{"vss falls back", "win", fields{"vss": "failing"}, windowsSpec("ctx_auto"), "", true, full[:1]},
 		{"vss without uuids", "win", fields{"enable_uuid": false}, windowsSpec("ctx_backup"), "", true, full[:1]},
 		{"sync driver", "win", fields{"vss": "off"}, windowsSpec("ctx_backup"), "", true, nil},
+		{failedWriter, "win", fields{"writers": []fields{{"name": "A & B", "id": "w", "state": "failed", "components": []string{"store"}}}},
+			windowsSpec("ctx_backup"), "", true, full[:2]},
 	}
 	for _, c := range cases {
 		if err := b.tryQuiescing(c); err != nil {
@@ -127,6 +129,8 @@ func (b *bench) tryQuiescing(c quiescing) error {
 	return first(err, expect("the manifest without its snapshot", gone.status, 404))
 }
 
+const failedWriter = "a writer that failed"
+
 func (b *bench) checkManifest(c quiescing, name string) error {
 	if len(c.manifest) == 0 {
 		return nil
@@ -151,7 +155,7 @@ func (b *bench) checkManifest(c quiescing, name string) error {
 		return err
 	}
 	text, err := io.ReadAll(content)
-	return first(err, expect("files", files, c.manifest), expect("writers in the components document",
+	return first(err, expect("files", files, c.manifest), expect("a failed writer", strings.Contains(string(text), `backupSucceeded="no"`), c.name == failedWriter), expect("writers in the components document",
 		strings.Count(string(text), "<WRITER_COMPONENTS"), len(c.manifest)-1))
 }
 
