@@ -5,6 +5,8 @@
 
 mod access;
 mod adaptor;
+#[cfg(feature = "fuzz")]
+mod arrivals;
 mod client;
 mod convert;
 pub mod model;
@@ -17,6 +19,8 @@ pub use adaptor::{
     node_service, point_service, repository_service, run_service, token_service, vcenter_service,
     vm_service,
 };
+#[cfg(feature = "fuzz")]
+pub use arrivals::arrive;
 pub use client::Client;
 pub use model::*;
 pub use server::{

@@ -227,6 +227,8 @@ pub struct StartBackup {
     pub exclude_disk_keys: Vec<i32>,
     /// Whether every byte is read and held against the last point, whatever vSphere's change map says.
     pub full_read: bool,
+    /// How consistent the point is to be, strongest first; what the guest can do when empty.
+    pub quiesce: Vec<QuiesceRung>,
 }
 
 /// Asks for a new VM made from a point.
@@ -498,6 +500,64 @@ pub struct GetPointResponse {
     pub evidence: Evidence,
     /// By disk; of points of releases that did not say, none.
     pub readings: Vec<DiskReading>,
+    /// How the VM was frozen; none in points of releases that did not say.
+    pub quiescence: Option<Quiescence>,
+}
+
+/// One rung of the quiesce ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuiesceRung {
+    /// What is asked for.
+    pub level: Consistency,
+    /// How often it is tried; the usual number when zero.
+    pub tries: u32,
+    /// How many minutes the guest may take each time; 5 when zero.
+    pub budget_minutes: u32,
+}
+
+/// How a VM was frozen, and what is proved of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quiescence {
+    /// What was asked for, strongest first.
+    pub asked: Vec<Consistency>,
+    /// What is proved.
+    pub achieved: Consistency,
+    /// Tries that failed, in order.
+    pub tries: Vec<QuiesceTry>,
+    /// What vSphere said of VMware Tools before the freeze.
+    pub tools: String,
+    /// Whether the snapshot says that the guest was quiesced.
+    pub quiesced: bool,
+    /// The writers that took part, of Windows.
+    pub writers: Vec<QuiesceWriter>,
+    /// How long the VM stood still.
+    pub stun_micros: Option<u64>,
+    /// How long vSphere took to make the snapshot.
+    pub freeze_millis: Option<u64>,
+    /// Whether the guest's own report is kept with the point.
+    pub has_report: bool,
+    /// What could not be read.
+    pub remarks: Vec<String>,
+}
+
+/// A try at a rung that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuiesceTry {
+    /// What was tried.
+    pub level: Consistency,
+    /// Why it failed.
+    pub problem: String,
+}
+
+/// A writer of a shadow copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuiesceWriter {
+    /// Its name.
+    pub name: String,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
+    /// Its components in the backup.
+    pub component_count: u32,
 }
 
 /// How a disk of a point was read, and how far vSphere's change map of it can be trusted.

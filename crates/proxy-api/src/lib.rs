@@ -5,6 +5,8 @@
 
 mod access;
 mod adaptor;
+#[cfg(feature = "fuzz")]
+mod arrivals;
 mod client;
 mod convert;
 pub mod model;
@@ -14,6 +16,8 @@ pub mod server;
 
 pub use access::ACCESS;
 pub use adaptor::{export_service, transfer_service};
+#[cfg(feature = "fuzz")]
+pub use arrivals::arrive;
 pub use client::Client;
 pub use model::*;
 pub use secret::{DatasetKey, Ticket};

@@ -5,6 +5,8 @@
 
 mod access;
 mod adaptor;
+#[cfg(feature = "fuzz")]
+mod arrivals;
 mod client;
 mod convert;
 pub mod model;
@@ -17,6 +19,8 @@ pub use adaptor::{
     dataset_service, point_service, record_service, repository_service, retention_service,
     session_service, upkeep_service,
 };
+#[cfg(feature = "fuzz")]
+pub use arrivals::{arrive, arrive_part};
 pub use client::Client;
 pub use model::*;
 pub use pack::PackSender;

@@ -6,6 +6,8 @@
 //! that the controller passes on from repositories to administrators as they are: [`upkeep`] and
 //! [`retention`].
 
+#[cfg(feature = "fuzz")]
+pub mod arrive;
 pub mod ask;
 pub mod field;
 mod mirror;

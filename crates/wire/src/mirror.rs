@@ -140,7 +140,7 @@ macro_rules! empty {
 /// Structs whose fields have the same names on both sides, each with how it crosses:
 ///
 /// `plain` as it is · `id`, `maybe_id`, `ids` as text · `word`, `maybe_word` as a number · `text` must
-/// say something, `maybe_text` is empty for none · `time`, `maybe_time` · `hash` a fixed number of
+/// say something, `words` a list of them · `maybe_text` is empty for none · `time`, `maybe_time` · `hash` a fixed number of
 /// bytes, `hashes` any number of such · `bytes[MAX]` at least one and at most so many · `message`,
 /// `maybe_message`, `messages` as converted themselves · `maybe_fault` a fault that is told.
 #[macro_export]
@@ -172,6 +172,13 @@ macro_rules! mirror {
     (@take ids $field:ident) => { $crate::field::ids(stringify!($field), &$field)? };
     (@send word $field:ident) => { $crate::Word::number($field) };
     (@take word $field:ident) => { $crate::field::word(stringify!($field), $field)? };
+    (@send words $field:ident) => { $field.into_iter().map($crate::Word::number).collect() };
+    (@take words $field:ident) => {
+        $field
+            .into_iter()
+            .map(|number| $crate::field::word(stringify!($field), number))
+            .collect::<Result<_, _>>()?
+    };
     (@send maybe_word $field:ident) => { $field.map($crate::Word::number).unwrap_or_default() };
     (@take maybe_word $field:ident) => { $crate::field::maybe_word(stringify!($field), $field)? };
     (@send text $field:ident) => { $field };

@@ -6,6 +6,7 @@ mod nfc;
 mod outside;
 mod sealed;
 mod whole;
+mod wire;
 
 /// Something that takes any bytes.
 pub struct Target {
@@ -53,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     nfc::NFC_SET_UP,
     whole::REPOSITORY,
     whole::TREE,
+    wire::MESSAGES,
 ];
 
 /// For what has no checksum.

@@ -50,6 +50,7 @@ targets! {
     ids: 100_000,
     join_token: 50_000,
     manifest: 50_000,
+    messages: 100_000,
     nbd_handshake: 100_000,
     nbd_parts: 50_000,
     nbd_words: 100_000,

@@ -29,7 +29,26 @@ mirror! { pb:
     }
     Evidence { messages lines }
     ListPointsResponse { messages points, maybe_text next_page_token }
-    GetPointResponse { message point, message evidence, messages readings }
+    GetPointResponse {
+        message point,
+        message evidence,
+        messages readings,
+        maybe_message quiescence,
+    }
+    QuiesceTry { word level, plain problem }
+    QuiesceWriter { plain name, maybe_text failure, plain component_count }
+    Quiescence {
+        words asked,
+        word achieved,
+        messages tries,
+        plain tools,
+        plain quiesced,
+        messages writers,
+        plain stun_micros,
+        plain freeze_millis,
+        plain has_report,
+        plain remarks,
+    }
     DiskReading {
         plain disk_key,
         plain how,

@@ -304,7 +304,10 @@ impl TryFrom<pb::StartRunRequest> for StartRunRequest {
     }
 }
 
-mirror! { pb: StartBackup { text vm, plain exclude_disk_keys, plain full_read } }
+mirror! { pb:
+    StartBackup { text vm, plain exclude_disk_keys, plain full_read, messages quiesce }
+    QuiesceRung { word level, plain tries, plain budget_minutes }
+}
 
 impl From<StartRestoreVm> for pb::StartRestoreVm {
     fn from(domain: StartRestoreVm) -> Self {

@@ -249,6 +249,11 @@ impl Gen {
                 vm: self.text(),
                 exclude_disk_keys: self.list(|g| g.u32() as i32),
                 full_read: self.flag(),
+                quiesce: self.list(|g| QuiesceRung {
+                    level: g.consistency(),
+                    tries: g.u32(),
+                    budget_minutes: g.u32(),
+                }),
             }),
             1 => StartKind::RestoreVm(StartRestoreVm {
                 point_id: self.point_id(),
@@ -307,6 +312,37 @@ impl Gen {
         }
     }
 
+    fn consistency(&mut self) -> Consistency {
+        self.pick(&[
+            Consistency::Crash,
+            Consistency::FileSystem,
+            Consistency::Application,
+            Consistency::Offline,
+        ])
+    }
+
+    fn quiescence(&mut self) -> Quiescence {
+        Quiescence {
+            asked: self.list(Gen::consistency),
+            achieved: self.consistency(),
+            tries: self.list(|g| QuiesceTry {
+                level: g.consistency(),
+                problem: g.text(),
+            }),
+            tools: self.text(),
+            quiesced: self.flag(),
+            writers: self.list(|g| QuiesceWriter {
+                name: g.text(),
+                failure: g.maybe(Gen::text),
+                component_count: g.u32(),
+            }),
+            stun_micros: self.maybe(Gen::u64),
+            freeze_millis: self.maybe(Gen::u64),
+            has_report: self.flag(),
+            remarks: self.list(Gen::text),
+        }
+    }
+
     fn disk_reading(&mut self) -> DiskReading {
         DiskReading {
             disk_key: self.u32() as i32,
@@ -333,12 +369,7 @@ impl Gen {
             repository_name: self.text(),
             committed_at: self.time(),
             retain_until: self.time(),
-            consistency: self.pick(&[
-                Consistency::Crash,
-                Consistency::FileSystem,
-                Consistency::Application,
-                Consistency::Offline,
-            ]),
+            consistency: self.consistency(),
             complete: self.flag(),
             disks: self.list(Gen::point_disk),
             missing: self.list(Gen::text),
@@ -521,6 +552,7 @@ proptest! {
             point: g.point(),
             evidence: g.evidence(),
             readings: g.list(Gen::disk_reading),
+            quiescence: g.maybe(Gen::quiescence),
         });
         check::<pb::ListPointsRequest, _>(ListPointsRequest {
             vm: g.maybe(Gen::text),
