@@ -170,7 +170,7 @@ fn parts(argument: &str) -> Result<Vec<Part>, NbdError> {
 pub struct NbdCommand {
     program: String,
     child: Child,
-    /// None when it has ended and was asked for its end.
+    /// None when all of it has ended.
     group: Option<Pid>,
     words: Arc<Mutex<VecDeque<u8>>>,
     _listening: Running<()>,
@@ -287,10 +287,17 @@ impl NbdCommand {
 
     /// Asks it to end, waits a little, and kills what is left of it.
     pub async fn stop(mut self) {
-        self.signal(Signal::TERM);
+        self.end(Signal::TERM).await;
+    }
+
+    async fn end(&mut self, first: Signal) {
+        self.signal(first);
         if timeout(GOODBYE, self.child.wait()).await.is_err() {
             tracing::debug!(program = %self.program, "it does not end and is killed");
         }
+        // What it left behind; at once, since the group's number is free when nobody is left.
+        self.signal(Signal::KILL);
+        self.group = None;
     }
 
     /// An error of its disk, with why it serves none any more.
@@ -326,11 +333,8 @@ impl NbdCommand {
     }
 
     async fn failed(mut self, problem: String) -> NbdError {
-        self.signal(Signal::KILL);
         // All that it said is there once its end of the pipe is closed.
-        if timeout(GOODBYE, self.child.wait()).await.is_err() {
-            tracing::warn!(program = %self.program, "it cannot be killed");
-        }
+        self.end(Signal::KILL).await;
         sleep(POLL).await;
         NbdError::Command {
             program: self.program.clone(),

@@ -235,6 +235,9 @@ async fn a_server_without_chunks_is_read_as_well() {
 async fn an_answer_in_parts_with_holes_is_put_together() {
     let server = Server::start(true, 1, |requests, _| {
         let one = &requests[0];
+        if one.offset != 0 {
+            return vec![all(one)];
+        }
         let mut hole = (one.offset + 1000).to_be_bytes().to_vec();
         hole.extend(500u32.to_be_bytes());
         vec![
@@ -247,8 +250,9 @@ async fn an_answer_in_parts_with_holes_is_put_together() {
     let reader = server.reader(1).await;
     let mut want = content(0, 4000);
     want[1000..1500].fill(0);
-    // The second time into a buffer that has content.
     for _ in 0..3 {
+        // Leaves a buffer that has content, which the next read gets.
+        assert!(read(&reader, 4000, 4000).await.expect("reads") == content(4000, 4000));
         assert!(read(&reader, 0, 4000).await.expect("reads") == want);
     }
 }
