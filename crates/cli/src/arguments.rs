@@ -195,6 +195,17 @@ pub(crate) enum Vm {
     },
 }
 
+/// How consistent a point is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// Applications take part
+    Application,
+    /// File systems are flushed and frozen
+    FileSystem,
+    /// As after a power cut
+    Crash,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
     /// Names, inventory paths or ids
@@ -207,6 +218,16 @@ pub(crate) struct Backup {
     /// Read every byte and hold it against the last point, whatever vSphere's change map says
     #[arg(long)]
     pub full: bool,
+    /// How consistent the point is to be, strongest first, such as application,file-system,crash; the
+    /// run fails when the last one cannot be reached [default: what the guest can do]
+    #[arg(long, value_name = "LEVELS", value_delimiter = ',')]
+    pub quiesce: Vec<Level>,
+    /// How often each level but crash is tried
+    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
+    pub quiesce_tries: u32,
+    /// How many minutes the guest may take each time
+    #[arg(long, value_name = "MINUTES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(5..=240))]
+    pub quiesce_minutes: u32,
     /// Show progress and wait for the end
     #[arg(long)]
     pub follow: bool,

@@ -142,6 +142,10 @@ reasons! {
     VcenterTaskFailed = "VCENTER_TASK_FAILED", Precondition;
     /// VMware Tools in the guest cannot or may not do it.
     GuestUnavailable = "GUEST_UNAVAILABLE", Precondition;
+    /// The point is less consistent than was asked for.
+    ConsistencyDowngraded = "CONSISTENCY_DOWNGRADED", Precondition;
+    /// The guest could not be quiesced as was asked for.
+    QuiesceFailed = "QUIESCE_FAILED", Precondition;
     /// The snapshot could not be made.
     SnapshotFailed = "SNAPSHOT_FAILED", Precondition;
     /// The session is over or a newer one took its place.

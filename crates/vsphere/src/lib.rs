@@ -10,6 +10,8 @@
 //!   run; when its answer was lost the error says so ([`Error::OutcomeUnknown`]).
 //! - A missing value is an error, never an empty one.
 
+#[cfg(feature = "fuzz")]
+mod answers;
 mod area;
 mod around;
 mod body;
@@ -38,8 +40,11 @@ mod soap;
 mod task;
 mod trust;
 mod vm;
+mod vss;
 mod xml;
 
+#[cfg(feature = "fuzz")]
+pub use answers::take_answer;
 pub use area::{ChangeId, ChangedAreas, MapFailure, MapOddities, Since};
 pub use around::{CustomAttribute, StoragePolicies, Tag, Told, VmNetwork, VmSurroundings};
 pub use client::{About, Client};
@@ -74,3 +79,4 @@ pub use vm::{
     Connection, GuestFamily, Obstacle, Power, Protectability, Tools, ToolsVersion, Vm, VmDisk,
     VmFacts, VmSummary,
 };
+pub use vss::{VssError, VssWriter, vss_writers};

@@ -1,11 +1,13 @@
 //! `stillwater backup`.
 
-use stillwater_controller_api::{Run, StartBackup, StartKind, StartRunRequest};
+use stillwater_controller_api::{
+    Consistency, QuiesceRung, Run, StartBackup, StartKind, StartRunRequest,
+};
 use stillwater_types::{Fault, RequestId};
 
 use super::Desk;
 use super::run::conclude;
-use crate::arguments::Backup;
+use crate::arguments::{Backup, Level};
 use crate::exit::Outcome;
 use crate::{exit, output, view};
 
@@ -14,8 +16,25 @@ pub(super) async fn run(desk: &Desk, backup: Backup) -> Result<Outcome, Fault> {
         vms,
         exclude_disk,
         full,
+        quiesce,
+        quiesce_tries,
+        quiesce_minutes,
         follow,
     } = backup;
+    let rung = |level: &Level| QuiesceRung {
+        level: match level {
+            Level::Application => Consistency::Application,
+            Level::FileSystem => Consistency::FileSystem,
+            Level::Crash => Consistency::Crash,
+        },
+        tries: if *level == Level::Crash {
+            1
+        } else {
+            quiesce_tries
+        },
+        budget_minutes: quiesce_minutes,
+    };
+    let quiesce: Vec<QuiesceRung> = quiesce.iter().map(rung).collect();
     let mut started = Vec::new();
     let mut refused = None;
     for vm in vms {
@@ -24,6 +43,7 @@ pub(super) async fn run(desk: &Desk, backup: Backup) -> Result<Outcome, Fault> {
             vm,
             exclude_disk_keys,
             full_read: full,
+            quiesce: quiesce.clone(),
         });
         let request = StartRunRequest {
             request_id: RequestId::mint(),

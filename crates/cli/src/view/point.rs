@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use stillwater_controller_api::{
-    Consistency, DiskReading, Evidence, GetPointResponse, Point, PointDisk,
+    Consistency, DiskReading, Evidence, GetPointResponse, Point, PointDisk, QuiesceWriter,
+    Quiescence,
 };
 use stillwater_types::{Fault, PointId};
 
@@ -43,6 +44,7 @@ pub(crate) fn show(shown: &GetPointResponse) -> String {
         point,
         evidence,
         readings,
+        quiescence,
     } = shown;
     let head = sheet(&[
         ("id", point.point_id.to_string()),
@@ -67,6 +69,9 @@ pub(crate) fn show(shown: &GetPointResponse) -> String {
     }
     if !readings.is_empty() {
         text.push_str(&format!("\n\n{}", self::readings(readings)));
+    }
+    if let Some(quiescence) = quiescence {
+        text.push_str(&format!("\n\n{}", self::quiescence(quiescence)));
     }
     if !evidence.lines.is_empty() {
         text.push_str(&format!("\n\n{}", self::evidence(evidence)));
@@ -148,6 +153,51 @@ fn readings(readings: &[DiskReading]) -> String {
     text
 }
 
+/// Why the point is called as consistent as it is.
+fn quiescence(quiescence: &Quiescence) -> String {
+    let asked: Vec<&str> = quiescence.asked.iter().copied().map(consistency).collect();
+    let mut lines = vec![
+        ("asked for", asked.join(", then ")),
+        ("achieved", consistency(quiescence.achieved).to_owned()),
+        (
+            "quiesced",
+            if quiescence.quiesced { "yes" } else { "no" }.to_owned(),
+        ),
+        ("vmware tools", quiescence.tools.clone()),
+    ];
+    let millis = |name, millis: u64| (name, format!("{millis} ms"));
+    lines.extend(
+        quiescence
+            .freeze_millis
+            .map(|took| millis("snapshot took", took)),
+    );
+    let stun = quiescence.stun_micros.map(|micros| micros.div_ceil(1000));
+    lines.extend(stun.map(|took| millis("vm stood still", took)));
+    let mut text = sheet(&lines);
+    let tried = quiescence
+        .tries
+        .iter()
+        .map(|tried| format!("tried {}: {}", consistency(tried.level), tried.problem));
+    for line in tried.chain(quiescence.remarks.iter().cloned()) {
+        text.push_str(&format!("\n{}", crate::output::plain(&line)));
+    }
+    if !quiescence.writers.is_empty() {
+        text.push_str(&format!("\n\n{}", writers(&quiescence.writers)));
+    }
+    text
+}
+
+fn writers(writers: &[QuiesceWriter]) -> String {
+    let row = |writer: &QuiesceWriter| {
+        [
+            Field::text(&writer.name),
+            Field::text(writer.failure.as_deref().unwrap_or("took part")),
+            Field::count(u64::from(writer.component_count)),
+        ]
+    };
+    table(["WRITER", "STATE", "COMPONENTS"], writers.iter().map(row))
+}
+
 fn trust(reading: &DiskReading) -> String {
     match (reading.lie_bytes, reading.last_lie_at) {
         (0, None) => "no lie found".to_owned(),
@@ -198,9 +248,35 @@ pub(crate) fn json(point: &Point) -> Value {
 pub(crate) fn shown_json(shown: &GetPointResponse) -> Value {
     let mut value = json(&shown.point);
     let line = |line: &stillwater_controller_api::EvidenceLine| json!({"name": line.name, "value": line.value});
+    value["quiescence"] = shown.quiescence.as_ref().map(quiescence_json).into();
     value["readings"] = shown.readings.iter().map(reading_json).collect();
     value["evidence"] = shown.evidence.lines.iter().map(line).collect();
     value
+}
+
+fn quiescence_json(quiescence: &Quiescence) -> Value {
+    let tries = quiescence.tries.iter();
+    let tries =
+        tries.map(|tried| json!({"level": consistency(tried.level), "problem": tried.problem}));
+    let writers = quiescence.writers.iter().map(|writer| {
+        json!({
+            "name": writer.name,
+            "failure": writer.failure,
+            "component_count": writer.component_count,
+        })
+    });
+    json!({
+        "asked": quiescence.asked.iter().copied().map(consistency).collect::<Vec<_>>(),
+        "achieved": consistency(quiescence.achieved),
+        "tries": tries.collect::<Vec<_>>(),
+        "tools": quiescence.tools,
+        "quiesced": quiescence.quiesced,
+        "writers": writers.collect::<Vec<_>>(),
+        "stun_micros": quiescence.stun_micros,
+        "freeze_millis": quiescence.freeze_millis,
+        "has_report": quiescence.has_report,
+        "remarks": quiescence.remarks,
+    })
 }
 
 fn reading_json(reading: &DiskReading) -> Value {

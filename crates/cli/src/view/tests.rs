@@ -150,6 +150,25 @@ fn shown_point() -> GetPointResponse {
         point,
         evidence: Evidence { lines },
         readings: vec![reading],
+        quiescence: Some(Quiescence {
+            asked: vec![Consistency::Application, Consistency::Crash],
+            achieved: Consistency::FileSystem,
+            tries: vec![QuiesceTry {
+                level: Consistency::Application,
+                problem: "writers failed: SqlServerWriter (VSS_WS_FAILED_AT_FREEZE)".into(),
+            }],
+            tools: "Running, Current".into(),
+            quiesced: true,
+            writers: vec![QuiesceWriter {
+                name: "SqlServerWriter".into(),
+                failure: Some("VSS_WS_FAILED_AT_FREEZE".into()),
+                component_count: 3,
+            }],
+            stun_micros: Some(123_456),
+            freeze_millis: Some(2_300),
+            has_report: true,
+            remarks: vec![],
+        }),
     }
 }
 

@@ -412,6 +412,7 @@ impl PointService for Fake {
             point: self.point.clone(),
             evidence: Evidence::default(),
             readings: Vec::new(),
+            quiescence: None,
         })
     }
 

@@ -49,6 +49,7 @@ fn started(moref: &str) -> RunEvent {
         vm_name: moref.into(),
         exclude: vec![],
         full: false,
+        quiesce: vec![],
     });
     RunEvent::Started {
         request: RequestId::mint(),

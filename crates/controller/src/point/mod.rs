@@ -4,6 +4,7 @@
 //! lists quickly and while one of them is away. It opens the section that only key holders read.
 
 mod cache;
+mod quiescence;
 mod section;
 mod service;
 
@@ -16,6 +17,7 @@ use stillwater_types::{Fault, Reason};
 use crate::run::Root;
 
 pub use cache::{KnownPoint, Points};
+pub use quiescence::{QuiesceTry, Quiescence};
 pub use section::{DiskNote, EvidenceNote, How, ReadingNote, Section};
 pub use service::Service;
 

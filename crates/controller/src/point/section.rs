@@ -9,6 +9,7 @@ use stillwater_format::manifest::Manifest;
 use stillwater_seal::DatasetKey;
 use stillwater_types::{DatasetId, Fault, NodeId, PointId, Reason};
 
+use super::quiescence::Quiescence;
 use crate::run::Why;
 
 const VERSION: u32 = 1;
@@ -29,6 +30,9 @@ pub struct Section {
     /// Snapshots of others that the VM had, as vSphere names them.
     #[serde(default)]
     pub foreign_snapshots: Vec<String>,
+    /// How the VM was frozen; none in points of releases that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiescence: Option<Quiescence>,
 }
 
 /// One fact.
@@ -175,10 +179,14 @@ impl Section {
 
 #[cfg(test)]
 mod tests {
+    use stillwater_vsphere::VssWriter;
+
+    use super::super::quiescence::QuiesceTry;
     use super::*;
+    use crate::run::Level;
 
     /// What docs/format.md says of the plaintext.
-    const DOCUMENTED: &str = r#"{"version":1,"config_xml":"<config/>","evidence":[{"name":"quiesced","value":"false"}],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404","reading":{"how":"compare","why":"tracking-reset","remarks":["odd"],"base":"05050505-0505-0505-0505-050505050505","changed_bytes":4096,"compared_bytes":8192,"lie_bytes":512,"checked_at":"2026-11-22T10:00:00Z","increments":2,"lies":1,"last_lie_at":"2026-11-22T11:00:00Z","file":"[ds] web/web.vmdk"}}],"missing":["disk 2001"],"excluded":[2002],"foreign_snapshots":["snapshot-7"]}"#;
+    const DOCUMENTED: &str = r#"{"version":1,"config_xml":"<config/>","evidence":[{"name":"quiesced","value":"false"}],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404","reading":{"how":"compare","why":"tracking-reset","remarks":["odd"],"base":"05050505-0505-0505-0505-050505050505","changed_bytes":4096,"compared_bytes":8192,"lie_bytes":512,"checked_at":"2026-11-22T10:00:00Z","increments":2,"lies":1,"last_lie_at":"2026-11-22T11:00:00Z","file":"[ds] web/web.vmdk"}}],"missing":["disk 2001"],"excluded":[2002],"foreign_snapshots":["snapshot-7"],"quiescence":{"asked":["application","crash"],"achieved":"file-system","tries":[{"level":"application","problem":"no"}],"tools":"Running, Current","quiesced":true,"archive":"UEs=","writers":[{"name":"SqlServerWriter","failure":"VSS_WS_FAILED_AT_FREEZE","component_count":3}],"stun_micros":1500,"freeze_millis":2000,"remarks":["odd"]}}"#;
 
     fn section() -> Section {
         Section {
@@ -210,6 +218,25 @@ mod tests {
             missing: vec!["disk 2001".into()],
             excluded: vec![2002],
             foreign_snapshots: vec!["snapshot-7".into()],
+            quiescence: Some(Quiescence {
+                asked: vec![Level::Application, Level::Crash],
+                achieved: Level::FileSystem,
+                tries: vec![QuiesceTry {
+                    level: Level::Application,
+                    problem: "no".into(),
+                }],
+                tools: "Running, Current".into(),
+                quiesced: true,
+                archive: Some("UEs=".into()),
+                writers: vec![VssWriter {
+                    name: "SqlServerWriter".into(),
+                    failure: Some("VSS_WS_FAILED_AT_FREEZE".into()),
+                    component_count: 3,
+                }],
+                stun_micros: Some(1500),
+                freeze_millis: Some(2000),
+                remarks: vec!["odd".into()],
+            }),
         }
     }
 

@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::OpenedPoint;
 use super::cache::{KnownPoint, Points, blocking};
+use super::quiescence::Quiescence;
 use super::section::ReadingNote;
 use crate::inventory::Inventory;
 use crate::memory::Memory;
 use crate::node::actor;
 use crate::repository::Upkeep;
-use crate::run::Repositories;
+use crate::run::{Level, Repositories};
 use crate::secret::Secrets;
 
 /// How often the repositories are asked when nobody asks us.
@@ -200,6 +201,7 @@ impl api::PointService for Service {
                 lines: lines.collect(),
             },
             readings: readings.collect(),
+            quiescence: opened.section.quiescence.map(told_quiescence),
         })
     }
 
@@ -225,6 +227,50 @@ impl api::PointService for Service {
         tracing::info!(point.id = %point_id, actor = ?actor(peer), "had a restore point deleted");
         self.points.look_again();
         Ok(())
+    }
+}
+
+fn told_quiescence(kept: Quiescence) -> api::Quiescence {
+    let Quiescence {
+        asked,
+        achieved,
+        tries,
+        tools,
+        quiesced,
+        archive,
+        writers,
+        stun_micros,
+        freeze_millis,
+        remarks,
+    } = kept;
+    let tries = tries.into_iter().map(|tried| api::QuiesceTry {
+        level: told_level(tried.level),
+        problem: tried.problem,
+    });
+    let writers = writers.into_iter().map(|writer| api::QuiesceWriter {
+        name: writer.name,
+        failure: writer.failure,
+        component_count: writer.component_count,
+    });
+    api::Quiescence {
+        asked: asked.into_iter().map(told_level).collect(),
+        achieved: told_level(achieved),
+        tries: tries.collect(),
+        tools,
+        quiesced,
+        writers: writers.collect(),
+        stun_micros,
+        freeze_millis,
+        has_report: archive.is_some(),
+        remarks,
+    }
+}
+
+const fn told_level(level: Level) -> api::Consistency {
+    match level {
+        Level::Crash => api::Consistency::Crash,
+        Level::FileSystem => api::Consistency::FileSystem,
+        Level::Application => api::Consistency::Application,
     }
 }
 

@@ -13,9 +13,10 @@ use stillwater_types::{
 };
 
 use super::cause::Cause;
+use super::ladder::Rung;
 use super::lease::Lease;
 use super::reading::Why;
-use crate::point::How;
+use crate::point::{How, QuiesceTry};
 
 /// What a run is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct BackupWork {
     /// Whether every byte is read, whatever the change map says.
     #[serde(default)]
     pub full: bool,
+    /// How consistent the point is to be, strongest first; what the guest can do when empty.
+    #[serde(default)]
+    pub quiesce: Vec<Rung>,
 }
 
 /// A VM to make.
@@ -263,6 +267,17 @@ pub enum RunEvent {
     SnapshotIntended {
         /// The lease it will carry.
         lease: Lease,
+        /// What is tried, strongest first; in journals of releases that did not say, nothing is asked
+        /// of the guest.
+        #[serde(default)]
+        ladder: Vec<Rung>,
+    },
+    /// A try at a rung failed, and left no snapshot.
+    RungFailed {
+        /// What was tried, and why it failed.
+        failed: QuiesceTry,
+        /// Whether the same rung may be tried again.
+        may_repeat: bool,
     },
     /// The snapshot exists.
     SnapshotCreated {

@@ -10,6 +10,7 @@ mod cause;
 mod effect;
 mod engine;
 mod event;
+mod ladder;
 mod lease;
 mod marker;
 mod outside;
@@ -35,10 +36,12 @@ pub use event::{
     BackupWork, CommittedPoint, Counts, DiskReading, ExportWork, Findings, Hold, Outcome,
     Placement, PlannedDisk, RestoreWork, Root, RunEvent, Target, Work,
 };
+pub use ladder::{Level, Rung};
 pub use lease::{Lease, NoLease};
 pub use marker::Marker;
 pub use outside::{
-    Changes, LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Removal, Repositories, VmOrder, Vsphere,
+    Changes, FreezeEvidence, LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Refusal, Removal,
+    Repositories, VmOrder, Vsphere,
 };
 pub(crate) use peers::Peers;
 pub use reading::{Trust, Why};

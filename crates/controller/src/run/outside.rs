@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use stillwater_proxy_api as proxy_api;
 use stillwater_repository_api as repository_api;
 use stillwater_types::{ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId};
-use stillwater_vsphere::{ChangeId, DataAccess, SnapshotConfig, Vm};
+use stillwater_vsphere::{ChangeId, DataAccess, Quiesce, RungOutcome, SnapshotConfig, Vm};
 
 use super::event::Placement;
 use super::lease::Lease;
@@ -23,6 +23,32 @@ pub struct MadeSnapshot {
     pub snapshot: String,
     /// Whether the guest was quiesced, as vSphere says.
     pub is_quiesced: bool,
+}
+
+/// A snapshot that was not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub fault: Fault,
+    /// What that means for the rung that was tried.
+    pub outcome: RungOutcome,
+}
+
+impl From<Fault> for Refusal {
+    /// A fault of anything but the making itself: nothing is known of a snapshot.
+    fn from(fault: Fault) -> Self {
+        let outcome = RungOutcome::Unknown;
+        Self { fault, outcome }
+    }
+}
+
+/// What a freeze left besides the snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FreezeEvidence {
+    /// What the guest's agent told of it: a zip by Windows, XML by Linux.
+    pub report: Option<Vec<u8>>,
+    /// How long the VM stood still, as its log says.
+    pub stun_micros: Option<u64>,
 }
 
 /// What is left after a snapshot was removed.
@@ -89,7 +115,15 @@ pub trait Vsphere: Send + Sync + 'static {
     async fn enable_tracking(&self, vm: &VmId) -> Result<(), Fault>;
 
     /// Makes a snapshot with the lease in its description, or finds the one that has it.
-    async fn create_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<MadeSnapshot, Fault>;
+    async fn create_snapshot(
+        &self,
+        vm: &VmId,
+        lease: &Lease,
+        quiesce: Quiesce,
+    ) -> Result<MadeSnapshot, Refusal>;
+
+    /// What the freeze left: the guest's report, and how long the VM stood still.
+    async fn freeze_evidence(&self, vm: &VmId, snapshot: &str) -> Result<FreezeEvidence, Fault>;
 
     /// The VM as the snapshot froze it.
     async fn snapshot_config(&self, vm: &VmId, snapshot: &str) -> Result<SnapshotConfig, Fault>;

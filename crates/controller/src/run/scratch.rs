@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::act::Mapped;
 use super::slots::Permit;
-use crate::point::{EvidenceNote, OpenedPoint};
+use crate::point::{EvidenceNote, OpenedPoint, Quiescence};
 
 /// A run's memory. Locked for moments only, never across a wait.
 #[derive(Default)]
@@ -56,6 +56,8 @@ pub struct Notes {
     pub export: Option<ExportAccess>,
     /// Whether the proxy has the export open.
     pub is_export_open: bool,
+    /// How consistent the snapshot is proved to be.
+    pub quiescence: Option<Quiescence>,
     /// Why the point will be called what it will be called.
     pub evidence: Vec<EvidenceNote>,
 }

@@ -11,11 +11,14 @@ use tokio::time::Instant;
 
 use super::engine::Runs;
 use super::event::{BackupWork, ExportWork, Placement, RestoreWork, Work};
+use super::ladder::{Level, Rung};
 use crate::inventory::Inventory;
 use crate::node::actor;
 use crate::point;
 
 /// How often a watched run is told although nothing was journalled.
+/// Tries of one rung at most: each is a stun of the VM.
+const TRIES_MAX: u32 = 10;
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers for runs.
@@ -74,6 +77,7 @@ impl Service {
             vm_name: located.name,
             exclude: start.exclude_disk_keys,
             full: start.full_read,
+            quiesce: start.quiesce.into_iter().map(rung).collect(),
         }))
     }
 
@@ -227,4 +231,26 @@ fn parse_token(token: &str) -> Result<RunId, Fault> {
             "page_token is not one that a list answered with",
         )
     })
+}
+
+fn rung(asked: api::QuiesceRung) -> Rung {
+    let level = match asked.level {
+        api::Consistency::Application => Level::Application,
+        api::Consistency::FileSystem => Level::FileSystem,
+        api::Consistency::Crash | api::Consistency::Offline => Level::Crash,
+    };
+    let usual = Rung::new(level);
+    Rung {
+        level,
+        tries: if asked.tries == 0 {
+            usual.tries
+        } else {
+            asked.tries.min(TRIES_MAX)
+        },
+        budget_minutes: match u8::try_from(asked.budget_minutes) {
+            Ok(0) => usual.budget_minutes,
+            Ok(minutes) => minutes,
+            Err(_) => u8::MAX,
+        },
+    }
 }

@@ -10,7 +10,9 @@ use super::cause::Cause;
 use super::event::{
     CommittedPoint, Counts, DiskReading, Findings, Hold, Outcome, PlannedDisk, Root, Target, Work,
 };
+use super::ladder::{Level, Rung};
 use super::lease::Lease;
+use crate::point::QuiesceTry;
 
 /// How often a disk is given to a proxy before the run fails.
 pub const ATTEMPTS_MAX: u32 = 4;
@@ -60,6 +62,52 @@ pub struct HeldSnapshot {
     pub lease: Lease,
     /// Its managed object reference, once the answer came.
     pub snapshot: Option<String>,
+    /// What is tried, strongest first.
+    #[serde(default)]
+    pub ladder: Vec<Rung>,
+    /// The rung that is tried.
+    #[serde(default)]
+    pub rung: usize,
+    /// How often it failed.
+    #[serde(default)]
+    pub failures: u32,
+    /// Every try that failed.
+    #[serde(default)]
+    pub failed: Vec<QuiesceTry>,
+}
+
+impl HeldSnapshot {
+    /// A snapshot that is about to be asked for.
+    pub fn intended(lease: Lease, ladder: &[Rung]) -> Self {
+        let ladder = match ladder.is_empty() {
+            true => vec![Rung::new(Level::Crash)],
+            false => ladder.to_vec(),
+        };
+        Self {
+            lease,
+            snapshot: None,
+            ladder,
+            rung: 0,
+            failures: 0,
+            failed: Vec::new(),
+        }
+    }
+
+    /// The rung that is tried; none when all have failed.
+    pub fn rung(&self) -> Option<Rung> {
+        self.ladder.get(self.rung).copied()
+    }
+
+    /// Takes in that a try failed.
+    pub fn rung_failed(&mut self, failed: &QuiesceTry, may_repeat: bool) {
+        self.failed.push(failed.clone());
+        self.failures += 1;
+        let tries = self.rung().map_or(0, |rung| rung.tries);
+        if !may_repeat || self.failures >= tries {
+            self.rung += 1;
+            self.failures = 0;
+        }
+    }
 }
 
 /// One disk of a run.

@@ -13,6 +13,7 @@ use super::event::{Hold, Outcome, PlannedDisk, RestoreWork, RunEvent, Work};
 use super::state::{
     ATTEMPTS_MAX, Assignment, Disk, HeldExport, HeldSnapshot, Moved, NewVm, Run, Stage,
 };
+use crate::point::QuiesceTry;
 
 /// Takes `event` into `run` and says what to do next.
 pub fn step(run: &Run, at: Timestamp, event: &RunEvent) -> (Run, Vec<Effect>) {
@@ -61,11 +62,13 @@ impl Run {
                 self.warnings.extend_from_slice(warnings);
             }
             RunEvent::Reserved { fence } => self.fence = Some(*fence),
-            RunEvent::SnapshotIntended { lease } => {
-                self.snapshot = Some(HeldSnapshot {
-                    lease: *lease,
-                    snapshot: None,
-                });
+            RunEvent::SnapshotIntended { lease, ladder } => {
+                self.snapshot = Some(HeldSnapshot::intended(*lease, ladder));
+            }
+            RunEvent::RungFailed { failed, may_repeat } => {
+                if let Some(held) = &mut self.snapshot {
+                    held.rung_failed(failed, *may_repeat);
+                }
             }
             RunEvent::SnapshotCreated { snapshot, warnings } => {
                 if let Some(held) = &mut self.snapshot {
@@ -169,6 +172,7 @@ impl Run {
                 Work::ExportDisk(_) => self.enter(Stage::Exporting),
             },
             (Stage::Freezing, RunEvent::SnapshotIntended { .. }) => vec![Effect::CreateSnapshot],
+            (Stage::Freezing, RunEvent::RungFailed { failed, .. }) => self.try_rung(failed),
             (Stage::Freezing, RunEvent::SnapshotCreated { .. }) => self.enter(Stage::Mapping),
             (Stage::CreatingVm, RunEvent::VmIntended) => vec![Effect::CreateVm],
             (Stage::Mapping, RunEvent::Mapped { .. })
@@ -235,6 +239,21 @@ impl Run {
             Stage::Halting => vec![Effect::Halt],
             Stage::Cleaning => self.clean(),
             Stage::Ended => Vec::new(),
+        }
+    }
+
+    /// Tries the rung that the run is at now, or gives up when none is left.
+    fn try_rung(&mut self, failed: &QuiesceTry) -> Vec<Effect> {
+        let rung = self.snapshot.as_ref().and_then(HeldSnapshot::rung);
+        match rung {
+            Some(_) => vec![Effect::CreateSnapshot],
+            None => self.stop(Outcome::Failed(Cause::new(
+                Reason::QuiesceFailed,
+                format!(
+                    "the vm could not be frozen as consistently as was asked for: {}: {}; allow a lower rung, or mend the guest",
+                    failed.level, failed.problem
+                ),
+            ))),
         }
     }
 

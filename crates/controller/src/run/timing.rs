@@ -19,6 +19,8 @@ pub struct Timing {
     /// How often a data session is used, so that it does not fall idle: moving data does not count,
     /// and vCenter ends a session after 30 idle minutes, or what its administrator chose.
     pub touch_access: Duration,
+    /// How long to wait before a guest that could not be quiesced is asked again.
+    pub quiesce_pause: Duration,
     /// How long a run waits for a proxy slot.
     pub slot_wait: Duration,
     /// Calls that prepare: reading the VM, opening a session.
@@ -60,6 +62,7 @@ impl Default for Timing {
             renew_first: Duration::from_secs(5),
             renew_longest: Duration::from_secs(10),
             touch_access: Duration::from_secs(3 * 60),
+            quiesce_pause: Duration::from_secs(5),
             slot_wait: Duration::from_secs(10 * 60),
             call: Backoff::CALL,
             commit: backoff(500, 15, 12),

@@ -17,11 +17,16 @@ use stillwater_vsphere::{
 use super::event::Placement;
 use super::lease::Lease;
 use super::marker::Marker;
-use super::outside::{Changes, LeasedSnapshot, MadeSnapshot, MadeVm, Removal, VmOrder, Vsphere};
+use super::outside::{
+    Changes, FreezeEvidence, LeasedSnapshot, MadeSnapshot, MadeVm, Refusal, Removal, VmOrder,
+    Vsphere,
+};
 use crate::vcenter::Sessions;
 
 /// A snapshot without quiescing takes seconds; with many disks on slow storage, minutes.
 const CREATE_SNAPSHOT: Duration = Duration::from_secs(15 * 60);
+/// The end of a VM's log that has its last stun.
+const LOG_TAIL_BYTES: usize = 64 * 1024;
 /// Removing merges what was written meanwhile, which can take hours on a busy VM.
 const REMOVE_SNAPSHOT: Duration = Duration::from_secs(4 * 3600);
 /// Reconfiguring, creating, destroying and powering on.
@@ -73,6 +78,23 @@ async fn settle(client: &Client, vm: &VmRef) -> Result<(), Error> {
     Ok(())
 }
 
+fn refusal(error: Error) -> Refusal {
+    Refusal {
+        outcome: error.rung_outcome(),
+        fault: error.into(),
+    }
+}
+
+/// The last time that the log says how long the VM stood still, such as
+/// `Checkpoint_Unstun: vm stopped for 123456 us`.
+fn stun_micros(log: &str) -> Option<u64> {
+    let told = log.lines().rev().find_map(|line| {
+        line.split_once("Checkpoint_Unstun: vm stopped for ")
+            .map(|(_, rest)| rest)
+    });
+    told?.split_whitespace().next()?.parse().ok()
+}
+
 fn made(snapshot: &SnapshotInfo) -> MadeSnapshot {
     MadeSnapshot {
         snapshot: snapshot.snapshot.to_string(),
@@ -97,31 +119,57 @@ impl Vsphere for Vcenters {
         Ok(client.set_change_tracking(&vm, true, SHORT_TASK).await?)
     }
 
-    async fn create_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<MadeSnapshot, Fault> {
+    async fn create_snapshot(
+        &self,
+        vm: &VmId,
+        lease: &Lease,
+        quiesce: Quiesce,
+    ) -> Result<MadeSnapshot, Refusal> {
         let (client, vm) = self.client(vm).await?;
         let spec = SnapshotSpec {
             name: format!("stillwater {}", lease.run),
             description: lease.to_string(),
-            quiesce: Quiesce::None,
+            quiesce,
         };
         let taken = client.take_snapshot(&vm, &spec, CREATE_SNAPSHOT).await;
         let lost = match taken {
             Ok(_) => None,
             Err(lost @ (Error::OutcomeUnknown { .. } | Error::TaskLost { .. })) => Some(lost),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(refusal(error)),
         };
         if lost.is_some() {
-            settle(&client, &vm).await?;
+            settle(&client, &vm).await.map_err(refusal)?;
         }
         // The tree is read either way: it says whether the guest was quiesced.
-        match (leased(&client, &vm, lease).await?.first(), lost) {
+        let found = leased(&client, &vm, lease).await.map_err(refusal)?;
+        match (found.first(), lost) {
             (Some(snapshot), _) => Ok(made(snapshot)),
-            (None, Some(lost)) => Err(lost.into()),
-            (None, None) => Err(Fault::new(
+            (None, Some(lost)) => Err(refusal(lost)),
+            (None, None) => Err(Refusal::from(Fault::new(
                 Reason::SnapshotFailed,
                 "vsphere made a snapshot that is not in the vm's tree",
-            )),
+            ))),
         }
+    }
+
+    async fn freeze_evidence(&self, vm: &VmId, snapshot: &str) -> Result<FreezeEvidence, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        let vm = client.vm(&vm).await?;
+        let info = vm
+            .snapshots
+            .iter()
+            .find(|info| info.snapshot.as_str() == snapshot);
+        let report = match info {
+            Some(info) => client.backup_manifest(&vm, info).await?,
+            None => None,
+        };
+        // A log that cannot be read costs a figure, not the proof.
+        let log = client.log_tail(&vm, LOG_TAIL_BYTES).await.ok().flatten();
+        let stun_micros = log.and_then(|log| stun_micros(&String::from_utf8_lossy(&log.bytes)));
+        Ok(FreezeEvidence {
+            report,
+            stun_micros,
+        })
     }
 
     async fn snapshot_config(&self, vm: &VmId, snapshot: &str) -> Result<SnapshotConfig, Fault> {

@@ -1,4 +1,4 @@
-//! Freezing a VM, and making a point of what was moved.
+//! Making a point of what was moved.
 
 use std::collections::BTreeMap;
 
@@ -6,64 +6,19 @@ use jiff::Timestamp;
 use stillwater_format::manifest::{self, Manifest};
 use stillwater_format::{Time, node};
 use stillwater_repository_api::{CommitPointRequest, Point, ProposePointRequest};
-use stillwater_types::{Fault, PointId, Reason, VmId};
-use stillwater_vsphere::{FrozenDisk, Power, Vm};
+use stillwater_types::{Fault, PointId, Reason};
+use stillwater_vsphere::FrozenDisk;
 
 use super::{Act, Came, missing};
 use crate::point::{DiskNote, How, OpenedPoint, Section};
 use crate::run::cause::Cause;
 use crate::run::event::{BackupWork, CommittedPoint, RunEvent, Work};
+use crate::run::ladder;
 use crate::run::reading::Base;
 use crate::run::scratch::Notes;
 use crate::run::state::{Disk, Moved, Run};
 
 impl Act {
-    pub(super) async fn create_snapshot(&self) -> Came {
-        let vm_id = self.vm()?;
-        let held = self.run.snapshot.as_ref().ok_or_else(|| missing("lease"))?;
-        let warnings = self.track_changes(vm_id).await;
-        // Not repeated here: a snapshot whose answer was lost is looked for by its lease when the
-        // run cleans up, and the adapter does so before it asks again.
-        let made = self
-            .world
-            .vsphere
-            .create_snapshot(vm_id, &held.lease)
-            .await?;
-        let mut notes = self.scratch.notes();
-        notes.taken_at = Some(self.world.clock.now());
-        notes.note("snapshot", &made.snapshot);
-        notes.note("quiesce asked", "none");
-        notes.note("quiesced", made.is_quiesced.to_string());
-        Ok(vec![RunEvent::SnapshotCreated {
-            snapshot: made.snapshot,
-            warnings,
-        }])
-    }
-
-    /// Turns change tracking on if that is safe: with snapshots there, vSphere would track from a
-    /// wrong base and say nothing. The backup's own snapshot makes it take effect.
-    async fn track_changes(&self, vm_id: &VmId) -> Vec<Cause> {
-        let wanted = |vm: &Vm| vm.cbt_supported && !vm.cbt_enabled && vm.snapshots.is_empty();
-        if !self.scratch.notes().vm.as_ref().is_some_and(wanted) {
-            return Vec::new();
-        }
-        match self.world.vsphere.enable_tracking(vm_id).await {
-            Ok(()) => {
-                self.scratch
-                    .notes()
-                    .note("change tracking", "turned on by this run");
-                Vec::new()
-            }
-            Err(fault) => {
-                tracing::warn!(run.id = %self.run.id, vm.id = %vm_id, %fault, "change tracking is off");
-                vec![Cause(Fault {
-                    message: format!("change tracking could not be turned on: {}", fault.message),
-                    ..fault
-                })]
-            }
-        }
-    }
-
     pub(super) async fn propose(&self) -> Came {
         let Work::Backup(work) = &self.run.work else {
             return Err(missing("backup"));
@@ -139,6 +94,7 @@ impl Act {
             .as_ref()
             .ok_or_else(|| missing("frozen configuration"))?;
         let taken_at = notes.taken_at.ok_or_else(|| missing("time"))?;
+        let quiescence = notes.quiescence.clone().ok_or_else(|| missing("freeze"))?;
         let section = Section {
             config_xml: frozen.config_xml.clone(),
             evidence: notes.evidence.clone(),
@@ -151,6 +107,7 @@ impl Act {
                 .collect(),
             excluded: work.exclude.clone(),
             foreign_snapshots: notes.foreign_snapshots.clone(),
+            quiescence: Some(quiescence.clone()),
         };
         let disks = self
             .run
@@ -172,10 +129,7 @@ impl Act {
             taken_at: Time::from_millis(
                 u64::try_from(taken_at.as_millisecond()).unwrap_or_default(),
             ),
-            consistency: match vm.power {
-                Power::Off => manifest::Consistency::Offline,
-                Power::On | Power::Suspended => manifest::Consistency::Crash,
-            },
+            consistency: ladder::consistency(vm.power, quiescence.achieved),
             whole: self.run.missing.is_empty(),
             disks: disks.collect::<Result<_, _>>()?,
             sealed: section.seal(&key, target.dataset, point)?,

@@ -5,6 +5,7 @@
 
 mod backup;
 mod export;
+mod freeze;
 mod map;
 mod plan;
 mod release;

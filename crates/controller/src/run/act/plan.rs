@@ -213,22 +213,7 @@ impl Act {
         Ok(())
     }
 
-    pub(super) fn intend_snapshot(&self) -> Came {
-        let ttl = self.world.timing.lease;
-        let expires_at = self
-            .world
-            .clock
-            .now()
-            .saturating_add(ttl)
-            .map_err(|error| {
-                Fault::new(Reason::Bug, format!("work out the end of a lease: {error}"))
-            })?;
-        Ok(vec![RunEvent::SnapshotIntended {
-            lease: self.lease(expires_at),
-        }])
-    }
-
-    fn lease(&self, expires_at: jiff::Timestamp) -> Lease {
+    pub(super) fn lease(&self, expires_at: jiff::Timestamp) -> Lease {
         let run: RunId = self.run.id;
         Lease {
             cluster: self.world.cluster,

@@ -26,6 +26,7 @@ fn backup() -> Work {
         vm_name: "web".into(),
         exclude: vec![],
         full: false,
+        quiesce: vec![],
     })
 }
 
@@ -145,7 +146,10 @@ impl World {
                 self.session = true;
                 RunEvent::Reserved { fence: 7 }
             }
-            Effect::IntendSnapshot => RunEvent::SnapshotIntended { lease: lease() },
+            Effect::IntendSnapshot => RunEvent::SnapshotIntended {
+                lease: lease(),
+                ladder: vec![],
+            },
             Effect::CreateSnapshot => {
                 assert!(self.session, "a vm is frozen before the storage is ready");
                 assert!(
@@ -709,7 +713,10 @@ fn alphabet() -> Vec<RunEvent> {
         },
         planned(&Machine::new(backup()).run),
         RunEvent::Reserved { fence: 8 },
-        RunEvent::SnapshotIntended { lease: lease() },
+        RunEvent::SnapshotIntended {
+            lease: lease(),
+            ladder: vec![],
+        },
         RunEvent::SnapshotCreated {
             snapshot: "snapshot-1".into(),
             warnings: vec![],

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use stillwater_controller_api::{RunKind, RunState};
+use stillwater_format::manifest::Consistency;
 use stillwater_proxy_api::{self as proxy_api, Reading};
 use stillwater_types::{Fault, Reason, RequestId};
-use stillwater_vsphere::Protectability;
+use stillwater_vsphere::{Protectability, Quiesce};
 
 use super::world::*;
 use crate::event::Actor;
 use crate::point::How;
-use crate::run::event::Work;
+use crate::run::event::{BackupWork, Work};
+use crate::run::ladder::{Level, Rung};
 use crate::run::outside::Repositories;
 use crate::run::reading::Why;
 
@@ -57,7 +59,8 @@ async fn a_backup_makes_a_point_that_tells_how_it_was_made() {
             .value
             .clone()
     };
-    assert_eq!(fact("quiesced"), "false");
+    assert_eq!(fact("quiesced"), "true");
+    assert_eq!(opened.manifest.consistency, Consistency::FileSystem);
     let reading = opened.section.disks[0].reading.as_ref().unwrap();
     assert_eq!((reading.how, reading.why), (How::Full, Some(Why::First)));
     assert_eq!(reading.changed_bytes, Some(DISK_BYTES / 2));
@@ -655,4 +658,90 @@ fn written(secret: &[u8]) -> Vec<Vec<u8>> {
         URL_SAFE_NO_PAD.encode(secret).into_bytes(),
         serde_json::to_vec(secret).unwrap(),
     ]
+}
+
+fn quiescing(levels: &[Level]) -> Work {
+    match backup() {
+        Work::Backup(work) => Work::Backup(BackupWork {
+            quiesce: levels.iter().copied().map(Rung::new).collect(),
+            ..work
+        }),
+        other => other,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rung_that_fails_is_tried_again_and_then_the_next_with_a_warning() {
+    let habits = Habits {
+        quiesce_fails: 2,
+        ..Habits::default()
+    };
+    let (_dir, cluster) = cluster_with(habits).await;
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert_eq!(run.warnings[0].reason, Reason::ConsistencyDowngraded);
+    let file_system = Quiesce::FileSystem { timeout_minutes: 5 };
+    assert_eq!(
+        cluster.fake.asked(),
+        [file_system, file_system, Quiesce::None]
+    );
+    let shown = cluster.show(point_of(&run)).await;
+    assert_eq!(shown.manifest.consistency, Consistency::Crash);
+    let quiescence = shown.section.quiescence.unwrap();
+    assert_eq!(quiescence.achieved, Level::Crash);
+    assert_eq!(quiescence.tries.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ladder_that_allows_no_less_fails_and_leaves_nothing() {
+    for habits in [
+        Habits {
+            quiesce_fails: 9,
+            ..Habits::default()
+        },
+        Habits {
+            quiesce_is_ignored: true,
+            ..Habits::default()
+        },
+        Habits {
+            no_tools: true,
+            ..Habits::default()
+        },
+    ] {
+        let (_dir, cluster) = cluster_with(habits.clone()).await;
+        let run = cluster.run(quiescing(&[Level::FileSystem])).await;
+        assert_eq!(run.state, RunState::Failed, "{habits:?} {run:?}");
+        assert_eq!(run.fault.unwrap().reason, Reason::QuiesceFailed);
+        let things = cluster.fake.things();
+        assert!(
+            ours(&things).is_empty() && things.points.is_empty(),
+            "{habits:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_vsphere_ignored_is_no_quiescing() {
+    let habits = Habits {
+        quiesce_is_ignored: true,
+        ..Habits::default()
+    };
+    let (_dir, cluster) = cluster_with(habits).await;
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert_eq!(run.warnings[0].reason, Reason::ConsistencyDowngraded);
+    let shown = cluster.show(point_of(&run)).await;
+    assert_eq!(shown.manifest.consistency, Consistency::Crash);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_without_tools_is_crash_consistent_and_nobody_is_warned() {
+    let habits = Habits {
+        no_tools: true,
+        ..Habits::default()
+    };
+    let (_dir, cluster) = cluster_with(habits).await;
+    let run = cluster.run(backup()).await;
+    assert_eq!((run.state, run.warnings.len()), (RunState::Succeeded, 0));
+    assert_eq!(cluster.fake.asked(), [Quiesce::None]);
 }

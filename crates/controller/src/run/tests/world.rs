@@ -23,8 +23,8 @@ use stillwater_types::{
     RunId, TransferId, TreeId, VcenterId, VmId,
 };
 use stillwater_vsphere::{
-    ChangeId, DataAccess, FrozenDisk, Power, Protectability, SnapshotConfig, Tools, Trust, Vm,
-    VmDisk, VmRef,
+    ChangeId, DataAccess, FrozenDisk, Power, Protectability, Quiesce, RungOutcome, SnapshotConfig,
+    Tools, Trust, Vm, VmDisk, VmRef,
 };
 
 use crate::dataset::{DatasetEvent, Wrapped};
@@ -39,7 +39,8 @@ use crate::run::event::{BackupWork, ExportWork, Placement, RestoreWork, Work};
 use crate::run::lease::Lease;
 use crate::run::marker::Marker;
 use crate::run::outside::{
-    Changes, LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Removal, Repositories, VmOrder, Vsphere,
+    Changes, FreezeEvidence, LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Refusal, Removal,
+    Repositories, VmOrder, Vsphere,
 };
 use crate::run::reading::Trust as MapTrust;
 use crate::run::slots::Slots;
@@ -150,6 +151,14 @@ pub struct Habits {
     pub maps_are_lost: bool,
     /// Bytes that proxies find changed where the map said that nothing had.
     pub lie_bytes: u64,
+    /// How many requests to quiesce fail.
+    pub quiesce_fails: u32,
+    /// Whether vSphere ignores requests to quiesce.
+    pub quiesce_is_ignored: bool,
+    /// What the guest tells of a freeze.
+    pub report: Option<Vec<u8>>,
+    /// Whether VMware Tools are absent.
+    pub no_tools: bool,
     /// How many proposals that share something unread are refused for missing chunks.
     pub bases_refused: u32,
 }
@@ -164,6 +173,7 @@ struct Inner {
     history: Vec<(u64, Things)>,
     touched: BTreeMap<String, u64>,
     orders: Vec<proxy_api::StartTransferRequest>,
+    asked: Vec<Quiesce>,
 }
 
 /// One world, shared by what the engine sees as three.
@@ -230,6 +240,11 @@ impl Fake {
         inner.history = vec![(0, things)];
     }
 
+    /// How the guest was asked to be quiesced, in order.
+    pub fn asked(&self) -> Vec<Quiesce> {
+        self.locked().asked.clone()
+    }
+
     /// What proxies were told to do, in order.
     pub fn orders(&self) -> Vec<proxy_api::StartTransferRequest> {
         self.locked().orders.clone()
@@ -292,7 +307,11 @@ fn described(lease: &Lease) -> String {
 impl Vsphere for Fake {
     async fn vm(&self, id: &VmId) -> Result<Vm, Fault> {
         self.call("vm", |things, habits| {
-            Ok(fake_vm(id, planned_disks(habits), things))
+            let mut vm = fake_vm(id, planned_disks(habits), things);
+            if habits.no_tools {
+                vm.tools = Tools::NotRunning;
+            }
+            Ok(vm)
         })
     }
 
@@ -311,8 +330,37 @@ impl Vsphere for Fake {
         })
     }
 
-    async fn create_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<MadeSnapshot, Fault> {
-        self.call("create_snapshot", |things, _| {
+    async fn freeze_evidence(&self, _vm: &VmId, _snapshot: &str) -> Result<FreezeEvidence, Fault> {
+        self.call("freeze_evidence", |_, habits| {
+            Ok(FreezeEvidence {
+                report: habits.report.clone(),
+                stun_micros: Some(1500),
+            })
+        })
+    }
+
+    async fn create_snapshot(
+        &self,
+        vm: &VmId,
+        lease: &Lease,
+        quiesce: Quiesce,
+    ) -> Result<MadeSnapshot, Refusal> {
+        let asked = quiesce != Quiesce::None;
+        let refused = {
+            let mut inner = self.locked();
+            inner.asked.push(quiesce);
+            let refused = asked && inner.habits.quiesce_fails > 0;
+            inner.habits.quiesce_fails -= u32::from(refused);
+            refused
+        };
+        if refused {
+            self.call("create_snapshot", |_, _| Ok(()))?;
+            return Err(Refusal {
+                fault: Fault::new(Reason::SnapshotFailed, "the guest's freeze script failed"),
+                outcome: RungOutcome::Failed,
+            });
+        }
+        let made = self.call("create_snapshot", |things, habits| {
             assert!(
                 !things.sessions.is_empty(),
                 "frozen before the storage is ready"
@@ -325,9 +373,10 @@ impl Vsphere for Fake {
             let (name, _) = snapshots.last().unwrap();
             Ok(MadeSnapshot {
                 snapshot: name.clone(),
-                is_quiesced: false,
+                is_quiesced: asked && !habits.quiesce_is_ignored,
             })
-        })
+        });
+        Ok(made?)
     }
 
     async fn snapshot_config(&self, vm: &VmId, snapshot: &str) -> Result<SnapshotConfig, Fault> {
@@ -875,6 +924,7 @@ pub fn quick() -> Timing {
         renew_first: Duration::from_secs(1),
         renew_longest: Duration::from_secs(10),
         touch_access: Duration::from_millis(2),
+        quiesce_pause: Duration::from_millis(5),
         slot_wait: Duration::from_millis(200),
         call: backoff,
         commit: backoff,
@@ -1104,6 +1154,7 @@ pub fn backup() -> Work {
         vm_name: "web".into(),
         exclude: vec![],
         full: false,
+        quiesce: vec![],
     })
 }
 
@@ -1113,6 +1164,7 @@ pub fn reading_everything() -> Work {
         vm_name: "web".into(),
         exclude: vec![],
         full: true,
+        quiesce: vec![],
     })
 }
 
@@ -1122,6 +1174,7 @@ pub fn excluding(keys: &[i32]) -> Work {
         vm_name: "web".into(),
         exclude: keys.to_vec(),
         full: false,
+        quiesce: vec![],
     })
 }
 
