@@ -10,7 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use stillwater_format::Time;
 use stillwater_format::commit::{Action, Signed};
-use stillwater_types::RunId;
+use stillwater_types::{DatasetId, NodeId, RunId};
 
 use super::guarded::*;
 use super::rig::*;
@@ -36,6 +36,12 @@ enum Op {
     Tick,
     /// A whole cycle of garbage collection.
     Collect,
+    /// Everything is read again, whatever is due.
+    Scrub,
+    /// Makes a dataset, and tries to put another key in the place of the one that is used.
+    Dataset,
+    /// Joins the repository to another cluster as another node, or back.
+    Adopt(bool),
     Pass(Duration),
     Set(i64),
     Restart,
@@ -79,6 +85,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Session),
         2 => Just(Op::Tick),
         2 => Just(Op::Collect),
+        1 => Just(Op::Scrub),
+        1 => Just(Op::Dataset),
+        1 => any::<bool>().prop_map(Op::Adopt),
         5 => span().prop_map(Op::Pass),
         4 => jump().prop_map(Op::Set),
         2 => Just(Op::Restart),
@@ -222,6 +231,26 @@ impl World {
             Op::Collect => {
                 store.collect(&()).unwrap();
                 self.check_content();
+            }
+            Op::Scrub => {
+                store.request_scrub();
+                let done = store.scrub(u64::MAX, &()).unwrap();
+                assert_eq!((done.damaged_pack_count, done.lost_record_count), (0, 0));
+                self.check_content();
+            }
+            Op::Dataset => {
+                let mut other = dataset();
+                other.wrapped_key = vec![9];
+                assert!(store.create_dataset(other.clone()).is_err());
+                other.id = DatasetId::from_bytes([0x77; 16]);
+                store.create_dataset(other).unwrap();
+            }
+            Op::Adopt(away) => {
+                let mut identity = IDENTITY;
+                if away {
+                    identity.node = NodeId::from_bytes([0x78; 16]);
+                }
+                store.adopt(identity).unwrap();
             }
             Op::Pass(span) => clock.pass(span),
             Op::Set(jump) => clock.set(jump),
