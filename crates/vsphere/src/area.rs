@@ -251,12 +251,12 @@ fn tracking_lost(error: Error, key: i32) -> Error {
 
 /// What a server said of one stretch of a disk.
 #[derive(Debug, Clone)]
-struct Page {
+pub(crate) struct Page {
     covers: Extent,
     areas: Vec<Extent>,
 }
 
-fn page(answer: &Element) -> Result<Page, Problem> {
+pub(crate) fn page(answer: &Element) -> Result<Page, Problem> {
     let areas = answer.all("changedArea");
     Ok(Page {
         covers: Extent::new(answer.value("startOffset")?, answer.value("length")?),
@@ -268,7 +268,7 @@ fn page(answer: &Element) -> Result<Page, Problem> {
 
 /// Pages put together, from the disk's beginning to its end.
 #[derive(Debug)]
-struct Pages {
+pub(crate) struct Pages {
     capacity: u64,
     reached: u64,
     areas: Vec<Extent>,
@@ -281,7 +281,7 @@ struct Pages {
 }
 
 impl Pages {
-    fn new(capacity: u64) -> Self {
+    pub(crate) fn new(capacity: u64) -> Self {
         Self {
             capacity,
             reached: 0,
@@ -295,12 +295,12 @@ impl Pages {
     }
 
     /// Where the next page begins; none when the end is reached. Asking there would be a fault.
-    fn next(&self) -> Option<u64> {
+    pub(crate) fn next(&self) -> Option<u64> {
         (self.reached < self.capacity).then_some(self.reached)
     }
 
     /// Takes in a page. One without areas is legal and not the end.
-    fn add(&mut self, page: Page) -> Result<(), Problem> {
+    pub(crate) fn add(&mut self, page: Page) -> Result<(), Problem> {
         let Page { covers, areas } = page;
         if covers.start != self.reached {
             return Err(Problem(format!(
@@ -333,7 +333,7 @@ impl Pages {
         self.areas.push(area);
     }
 
-    fn finish(self) -> ChangedAreas {
+    pub(crate) fn finish(self) -> ChangedAreas {
         let areas = ExtentSet::collect(self.areas, self.capacity);
         ChangedAreas {
             areas: areas.widen(SECTOR, self.capacity),

@@ -226,7 +226,7 @@ fn snapshot_failed(error: Error, vm: &VmRef) -> Error {
     }
 }
 
-fn frozen_disks(config: &Element) -> Result<Vec<FrozenDisk>, Problem> {
+pub(crate) fn frozen_disks(config: &Element) -> Result<Vec<FrozenDisk>, Problem> {
     let hardware = config.need("hardware")?;
     let devices: Vec<Element> = hardware.all("device").cloned().collect();
     let change_ids = devices

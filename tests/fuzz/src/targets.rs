@@ -5,6 +5,7 @@ mod format;
 mod nfc;
 mod outside;
 mod sealed;
+mod vsphere;
 mod whole;
 mod wire;
 
@@ -52,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     nfc::NFC_FASTLZ,
     nfc::NFC_FRAMES,
     nfc::NFC_SET_UP,
+    vsphere::VSPHERE_ANSWERS,
     whole::REPOSITORY,
     whole::TREE,
     wire::MESSAGES,

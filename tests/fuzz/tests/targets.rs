@@ -71,6 +71,7 @@ targets! {
     superblocks: 50_000,
     tree: 2_000,
     vm_config: 10_000,
+    vsphere_answers: 20_000,
     vsphere_words: 50_000,
     wrapped_key: 5_000,
 }
