@@ -109,7 +109,7 @@ fn posix(word: &str) -> String {
 fn posix_script(command: &GuestCommand, paths: &Paths) -> SecretString {
     let input = paths.input.as_deref().unwrap_or("/dev/null");
     let mut text = format!(
-        "#!/bin/sh\numask 077\nexec <{} >{} 2>{}\nrm -f -- {}\n",
+        "#!/bin/sh\numask 077\nexec <{} >{} 2>{} 3<&0\nrm -f -- {}\n",
         posix(input),
         posix(&paths.stdout),
         posix(&paths.stderr),
@@ -122,14 +122,29 @@ fn posix_script(command: &GuestCommand, paths: &Paths) -> SecretString {
     for (name, value) in &command.environment {
         text.push_str(&format!("export {name}={}\n", posix(value.expose_secret())));
     }
-    text.push_str(&format!("exec {}", posix(&command.program)));
+    text.push_str(&posix(&command.program));
     for argument in &command.arguments {
         text.push(' ');
         text.push_str(&posix(argument));
     }
-    text.push('\n');
+    text.push_str(POSIX_END);
     SecretString::from(text)
 }
+
+/// The input goes by another number: a shell takes it away from what runs beside it. The shell stays, so that a process list shows the script's name, by which a start whose answer was
+/// lost is found; whoever ends the shell ends the program.
+const POSIX_END: &str = r#" <&3 3<&- &
+child=$!
+exec 3<&-
+trap 'kill -TERM "$child" 2>/dev/null' TERM
+wait "$child"
+code=$?
+while kill -0 "$child" 2>/dev/null; do
+    wait "$child"
+    code=$?
+done
+exit "$code"
+"#;
 
 /// A word that `cmd` takes as it is; there is no way to write some.
 fn cmd(word: &str) -> Result<String> {

@@ -60,6 +60,13 @@ fn a_script_runs_the_program_with_its_words_and_removes_itself() {
 }
 
 #[test]
+fn the_shell_stays_under_its_scripts_name_while_the_program_runs() {
+    let line = "tr '\\0' ' ' < /proc/$PPID/cmdline";
+    let found = run(&command("/bin/sh", &["-c", line], &[]));
+    assert!(found.0.contains("it's a script.sh"), "{}", found.0);
+}
+
+#[test]
 fn a_program_or_directory_that_is_not_there_is_an_exit_code() {
     let found = run(&command("/nowhere/program", &[], &[]));
     assert_eq!(found.2, Some(127));
