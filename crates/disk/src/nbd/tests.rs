@@ -105,6 +105,10 @@ async fn serve(
         let mut words = Vec::new();
         match option {
             8 if structured => words.extend(answer(8, 1, &[])),
+            10 if structured => {
+                words.extend(answer(10, 4, b"\0\0\0\x07base:allocation"));
+                words.extend(answer(10, 1, &[]));
+            }
             7 => {
                 let mut info = vec![0, 0];
                 info.extend(LENGTH.to_be_bytes());
@@ -378,6 +382,45 @@ async fn what_one_connection_lost_another_reads() {
         let got = read(&reader, at * 4096, 4096).await.expect("another does");
         assert!(got == content(at * 4096, 4096));
     }
+}
+
+/// What a server says that its ranges hold, in the context of that number.
+fn ranges(request: &Request, context: u32, ranges: &[(u32, u32)]) -> Words {
+    let mut body = context.to_be_bytes().to_vec();
+    for (length, flags) in ranges {
+        body.extend(length.to_be_bytes());
+        body.extend(flags.to_be_bytes());
+    }
+    vec![chunk(request.handle, true, 5, &body)]
+}
+
+#[tokio::test]
+async fn only_what_reads_as_zeros_is_left_out_and_a_hole_need_not() {
+    let server = Server::start(true, 1, |requests, _| match requests[0].offset {
+        // Data, a hole of unknown content, zeros that are allocated.
+        0 => ranges(&requests[0], 7, &[(4096, 0), (4096, 1), (8192, 2)]),
+        // A hole of zeros, and data that goes on behind the disk.
+        16384 => ranges(&requests[0], 7, &[(16384, 3), (u32::MAX, 0)]),
+        other => panic!("{other}"),
+    });
+    let allocation = server.reader(1).await.allocation().await;
+    let allocation = allocation.expect("asks").expect("tells");
+    let data: Vec<Extent> = allocation.data.iter().collect();
+    assert_eq!(
+        data,
+        [Extent::new(0, 8192), Extent::new(32768, LENGTH - 32768)]
+    );
+    assert_eq!(allocation.zero_bytes, 8192 + 16384);
+}
+
+#[tokio::test]
+async fn ranges_of_another_context_or_without_end_are_not_believed() {
+    let server = Server::start(true, 1, |requests, _| ranges(&requests[0], 8, &[(4096, 2)]));
+    let outcome = server.reader(1).await.allocation().await;
+    check_lost(outcome, "it tells what it was not asked about");
+    let server = Server::start(true, 1, |requests, _| ranges(&requests[0], 7, &[(0, 2)]));
+    let outcome = server.reader(1).await.allocation().await;
+    check_lost(outcome, "it tells what ranges hold wrongly");
 }
 
 #[tokio::test]
