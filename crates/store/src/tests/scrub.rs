@@ -13,6 +13,7 @@ use crate::*;
 
 mod chaos;
 mod copies;
+mod saved;
 mod sick;
 
 const HOUR: Duration = Duration::from_secs(3600);

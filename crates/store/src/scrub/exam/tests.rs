@@ -211,3 +211,27 @@ fn no_more_than_a_window_of_a_pack_is_in_memory() {
         );
     }
 }
+
+#[test]
+fn a_record_that_rots_after_the_exam_is_told_apart() {
+    let bytes = pack(PACK, &[100, 200]);
+    let fs = MemFs::new();
+    for dir in [Path::new("packs"), layout::parent(&layout::pack(PACK))] {
+        fs.make_dir(dir).unwrap();
+    }
+    let path = layout::pack(PACK);
+    fs.create_new(&path).unwrap().write_at(&bytes, 0).unwrap();
+    let mut exam = Exam::of(PACK, Bytes::open(&fs, PACK).unwrap(), &[]).unwrap();
+    let at = bytes
+        .windows(50)
+        .position(|found| found == &noise(1, 200)[..50]);
+    let byte = !bytes[at.unwrap() + 30];
+    let file = fs.open(&path, crate::vfs::Access::Write).unwrap();
+    file.write_at(&[byte], at.unwrap() as u64 + 30).unwrap();
+    assert!(exam.good(0).unwrap().unwrap().1.is_some());
+    assert_eq!(
+        exam.good(1).unwrap().unwrap(),
+        (RecordId::from(chunk_id(1)), None)
+    );
+    assert!(exam.good(2).unwrap().is_none());
+}

@@ -11,16 +11,16 @@ use crate::vfs::{Access, File, Medium, Name, Room, Vfs};
 /// EIO on Linux.
 const EIO: i32 = 5;
 /// Permission denied.
-const EACCES: i32 = 13;
+pub(super) const EACCES: i32 = 13;
 
-type Spots = Arc<Mutex<Vec<(PathBuf, Range<u64>, i32)>>>;
+pub(super) type Spots = Arc<Mutex<Vec<(PathBuf, Range<u64>, i32)>>>;
 
 #[derive(Clone)]
-struct SickFs {
-    fs: MemFs,
-    spots: Spots,
+pub(super) struct SickFs {
+    pub(super) fs: MemFs,
+    pub(super) spots: Spots,
     /// How many reads of packs are still to give a wrong byte.
-    wrong: Arc<AtomicU32>,
+    pub(super) wrong: Arc<AtomicU32>,
 }
 
 struct SickFile {
@@ -30,7 +30,7 @@ struct SickFile {
 }
 
 impl SickFs {
-    fn fail(&self, path: &Path, range: Range<u64>, code: i32) {
+    pub(super) fn fail(&self, path: &Path, range: Range<u64>, code: i32) {
         self.spots
             .lock()
             .unwrap()
@@ -130,7 +130,7 @@ fn sick() -> (Rig, SickFs, Store, Vec<Kept>) {
     (rig, sick, store, points)
 }
 
-fn open(rig: &Rig, sick: &SickFs) -> Store {
+pub(super) fn open(rig: &Rig, sick: &SickFs) -> Store {
     let env = Environment {
         vfs: Arc::new(sick.clone()),
         ..rig.env(&sick.fs)
