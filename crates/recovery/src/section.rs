@@ -32,8 +32,11 @@ pub struct Fact {
 }
 
 impl Section {
-    /// Reads the plaintext; in words what is wrong with it otherwise.
-    pub(crate) fn decode(plain: &[u8]) -> Result<Self, String> {
+    /// Reads the plaintext.
+    ///
+    /// # Errors
+    /// In words, when it is no section, or one of a newer version.
+    pub fn decode(plain: &[u8]) -> Result<Self, String> {
         let section: Self = serde_json::from_slice(plain).map_err(|error| error.to_string())?;
         if section.version > VERSION {
             return Err(format!(

@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     sealed::CHUNK_TEXT,
     sealed::RECOVERY_KEY,
     sealed::SEALED_BLOB,
+    sealed::SECTION,
     sealed::WRAPPED_KEY,
     outside::CUTTER_NAME,
     outside::GRANT,

@@ -66,6 +66,7 @@ targets! {
     repository: 100,
     scsi_page: 100_000,
     sealed_blob: 20_000,
+    section: 50_000,
     signed_statement: 20_000,
     statement: 100_000,
     superblocks: 50_000,

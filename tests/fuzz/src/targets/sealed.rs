@@ -4,8 +4,10 @@ use std::cell::RefCell;
 
 use stillwater_chunking::{Codec, Compressor, Decompressor};
 use stillwater_format::node::CHUNK_BYTES_MAX;
+use stillwater_recovery::Section;
 use stillwater_seal::{ChunkContext, DatasetKey, Opener, RecoveryKey, WrappedDatasetKey};
 use stillwater_types::{ChunkId, DatasetId};
+use stillwater_vsphere::NewVm;
 
 use super::{Target, leave};
 use crate::seeds;
@@ -74,6 +76,32 @@ pub(super) const SEALED_BLOB: Target = Target {
     seeds: || {
         let sealed = dataset_key().seal_manifest(DATASET, b"point", b"the section");
         vec![sealed.expect("a cipher"), b"SWB1".to_vec(), Vec::new()]
+    },
+    mend: leave,
+};
+
+/// The plaintext of a sealed section, with the configuration that a VM is made of.
+pub(super) const SECTION: Target = Target {
+    name: "section",
+    run: |bytes| {
+        if let Ok(section) = Section::decode(bytes)
+            && let Ok(vm) = NewVm::from_config(&section.config_xml, "web")
+        {
+            assert_eq!(vm.name, "web");
+        }
+    },
+    seeds: || {
+        let disk = r#"{"key":2000,"new_chunk_count":1,"attempts":1,"proxy":"019b0000-009a-7000-8000-00000000009a","reading":{"how":"full","why":"first"}}"#;
+        let whole = format!(
+            r#"{{"version":1,"config_xml":"<config><name>a</name></config>","evidence":[{{"name":"quiesced","value":"false"}}],"disks":[{disk}],"missing":["b"],"excluded":[-1],"foreign_snapshots":[]}}"#
+        );
+        let deep = format!(
+            r#"{{"version":1,"config_xml":"","x":{}{}}}"#,
+            "[".repeat(3000),
+            "]".repeat(3000)
+        );
+        assert!(Section::decode(whole.as_bytes()).is_ok());
+        seeds::texts(&[&whole, r#"{"version":2,"config_xml":""}"#, &deep])
     },
     mend: leave,
 };
