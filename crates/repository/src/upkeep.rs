@@ -71,15 +71,24 @@ pub async fn keep(
     upkept: Upkept,
     drain: &CancellationToken,
 ) {
-    let stop = Arc::new(Stop::default());
+    keep_by(Arc::new(Stop::default()), store, settings, upkept, drain).await;
+}
+
+/// Does the same by another clock.
+async fn keep_by(
+    pulse: Arc<dyn Pulse>,
+    store: Store,
+    settings: UpkeepSettings,
+    upkept: Upkept,
+    drain: &CancellationToken,
+) {
     let upkeep = Upkeep {
         store,
         settings,
         upkept: upkept.clone(),
-        stop: Arc::clone(&stop),
-        began: Instant::now(),
+        pulse: Arc::clone(&pulse),
     };
-    let work = move || supervise(&upkeep.stop.clone(), &upkept, AFTER_FAULT, || upkeep.run());
+    let work = move || supervise(&*upkeep.pulse, &upkept, AFTER_FAULT, || upkeep.run());
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let body = move || {
         work();
@@ -90,35 +99,54 @@ pub async fn keep(
         return;
     }
     drain.cancelled().await;
-    stop.set();
+    pulse.stop();
     if end.await.is_ok() {
         tracing::debug!("the upkeep ended");
     }
 }
 
-/// Says that it is time to stop, to a thread that may be waiting.
-#[derive(Default)]
+/// What time it is for the upkeep, and whether to go on.
+trait Pulse: Watch + Send + Sync {
+    /// Since some moment.
+    fn now(&self) -> Duration;
+    /// Waits; false when it is time to stop.
+    fn wait(&self, time: Duration) -> bool;
+    /// Says that it is time to stop, also to whoever waits.
+    fn stop(&self);
+}
+
+/// The machine's own time.
 struct Stop {
     is_set: Mutex<bool>,
     changed: Condvar,
+    began: Instant,
 }
 
-impl Stop {
-    fn set(&self) {
-        *self.is_set.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
+impl Default for Stop {
+    fn default() -> Self {
+        Self {
+            is_set: Mutex::default(),
+            changed: Condvar::new(),
+            began: Instant::now(),
+        }
+    }
+}
+
+impl Pulse for Stop {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
     }
 
-    fn is_set(&self) -> bool {
-        *self.is_set.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits; false when it is time to stop.
     fn wait(&self, time: Duration) -> bool {
         let is_set = self.is_set.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_timeout_while(is_set, time, |set| !*set);
         let (is_set, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !*is_set
+    }
+
+    fn stop(&self) {
+        *self.is_set.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
     }
 }
 
@@ -127,16 +155,16 @@ impl Watch for Stop {
     fn note(&self, _: Phase, _: u64, _: u64) {}
 
     fn is_stopped(&self) -> bool {
-        self.is_set()
+        *self.is_set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Does the work again whenever it panicked, until it ends or it is time to stop.
-fn supervise(stop: &Stop, upkept: &Upkept, pause: Duration, mut work: impl FnMut()) {
+fn supervise(pulse: &dyn Pulse, upkept: &Upkept, pause: Duration, mut work: impl FnMut()) {
     while catch_unwind(AssertUnwindSafe(&mut work)).is_err() {
         upkept.0.panics.fetch_add(1, Ordering::Relaxed);
         tracing::error!("the upkeep panicked, which is a bug; it is started again in a minute");
-        if !stop.wait(pause) {
+        if !pulse.wait(pause) {
             return;
         }
     }
@@ -146,8 +174,7 @@ struct Upkeep {
     store: Store,
     settings: UpkeepSettings,
     upkept: Upkept,
-    stop: Arc<Stop>,
-    began: Instant,
+    pulse: Arc<dyn Pulse>,
 }
 
 impl Upkeep {
@@ -155,19 +182,25 @@ impl Upkeep {
         if let Err(error) = rustix::process::nice(NICE) {
             tracing::warn!(%error, "cannot lower the priority of the upkeep");
         }
-        let mut collect_at = self.began + FIRST_COLLECTION_AFTER;
-        let mut measured_at = Instant::now();
+        let mut measured_at = self.pulse.now();
+        let mut collect_at = measured_at + FIRST_COLLECTION_AFTER;
         let mut health = self.upkept.measure(&self.store);
         let mut pause = Duration::ZERO;
-        while self.stop.wait(pause) {
-            if measured_at.elapsed() >= MEASURE_EVERY {
-                (measured_at, health) = (Instant::now(), self.upkept.measure(&self.store));
+        while self.pulse.wait(pause) {
+            let now = self.pulse.now();
+            if now.saturating_sub(measured_at) >= MEASURE_EVERY {
+                (measured_at, health) = (now, self.upkept.measure(&self.store));
             }
-            if Instant::now() >= collect_at && self.is_collection_due() {
-                collect_at = Instant::now() + self.collect();
+            if now >= collect_at && self.is_collection_due() {
+                let pause = self.collect();
+                collect_at = self.pulse.now() + pause;
             }
             pause = self.scrub(&health);
         }
+    }
+
+    fn watch(&self) -> &dyn Watch {
+        &*self.pulse
     }
 
     fn is_collection_due(&self) -> bool {
@@ -178,7 +211,7 @@ impl Upkeep {
 
     /// Goes through a cycle; tells when to look again.
     fn collect(&self) -> Duration {
-        match self.store.collect(&*self.stop) {
+        match self.store.collect(self.watch()) {
             Ok(collected) => {
                 tracing::info!(
                     condemned_bytes = collected.condemned.bytes,
@@ -200,14 +233,15 @@ impl Upkeep {
     /// Reads what is due for about a second; tells how long to wait for the pace.
     fn scrub(&self, health: &Health) -> Duration {
         let rate = rate(health, &self.settings);
-        let began = Instant::now();
-        match self.store.scrub(rate, &*self.stop) {
+        let began = self.pulse.now();
+        match self.store.scrub(rate, self.watch()) {
             Ok(done) => {
                 if done.damaged_pack_count + done.healed_copy_count > 0 {
                     tracing::error!(?done, "the scrub found damage");
                     self.upkept.measure(&self.store);
                 }
-                pace(done.read_bytes, rate).saturating_sub(began.elapsed())
+                let spent = self.pulse.now().saturating_sub(began);
+                pace(done.read_bytes, rate).saturating_sub(spent)
             }
             Err(error) => {
                 tracing::error!(%error, "cannot scrub; trying again in a minute");
@@ -236,60 +270,4 @@ fn rate(health: &Health, settings: &UpkeepSettings) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use stillwater_service::config::{Bytes, Period};
-
-    use super::*;
-
-    const TIB: u64 = 1 << 40;
-
-    #[test]
-    fn all_is_read_in_the_last_quarter_of_the_period_unless_the_rate_is_bounded() {
-        let day = Duration::from_secs(24 * 3600);
-        let settings = UpkeepSettings {
-            scrub_period: Period(14 * day),
-            scrub_rate: Bytes(TIB),
-            ..UpkeepSettings::default()
-        };
-        let stored = |stored_bytes, unverified_bytes| Health {
-            stored_bytes,
-            unverified_bytes,
-            ..Health::default()
-        };
-        let quarter = (14 * day / 4).as_secs();
-        assert!(rate(&stored(10 * TIB, 0), &settings) * quarter > 10 * TIB);
-        assert!(rate(&stored(10 * TIB, TIB), &settings) * day.as_secs() > TIB);
-        assert_eq!(rate(&stored(0, 0), &settings), RATE_MIN);
-        let bounded = UpkeepSettings {
-            scrub_rate: Bytes(5 << 20),
-            ..settings
-        };
-        assert_eq!(rate(&stored(100 * TIB, 0), &bounded), 5 << 20);
-    }
-
-    #[test]
-    fn reading_takes_as_long_as_the_rate_says_and_idling_a_while() {
-        assert_eq!(pace(64 << 20, 16 << 20), Duration::from_secs(4));
-        assert_eq!(pace(0, 16 << 20), IDLE);
-    }
-
-    #[test]
-    fn work_that_panics_is_counted_and_done_again() {
-        let (stop, upkept, mut turns) = (Stop::default(), Upkept::default(), 0);
-        supervise(&stop, &upkept, Duration::ZERO, || {
-            turns += 1;
-            assert!(turns == 3, "made to panic");
-        });
-        assert_eq!((turns, upkept.panic_count()), (3, 2));
-    }
-
-    #[test]
-    fn work_that_panics_is_left_when_it_is_time_to_stop() {
-        let (stop, upkept) = (Stop::default(), Upkept::default());
-        stop.set();
-        supervise(&stop, &upkept, Duration::from_secs(3600), || {
-            panic!("made to panic")
-        });
-        assert_eq!(upkept.panic_count(), 1);
-    }
-}
+mod tests;
