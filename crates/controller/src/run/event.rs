@@ -339,6 +339,9 @@ pub enum RunEvent {
         transfer: TransferId,
         /// Why.
         cause: Cause,
+        /// Whether another transfer is made although the cause would last: it goes another way.
+        #[serde(default)]
+        goes_another_way: bool,
     },
     /// The repository lacks something that was shared with the base unread: the disks are read
     /// again, to their end.

@@ -303,6 +303,7 @@ fn broken(effect: &Effect) -> RunEvent {
     match effect {
         Effect::LetGo(hold) => RunEvent::Stuck { hold: *hold, cause },
         Effect::Transfer { disk, transfer, .. } => RunEvent::TransferFailed {
+            goes_another_way: false,
             disk: *disk,
             transfer: *transfer,
             cause,

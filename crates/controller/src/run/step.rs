@@ -193,9 +193,15 @@ impl Run {
                 }]
             }
             (Stage::Transferring, RunEvent::Transferred { .. }) => self.detach_when_all_moved(),
-            (Stage::Transferring, RunEvent::TransferFailed { disk, cause, .. }) => {
-                self.try_again(*disk, cause)
-            }
+            (
+                Stage::Transferring,
+                RunEvent::TransferFailed {
+                    disk,
+                    cause,
+                    goes_another_way,
+                    ..
+                },
+            ) => self.try_again(*disk, cause, *goes_another_way),
             (Stage::Proposing, RunEvent::BaseRefused { .. }) => self.enter(Stage::Opening),
             (Stage::Proposing, RunEvent::Proposed { .. }) => self.enter(Stage::Releasing),
             (Stage::Releasing, RunEvent::ReleaseIntended) => vec![Effect::LetGo(Hold::Snapshot)],
@@ -265,12 +271,13 @@ impl Run {
     }
 
     /// Gives a disk to a proxy once more, or gives up.
-    fn try_again(&mut self, disk: i32, cause: &Cause) -> Vec<Effect> {
+    fn try_again(&mut self, disk: i32, cause: &Cause, goes_another_way: bool) -> Vec<Effect> {
         let attempts = self
             .disks
             .get(&disk)
             .map_or(ATTEMPTS_MAX, |disk| disk.attempts);
-        match cause.is_worth_another_transfer() && attempts < ATTEMPTS_MAX {
+        let is_worth_it = goes_another_way || cause.is_worth_another_transfer();
+        match is_worth_it && attempts < ATTEMPTS_MAX {
             true => vec![Effect::Assign { disk }],
             false => self.stop(Outcome::Failed(cause.clone())),
         }

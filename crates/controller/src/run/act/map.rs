@@ -49,6 +49,16 @@ impl Mapped {
         true
     }
 
+    /// Has the disk read without its base, because that cannot be read. Whether there was one.
+    pub fn drop_base(&mut self) -> bool {
+        if matches!(self.reading, proxy_api::Reading::Full { .. }) {
+            return false;
+        }
+        self.reading = proxy_api::Reading::Full { areas: None };
+        self.why = Some(Why::BaseDamaged);
+        true
+    }
+
     /// In which way and why, for the journal.
     pub fn told(&self) -> DiskReading {
         let how = match self.reading {

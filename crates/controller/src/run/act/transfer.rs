@@ -102,8 +102,9 @@ impl Act {
         if moved.is_ok() {
             self.scratch.spare(disk);
         }
-        let event = match moved {
+        match moved {
             Ok((root, counts, findings)) => {
+                let lie = lie(disk, &findings).map(RunEvent::Warned);
                 let ended = RunEvent::Transferred {
                     disk,
                     transfer,
@@ -111,21 +112,46 @@ impl Act {
                     counts,
                     findings,
                 };
-                let lie = lie(disk, &findings).map(RunEvent::Warned);
-                return Ok(lie.into_iter().chain([ended]).collect());
+                Ok(lie.into_iter().chain([ended]).collect())
             }
             // Whether it still runs is not known: it stays held, and is cancelled with the rest.
-            Err(_) if self.halt.is_cancelled() => return Ok(Vec::new()),
+            Err(_) if self.halt.is_cancelled() => Ok(Vec::new()),
             Err(fault) => {
-                let cause = fault.with("disk", disk).with("proxy", proxy).into();
-                RunEvent::TransferFailed {
+                let without = self.without_base(disk, &fault);
+                let ended = RunEvent::TransferFailed {
                     disk,
                     transfer,
-                    cause,
-                }
+                    goes_another_way: without.is_some(),
+                    cause: fault.with("disk", disk).with("proxy", proxy).into(),
+                };
+                Ok(without.into_iter().chain([ended]).collect())
             }
-        };
-        Ok(vec![event])
+        }
+    }
+
+    /// A base whose nodes cannot be read is of no use: the disk is read without it, and the damage is
+    /// told.
+    fn without_base(&self, disk: i32, fault: &Fault) -> Option<RunEvent> {
+        if !matches!(
+            fault.reason,
+            Reason::ChunkNotFound | Reason::ChunkHashMismatch
+        ) {
+            return None;
+        }
+        let mut notes = self.scratch.notes();
+        let base = notes.base.as_ref().map(|base| base.manifest.point)?;
+        let reading = notes.readings.get_mut(&disk)?;
+        if !reading.drop_base() {
+            return None;
+        }
+        self.world.bases.note_damaged(base);
+        let message = format!(
+            "the data of point {base}, which this one was to be built upon, cannot be read: everything is read instead; run `stillwater point verify {base}`"
+        );
+        Some(RunEvent::BaseRefused {
+            readings: [(disk, reading.told())].into(),
+            cause: Cause(Fault::new(fault.reason, message).with("disk", disk)),
+        })
     }
 
     async fn move_disk(

@@ -312,6 +312,7 @@ fn planned(run: &Run) -> RunEvent {
 fn failure(effect: &Effect) -> RunEvent {
     match effect {
         Effect::Transfer { disk, transfer, .. } => RunEvent::TransferFailed {
+            goes_another_way: false,
             disk: *disk,
             transfer: *transfer,
             cause: cause(Reason::ProxyUnreachable),
@@ -666,6 +667,7 @@ fn a_lasting_fault_of_a_transfer_is_not_tried_again() {
         unreachable!()
     };
     machine.take(RunEvent::TransferFailed {
+        goes_another_way: false,
         disk,
         transfer,
         cause: cause(Reason::RepositoryFull),
@@ -745,6 +747,7 @@ fn alphabet() -> Vec<RunEvent> {
             counts: Counts::default(),
         },
         RunEvent::TransferFailed {
+            goes_another_way: false,
             disk: 2000,
             transfer,
             cause: cause(Reason::ProxyUnreachable),

@@ -660,6 +660,21 @@ fn written(secret: &[u8]) -> Vec<Vec<u8>> {
     ]
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_that_cannot_be_read_is_done_without() {
+    let (_dir, cluster) = cluster_with(Habits::default()).await;
+    cluster.run(backup()).await;
+    cluster
+        .fake
+        .change_habits(|habits| habits.bases_fail = Some(Reason::ChunkHashMismatch));
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert_eq!(run.disks[0].reading, "full");
+    assert_eq!(run.warnings[0].reason, Reason::ChunkHashMismatch);
+    let whole = |reading: &Reading| matches!(reading, Reading::Full { areas: None });
+    assert!(last_readings(&cluster).iter().all(whole));
+}
+
 fn quiescing(levels: &[Level]) -> Work {
     match backup() {
         Work::Backup(work) => Work::Backup(BackupWork {

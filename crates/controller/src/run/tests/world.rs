@@ -151,6 +151,8 @@ pub struct Habits {
     pub maps_are_lost: bool,
     /// Bytes that proxies find changed where the map said that nothing had.
     pub lie_bytes: u64,
+    /// How transfers fail that need a base.
+    pub bases_fail: Option<Reason>,
     /// How many requests to quiesce fail.
     pub quiesce_fails: u32,
     /// Whether vSphere ignores requests to quiesce.
@@ -693,7 +695,17 @@ impl Proxies for Fake {
             lie_bytes,
             ..proxy_api::TransferFindings::default()
         });
-        if let Some(reason) = transfers_fail {
+        let is_based = self.orders().iter().any(|order| {
+            let full = |work: &proxy_api::Work| match work {
+                proxy_api::Work::Backup(backup) => {
+                    matches!(backup.reading, proxy_api::Reading::Full { .. })
+                }
+                proxy_api::Work::Restore(_) => true,
+            };
+            order.transfer_id == transfer && !full(&order.work)
+        });
+        let bases_fail = self.locked().habits.bases_fail.filter(|_| is_based);
+        if let Some(reason) = transfers_fail.or(bases_fail) {
             end.state = TransferState::Failed;
             end.root = None;
             end.fault = Some(Fault::new(reason, "planned for every transfer"));
