@@ -213,7 +213,7 @@ impl Fate {
 /// What a write can be torn into: sectors where a block is ours, whole blocks elsewhere.
 ///
 /// ext4 and XFS rely on disks that write a block of theirs whole or not at all, as those with sectors
-/// of 4 KiB do: they refuse to mount when one is torn. We rely on nothing beyond 512 bytes.
+/// of 4 KiB do: now and then they do not mount when one is torn. We rely on nothing beyond 512 bytes.
 fn pieces(first: u64, data: &[u8]) -> Vec<(usize, usize)> {
     let block = |sector: usize| (first + sector as u64) / SECTORS_IN_BLOCK;
     let sectors = data.chunks_exact(SECTOR).enumerate();
