@@ -67,6 +67,15 @@ impl Cluster {
 
     /// The same with a repository that is configured by more than its address.
     pub fn with_repository(repository: &str) -> Result<Self> {
+        Self::with("", repository)
+    }
+
+    /// The same with a controller that is configured by more than its address.
+    pub fn with_controller(controller: &str) -> Result<Self> {
+        Self::with(controller, "[store]\nreserve = \"256MiB\"")
+    }
+
+    fn with(controller: &str, repository: &str) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("stillwater-cluster-")
             .tempdir_in(scratch()?)?;
@@ -75,7 +84,7 @@ impl Cluster {
             members: Vec::new(),
             recovery_key: String::new(),
         };
-        let address = cluster.configure(Role::Controller, "")?;
+        let address = cluster.configure(Role::Controller, controller)?;
         let init = cluster.run_role(
             Role::Controller,
             &[

@@ -1,5 +1,6 @@
 //! A small real file system, for tests that fill it.
 
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,6 +51,27 @@ impl Volume {
             .arg(format!("{mib}MiB"))
             .arg(&path))?;
         Ok(path)
+    }
+}
+
+impl Volume {
+    /// Takes all room that is left, to the last block; removing the file gives it back.
+    pub fn fill_up(&self) -> Result<PathBuf> {
+        let path = self.path().join("last-filler");
+        let mut file = std::fs::File::create(&path)?;
+        for piece in [1 << 20, 4096, 1] {
+            let zeros = vec![1_u8; piece];
+            while write_synced(&mut file, &zeros)? {}
+        }
+        Ok(path)
+    }
+}
+
+/// False if there is no room for it.
+fn write_synced(file: &mut std::fs::File, bytes: &[u8]) -> Result<bool> {
+    match file.write_all(bytes).and_then(|()| file.sync_all()) {
+        Err(error) if error.kind() == ErrorKind::StorageFull => Ok(false),
+        written => Ok(written.map(|()| true)?),
     }
 }
 

@@ -28,8 +28,10 @@ pub enum Why {
     TrackingReset,
     /// The disk has another size than in the last point.
     Resized,
-    /// Snapshots of others came, went or were reverted to since the last point.
+    /// Snapshots of others came or went since the last point.
     SnapshotsChanged,
+    /// Snapshots of others are there, then and now: a revert to one shows in no map.
+    ForeignSnapshots,
     /// The change map was found to be wrong when the last point was made.
     MapLied,
     /// The change map could not be had or cannot be whole.
@@ -49,8 +51,9 @@ impl fmt::Display for Why {
             Why::NotTracked => "its changes are not tracked",
             Why::TrackingReset => "change tracking began anew since the last point",
             Why::Resized => "the disk has another size than in the last point",
-            Why::SnapshotsChanged => {
-                "snapshots of others came, went or were reverted to since the last point"
+            Why::SnapshotsChanged => "snapshots of others came or went since the last point",
+            Why::ForeignSnapshots => {
+                "the vm has snapshots of others, and a revert to one shows in no map"
             }
             Why::MapLied => "the change map was wrong when the last point was made",
             Why::NoMap => "no change map was to be had",
@@ -182,7 +185,12 @@ fn doubt(base: &Base<'_>, present: &Present<'_>, trust: &Trust) -> Option<Why> {
         (reset, Why::TrackingReset),
         (base.disk.root.length != frozen.capacity_bytes, Why::Resized),
         (has_lied(base), Why::MapLied),
-        (is_chain_new(base, present), Why::SnapshotsChanged),
+        (
+            base.foreign_snapshots != present.foreign_snapshots,
+            Why::SnapshotsChanged,
+        ),
+        // The list stays as it was when somebody reverts, and so may every file's name.
+        (!present.foreign_snapshots.is_empty(), Why::ForeignSnapshots),
         (is_due(base, present.now, trust), Why::Due),
     ];
     causes
@@ -194,22 +202,6 @@ fn doubt(base: &Base<'_>, present: &Present<'_>, trust: &Trust) -> Option<Why> {
 fn has_lied(base: &Base<'_>) -> bool {
     let reading = base.note.and_then(|note| note.reading.as_ref());
     reading.is_some_and(|reading| reading.lie_bytes > 0)
-}
-
-/// Whether somebody took, removed or reverted to a snapshot. A revert leaves the list as it was and
-/// gives the VM a new file to write to, which is the one that is frozen.
-fn is_chain_new(base: &Base<'_>, present: &Present<'_>) -> bool {
-    if base.foreign_snapshots != present.foreign_snapshots {
-        return true;
-    }
-    let then = base.note.and_then(|note| note.reading.as_ref());
-    let moved = then.is_some_and(|then| leaf(&then.file) != leaf(&present.disk.file_name));
-    moved && !present.foreign_snapshots.is_empty()
-}
-
-/// The name of a file without its datastore and directory, which storage vMotion changes.
-fn leaf(file: &str) -> &str {
-    file.rsplit_once('/').map_or(file, |(_, leaf)| leaf)
 }
 
 fn is_due(base: &Base<'_>, now: Timestamp, trust: &Trust) -> bool {

@@ -45,6 +45,14 @@ impl Dialect {
         }
     }
 
+    /// What stands before an id in a path.
+    const fn mark(self) -> &'static str {
+        match self {
+            Dialect::Api => "",
+            Dialect::Rest => "id:",
+        }
+    }
+
     const fn attached(self) -> &'static str {
         match self {
             Dialect::Api => "action=list-attached-tags",
@@ -166,7 +174,8 @@ impl Rest<'_> {
 
     async fn tag(&self, id: &str) -> Result<Tag> {
         let tagging = self.dialect.tagging();
-        let path = |kind: &str, id: &str| format!("{tagging}/{kind}/{}", segment(id));
+        let mark = self.dialect.mark();
+        let path = |kind: &str, id: &str| format!("{tagging}/{kind}/{mark}{}", segment(id));
         let tag = self.get(&path("tag", id)).await?;
         let category = text(&tag, "category_id").unwrap_or_default();
         let category = self.get(&path("category", &category)).await?;
