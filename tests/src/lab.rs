@@ -269,7 +269,7 @@ impl Lab {
     }
 
     /// Injects a fault; see `tests/lab/README.md` for methods and kinds.
-    pub fn fault(&self, method: &str, kind: &str, after: u32, times: u32) -> Result<()> {
+    pub fn fault(&self, method: &str, kind: &str, after: u32, times: i32) -> Result<()> {
         let fault = json!({"method": method, "kind": kind, "after": after, "times": times});
         self.control("POST", "/faults", Some(&fault)).map(drop)
     }

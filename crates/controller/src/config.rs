@@ -39,6 +39,8 @@ pub struct Config {
     pub limits: Limits,
     /// How far vSphere's maps of changed areas are believed.
     pub change_maps: ChangeMaps,
+    /// By which ways disks are read.
+    pub transports: Transports,
     /// Where metrics are answered.
     pub metrics: MetricsSettings,
     /// What is logged, and how.
@@ -51,6 +53,14 @@ pub struct Config {
 pub struct Limits {
     /// Runs at work at the same time; further ones wait their turn.
     pub parallel_runs: u32,
+}
+
+/// By which ways disks are read; the datastore's folder is always the last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Transports {
+    /// Whether disks are read through their host's port 902 first.
+    pub nfc: bool,
 }
 
 /// How far vSphere's maps of changed areas are believed.
@@ -97,6 +107,7 @@ impl Default for Config {
             drain: Period(Duration::from_secs(20)),
             limits: Limits::default(),
             change_maps: ChangeMaps::default(),
+            transports: Transports::default(),
             metrics: MetricsSettings::default(),
             log: LogSettings::default(),
         }

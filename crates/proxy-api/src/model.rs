@@ -194,7 +194,7 @@ pub enum NfcCheck {
     /// SHA-1 of the certificate, as the ticket tells it.
     CertificateSha1([u8; 20]),
     /// The certificate.
-    CertificatePem(Bytes),
+    CertificateDer(Bytes),
 }
 
 /// A disk that was attached to the proxy's own VM.

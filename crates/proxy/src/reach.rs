@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use stillwater_disk::folder::{FolderReader, FolderWriter};
-use stillwater_proxy_api::{Disk, FolderDisk, FolderTrust, Store};
+use stillwater_disk::nfc::{NfcReader, Options, Ticket, TicketBook, Tickets};
+use stillwater_disk::{DiskReader, Way};
+use stillwater_proxy_api::{Disk, FolderDisk, FolderTrust, NfcCheck, NfcDisk, Store};
 use stillwater_rpc::Identity;
 use stillwater_types::Fault;
-use stillwater_vsphere::{DataAccess, Fingerprint, Trust};
+use stillwater_vsphere::{DataAccess, Fingerprint, HostIdentity, Trust};
 
 use crate::error::Error;
-use crate::transfer::{RecordStore, Repository, Source, Target};
+use crate::transfer::{RecordStore, Repository, Target};
 
 /// Opens the two ends of a transfer. A trait, so that tests need no network.
 #[async_trait]
@@ -18,8 +21,8 @@ pub trait Reach: Send + Sync {
     /// The repository that the controller named.
     fn store(&self, store: &Store) -> Result<Arc<dyn RecordStore>, Fault>;
 
-    /// A frozen disk to read.
-    async fn source(&self, disk: &Disk, length: u64) -> Result<Source, Error>;
+    /// A way to a frozen disk; nothing is opened yet.
+    fn way(&self, disk: &Disk, length: u64) -> Result<Box<dyn Way>, Error>;
 
     /// A new disk to write.
     async fn target(&self, disk: &Disk, length: u64) -> Result<Target, Error>;
@@ -37,15 +40,19 @@ impl Reach for Network {
         Ok(Arc::new(Repository::connect(&self.identity, store)?))
     }
 
-    async fn source(&self, disk: &Disk, length: u64) -> Result<Source, Error> {
-        let folder = folder(disk)?;
-        let name = folder.path.clone();
-        match FolderReader::open(&access(folder), &folder.path, length).await {
-            Ok(reader) => Ok(Source {
-                name,
-                reader: Arc::new(reader),
-            }),
-            Err(source) => Err(Error::Open { disk: name, source }),
+    fn way(&self, disk: &Disk, length: u64) -> Result<Box<dyn Way>, Error> {
+        match disk {
+            Disk::Folder(disk) => Ok(Box::new(FolderWay {
+                disk: disk.clone(),
+                length,
+            })),
+            Disk::Nfc(disk) => Ok(Box::new(NfcWay {
+                disk: disk.clone(),
+                length,
+            })),
+            Disk::HotAdd(_) | Disk::File(_) | Disk::Nbd(_) => Err(Error::Order(
+                "this proxy reads disks through a datastore's folder and through nfc only",
+            )),
         }
     }
 
@@ -62,11 +69,72 @@ impl Reach for Network {
     }
 }
 
+struct FolderWay {
+    disk: FolderDisk,
+    length: u64,
+}
+
+#[async_trait]
+impl Way for FolderWay {
+    fn name(&self) -> String {
+        format!("folder {}", self.disk.path)
+    }
+
+    async fn open(&self) -> stillwater_disk::Result<Arc<dyn DiskReader>> {
+        let FolderDisk { path, .. } = &self.disk;
+        let reader = FolderReader::open(&access(&self.disk), path, self.length).await?;
+        Ok(Arc::new(reader))
+    }
+}
+
+struct NfcWay {
+    disk: NfcDisk,
+    length: u64,
+}
+
+#[async_trait]
+impl Way for NfcWay {
+    fn name(&self) -> String {
+        format!("nfc {} {}", self.disk.host, self.disk.path)
+    }
+
+    async fn open(&self) -> stillwater_disk::Result<Arc<dyn DiskReader>> {
+        let tickets: Arc<dyn Tickets> = Arc::new(TicketBook::new(tickets(&self.disk)));
+        let NfcDisk { path, .. } = &self.disk;
+        let reader = NfcReader::open(tickets, path, self.length, Options::default()).await?;
+        Ok(Arc::new(reader))
+    }
+}
+
+/// One ticket for each connection: the controller took them together, for the same host.
+fn tickets(disk: &NfcDisk) -> Vec<Ticket> {
+    let NfcDisk {
+        host,
+        port,
+        session_ids,
+        check,
+        service,
+        path: _,
+    } = disk;
+    let identity = match check {
+        NfcCheck::CertificateSha1(hash) => HostIdentity::Sha1(*hash),
+        NfcCheck::CertificateDer(der) => HostIdentity::Certificate(der.to_vec()),
+    };
+    let ticket = |session_id: &SecretString| Ticket {
+        host: host.clone(),
+        port: *port,
+        identity: identity.clone(),
+        service: service.clone(),
+        session_id: session_id.clone(),
+    };
+    session_ids.iter().map(ticket).collect()
+}
+
 fn folder(disk: &Disk) -> Result<&FolderDisk, Error> {
     match disk {
         Disk::Folder(folder) => Ok(folder),
         Disk::Nfc(_) | Disk::HotAdd(_) | Disk::File(_) | Disk::Nbd(_) => Err(Error::Order(
-            "this proxy reads and writes through a datastore's folder only",
+            "this proxy writes disks through a datastore's folder only",
         )),
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use stillwater_disk::{FallbackReader, GivenUp};
 use stillwater_format::node::{DiskRoot, NODE_LEVEL_MAX};
 use stillwater_proxy_api::{
-    self as api, StartTransferRequest, Store, Transfer, TransferState, Work,
+    self as api, StartTransferRequest, Store, Transfer, TransferFindings, TransferState, Work,
 };
 use stillwater_seal::DatasetKey;
 use stillwater_types::{Fault, Reason, TransferId};
@@ -19,7 +20,9 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::reach::Reach;
 use crate::slots::{Slot, Slots};
-use crate::transfer::{Backup, Limits, Probe, Progress, Reading, Saved, Stored, restore, zstd};
+use crate::transfer::{
+    Backup, Limits, Probe, Progress, Reading, Saved, Source, Stored, restore, zstd,
+};
 
 /// How often a watched transfer tells its progress.
 const TICK: Duration = Duration::from_secs(1);
@@ -213,6 +216,22 @@ impl Transfers {
         });
     }
 
+    /// Every way that the controller named and that this proxy can go, best first.
+    fn ways(&self, sources: &[api::Disk], length: u64) -> Result<FallbackReader, Error> {
+        let (mut ways, mut refused) = (Vec::new(), None);
+        for disk in sources {
+            match self.reach.way(disk, length) {
+                Ok(way) => ways.push(way),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match (ways.is_empty(), refused) {
+            (true, Some(error)) => Err(error),
+            (true, None) => Err(Error::Order("the disk has no source")),
+            (false, _) => Ok(FallbackReader::new(length, ways)),
+        }
+    }
+
     async fn work(
         &self,
         request: StartTransferRequest,
@@ -223,13 +242,19 @@ impl Transfers {
             Work::Backup(backup) => {
                 let key =
                     DatasetKey::from_slice(store.dataset_key.expose()).map_err(Error::Seal)?;
-                let first = backup
-                    .sources
-                    .first()
-                    .ok_or(Error::Order("the disk has no source"))?;
+                let length = backup.length_bytes;
+                let disk = Arc::new(self.ways(&backup.sources, length)?);
+                let name = disk_name(&backup.sources);
+                disk.open().await.map_err(|source| Error::Open {
+                    disk: name.clone(),
+                    source,
+                })?;
                 let backup = Backup {
-                    source: self.reach.source(first, backup.length_bytes).await?,
-                    length: backup.length_bytes,
+                    source: Source {
+                        name,
+                        reader: disk.clone(),
+                    },
+                    length,
                     reading: reading(backup.reading)?,
                     store: self.reach.store(&store)?,
                     dataset: store.dataset_id,
@@ -237,7 +262,14 @@ impl Transfers {
                     limits: self.limits,
                     compress: zstd(),
                 };
-                Ok(Some(backup.run(progress).await?))
+                let Saved { root, findings } = backup.run(progress).await?;
+                let (given_up, index) = disk.history().await;
+                let findings = TransferFindings {
+                    fallbacks: given_up.into_iter().map(told_fallback).collect(),
+                    source_index: u32::try_from(index).unwrap_or(u32::MAX),
+                    ..findings
+                };
+                Ok(Some(Saved { root, findings }))
             }
             Work::Restore(work) => {
                 let stored = stored(&*self.reach, &store, &work.root, self.limits)?;
@@ -250,6 +282,24 @@ impl Transfers {
             }
         }
     }
+}
+
+/// A way to the disk that was given up, and why.
+fn told_fallback(given_up: GivenUp) -> Fault {
+    let GivenUp { way, error } = given_up;
+    error.fault().with("way", way)
+}
+
+/// What the disk is called in faults.
+fn disk_name(sources: &[api::Disk]) -> String {
+    let name = |disk: &api::Disk| match disk {
+        api::Disk::Folder(disk) => disk.path.clone(),
+        api::Disk::Nfc(disk) => disk.path.clone(),
+        api::Disk::HotAdd(disk) => disk.path.clone(),
+        api::Disk::File(disk) => format!("[{}] {}", disk.datastore, disk.path),
+        api::Disk::Nbd(disk) => disk.path.clone(),
+    };
+    sources.first().map(name).unwrap_or_default()
 }
 
 impl Known {

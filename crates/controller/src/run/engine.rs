@@ -84,6 +84,7 @@ impl Engine {
             timing: Timing::default(),
             trust: config.change_maps.trust(),
             bases: Bases::default(),
+            reads_nfc: config.transports.nfc,
         };
         let keeper = Keeper {
             memory: memory.clone(),

@@ -180,6 +180,10 @@ pub struct Findings {
     pub replaced_hole_bytes: u64,
 }
 
+fn folder() -> String {
+    super::act::FOLDER.to_owned()
+}
+
 /// A point that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommittedPoint {
@@ -330,6 +334,9 @@ pub enum RunEvent {
         /// What was found out about the change map.
         #[serde(default)]
         findings: Findings,
+        /// By which way it was moved to its end; the folder in journals of releases that knew no other.
+        #[serde(default = "folder")]
+        transport: String,
     },
     /// A transfer ended without its disk.
     TransferFailed {

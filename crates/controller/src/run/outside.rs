@@ -10,7 +10,9 @@ use futures::stream::BoxStream;
 use stillwater_proxy_api as proxy_api;
 use stillwater_repository_api as repository_api;
 use stillwater_types::{ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId};
-use stillwater_vsphere::{ChangeId, DataAccess, Quiesce, RungOutcome, SnapshotConfig, Vm};
+use stillwater_vsphere::{
+    ChangeId, DataAccess, NfcTicket, Quiesce, RungOutcome, SnapshotConfig, Vm,
+};
 
 use super::event::Placement;
 use super::lease::Lease;
@@ -150,6 +152,10 @@ pub trait Vsphere: Send + Sync + 'static {
 
     /// Opens a session of its own for a run's data plane on this VM.
     async fn open_access(&self, vm: &VmId) -> Result<DataAccess, Fault>;
+
+    /// Tickets for reading the VM's frozen files through its host's NFC, all for one host; each opens
+    /// one connection once.
+    async fn nfc_tickets(&self, vm: &VmId, count: usize) -> Result<Vec<NfcTicket>, Fault>;
 
     /// Uses such a session, so that it does not fall idle; whether it is still there.
     async fn touch_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault>;

@@ -149,6 +149,9 @@ pub struct Moved {
     /// What was found out about the change map.
     #[serde(default)]
     pub findings: Findings,
+    /// By which way.
+    #[serde(default)]
+    pub transport: String,
 }
 
 /// An export of a run.

@@ -111,6 +111,7 @@ impl Run {
                 root,
                 counts,
                 findings,
+                transport,
             } => {
                 if let Some((disk, proxy)) = self.finish_transfer(*disk, *transfer) {
                     disk.moved = Some(Moved {
@@ -118,6 +119,7 @@ impl Run {
                         counts: *counts,
                         proxy,
                         findings: *findings,
+                        transport: transport.clone(),
                     });
                 }
             }

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use stillwater_types::{Fault, Reason, VcenterId, VmId};
 use stillwater_vsphere::{
-    ChangeId, Client, DataAccess, Error, FaultKind, NewVm, PlacementSpec, Quiesce, Since,
-    SnapshotConfig, SnapshotInfo, SnapshotRef, SnapshotSpec, Vm, VmRef,
+    ChangeId, Client, DataAccess, Error, FaultKind, NewVm, NfcAccess, NfcTicket, PlacementSpec,
+    Quiesce, Since, SnapshotConfig, SnapshotInfo, SnapshotRef, SnapshotSpec, Vm, VmRef,
 };
 
 use super::event::Placement;
@@ -260,6 +260,24 @@ impl Vsphere for Vcenters {
     async fn open_access(&self, vm: &VmId) -> Result<DataAccess, Fault> {
         let (client, vm) = self.client(vm).await?;
         Ok(client.open_data_access(&vm).await?)
+    }
+
+    async fn nfc_tickets(&self, vm: &VmId, count: usize) -> Result<Vec<NfcTicket>, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        let mut tickets: Vec<NfcTicket> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let ticket = client.nfc_ticket(&vm, NfcAccess::ReadVm, None).await?;
+            // A proxy is told one host; a ticket for another dies by itself.
+            let is_same = |first: &NfcTicket| {
+                first.host == ticket.host
+                    && first.port == ticket.port
+                    && first.identity == ticket.identity
+            };
+            if tickets.first().is_none_or(is_same) {
+                tickets.push(ticket);
+            }
+        }
+        Ok(tickets)
     }
 
     async fn touch_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault> {

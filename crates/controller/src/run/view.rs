@@ -147,8 +147,9 @@ fn disk(disk: &Disk, progress: Option<&Progress>, nodes: &Nodes) -> api::RunDisk
         chunk_count: counts.chunk_count,
         new_chunk_count: counts.new_chunk_count,
         transport: match (progress, &disk.moved) {
-            (Some(progress), _) => progress.transport.to_owned(),
-            (None, Some(_)) => FOLDER.to_owned(),
+            (_, Some(moved)) if !moved.transport.is_empty() => moved.transport.clone(),
+            (_, Some(_)) => FOLDER.to_owned(),
+            (Some(progress), None) => progress.transport.to_owned(),
             (None, None) => String::new(),
         },
         reading: disk

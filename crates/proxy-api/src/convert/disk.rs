@@ -76,7 +76,7 @@ impl From<NfcDisk> for pb::NfcDisk {
             NfcCheck::CertificateSha1(hash) => {
                 pb::nfc_disk::Check::CertificateSha1(Bytes::copy_from_slice(&hash))
             }
-            NfcCheck::CertificatePem(pem) => pb::nfc_disk::Check::CertificatePem(pem),
+            NfcCheck::CertificateDer(der) => pb::nfc_disk::Check::CertificateDer(der),
         };
         let session_ids = session_ids.iter();
         Self {
@@ -108,8 +108,8 @@ impl TryFrom<pb::NfcDisk> for NfcDisk {
             pb::nfc_disk::Check::CertificateSha1(hash) => {
                 NfcCheck::CertificateSha1(field::hash("certificate_sha1", &hash)?)
             }
-            pb::nfc_disk::Check::CertificatePem(pem) => {
-                NfcCheck::CertificatePem(field::bytes("certificate_pem", pem, CA_PEM_BYTES_MAX)?)
+            pb::nfc_disk::Check::CertificateDer(der) => {
+                NfcCheck::CertificateDer(field::bytes("certificate_der", der, CA_PEM_BYTES_MAX)?)
             }
         };
         let found = session_ids.len();

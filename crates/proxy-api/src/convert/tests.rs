@@ -87,7 +87,7 @@ impl Gen {
 
     fn nfc(&mut self) -> NfcDisk {
         let check = match self.u64() % 2 {
-            0 => NfcCheck::CertificatePem(self.bytes()),
+            0 => NfcCheck::CertificateDer(self.bytes()),
             _ => NfcCheck::CertificateSha1(self.hash()),
         };
         NfcDisk {

@@ -8,14 +8,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use stillwater_disk::{DiskReader, DiskWriter, Error as DiskError};
+use stillwater_disk::{DiskReader, DiskWriter, Error as DiskError, Way};
 use stillwater_format::pack::stored_hash;
 use stillwater_proxy_api as api;
 use stillwater_repository_api::{PutPackResponse, Record, RecordType, SaltedRecord};
 use stillwater_types::{DatasetId, Extent, Fault, NodeId, PackId, Reason, RunId};
 use tokio::sync::{Notify, watch};
 
-use super::{PackStream, RecordStore, Source, Target};
+use super::{PackStream, RecordStore, Target};
 use crate::error::Error;
 use crate::reach::Reach;
 
@@ -421,15 +421,15 @@ impl Reach for FakeReach {
         }
     }
 
-    async fn source(&self, disk: &api::Disk, _: u64) -> Result<Source, Error> {
+    fn way(&self, disk: &api::Disk, _: u64) -> Result<Box<dyn Way>, Error> {
         let api::Disk::Folder(folder) = disk else {
             return Err(Error::Order("the fake reaches folders only"));
         };
         assert_ne!(folder.path, "panic", "as ordered");
-        Ok(Source {
-            name: folder.path.clone(),
-            reader: self.disk.clone(),
-        })
+        Ok(Box::new(FakeWay {
+            path: folder.path.clone(),
+            disk: self.disk.clone(),
+        }))
     }
 
     async fn target(&self, disk: &api::Disk, length: u64) -> Result<Target, Error> {
@@ -442,6 +442,28 @@ impl Reach for FakeReach {
             name: folder.path.clone(),
             writer: Box::new(writer),
         })
+    }
+}
+
+/// A way that leads nowhere if its path says so.
+struct FakeWay {
+    path: String,
+    disk: Arc<FakeDisk>,
+}
+
+#[async_trait]
+impl Way for FakeWay {
+    fn name(&self) -> String {
+        self.path.clone()
+    }
+
+    async fn open(&self) -> stillwater_disk::Result<Arc<dyn DiskReader>> {
+        match self.path.starts_with("closed") {
+            true => Err(stillwater_disk::Error::NotFound {
+                path: self.path.clone(),
+            }),
+            false => Ok(self.disk.clone()),
+        }
     }
 }
 

@@ -254,3 +254,25 @@ async fn the_oldest_ended_transfers_are_forgotten_and_running_ones_are_not() {
     assert!(known.transfers.contains_key(&running));
     assert!(!known.transfers.contains_key(&oldest.unwrap()));
 }
+
+#[tokio::test]
+async fn a_source_that_cannot_be_opened_is_told_and_the_next_is_taken() {
+    let reach = FakeReach::new(FakeDisk::new(disk(1)), FakeStore::default());
+    let transfers = transfers(reach.clone(), 1);
+    let mut request = backup(PATH, &reach);
+    if let Work::Backup(order) = &mut request.work {
+        order.sources.insert(0, order_disk("closed/web.vmdk"));
+    }
+    let begun = transfers.start(request).unwrap();
+    let ended = last(&transfers, begun.transfer_id).await;
+    assert_eq!(ended.state, TransferState::Succeeded, "{ended:?}");
+    let findings = ended.findings.unwrap();
+    assert_eq!(findings.source_index, 1);
+    let way = findings.fallbacks[0].details.get("way").map(String::as_str);
+    assert_eq!(way, Some("closed/web.vmdk"));
+    let mut nowhere = backup("closed/web.vmdk", &reach);
+    nowhere.transfer_id = TransferId::mint();
+    let begun = transfers.start(nowhere).unwrap();
+    let ended = last(&transfers, begun.transfer_id).await;
+    assert_eq!(ended.fault.unwrap().reason, Reason::DiskReadFailed);
+}

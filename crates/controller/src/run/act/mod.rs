@@ -72,6 +72,8 @@ pub struct World {
     pub trust: Trust,
     /// What increments are built upon.
     pub bases: Bases,
+    /// Whether disks are read through their host's NFC first.
+    pub reads_nfc: bool,
 }
 
 impl World {

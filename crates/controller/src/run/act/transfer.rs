@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use futures::StreamExt;
 use stillwater_proxy_api as proxy_api;
-use stillwater_proxy_api::{FolderDisk, FolderTrust, Transfer, TransferState};
+use stillwater_proxy_api::{FolderDisk, FolderTrust, NfcCheck, NfcDisk, Transfer, TransferState};
 use stillwater_rpc::grant::Verb;
 use stillwater_types::{Fault, NodeId, Reason, TransferId};
-use stillwater_vsphere::{DataAccess, Trust};
+use stillwater_vsphere::{DataAccess, HostIdentity, Trust};
 
 use super::{Act, Came, missing};
 use crate::point::root_of;
@@ -17,9 +17,12 @@ use crate::run::scratch::{Notes, Progress};
 use crate::run::slots::Permit;
 use crate::run::state::Disk;
 
-/// How a disk behind a datastore's HTTPS folder is reached.
-/// The only transport of this release: the datastore's HTTPS folder.
+/// How a disk behind a datastore's HTTPS folder is reached, the last of all ways.
 pub(crate) const FOLDER: &str = "folder";
+/// How a disk is reached through its host's port 902.
+const NFC: &str = "nfc";
+/// Tickets for one disk: a lost connection to the host is replaced so often.
+const NFC_TICKETS: usize = 3;
 
 impl Act {
     pub(super) async fn open_access(&self) -> Came {
@@ -43,7 +46,7 @@ impl Act {
         let permit = self.slot(disk, &failed_on).await?;
         let proxy = permit.proxy.node;
         let progress = Progress {
-            transport: FOLDER,
+            transport: if self.world.reads_nfc { NFC } else { FOLDER },
             proxy_name: permit.proxy.name.clone(),
             ..Progress::default()
         };
@@ -103,16 +106,19 @@ impl Act {
             self.scratch.spare(disk);
         }
         match moved {
-            Ok((root, counts, findings)) => {
-                let lie = lie(disk, &findings).map(RunEvent::Warned);
+            Ok(moved) => {
+                let lie = lie(disk, &moved.findings).map(RunEvent::Warned);
+                let other_ways = moved.fallbacks.iter().map(|cause| other_way(disk, cause));
+                let told: Vec<RunEvent> = lie.into_iter().chain(other_ways).collect();
                 let ended = RunEvent::Transferred {
                     disk,
                     transfer,
-                    root,
-                    counts,
-                    findings,
+                    root: moved.root,
+                    counts: moved.counts,
+                    findings: moved.findings,
+                    transport: moved.transport.to_owned(),
                 };
-                Ok(lie.into_iter().chain([ended]).collect())
+                Ok(told.into_iter().chain([ended]).collect())
             }
             // Whether it still runs is not known: it stays held, and is cancelled with the rest.
             Err(_) if self.halt.is_cancelled() => Ok(Vec::new()),
@@ -159,13 +165,19 @@ impl Act {
         key: i32,
         proxy: NodeId,
         transfer: TransferId,
-    ) -> Result<(Root, Counts, Findings), Fault> {
+    ) -> Result<Ended, Fault> {
         let has_access = !self.scratch.notes().accesses.is_empty();
         if self.disk(key)?.attempts > 1 || !has_access {
             // What ended the last attempt may have been the data session.
             self.add_access().await?;
         }
-        let request = self.request(key, proxy, transfer)?;
+        let nfc = self.nfc(key).await;
+        let ways = if nfc.is_some() {
+            &[NFC, FOLDER][..]
+        } else {
+            &[FOLDER]
+        };
+        let request = self.request(key, proxy, transfer, nfc)?;
         let ended = match self.follow(key, proxy, request).await {
             Ok(ended) => ended,
             Err(fault) => {
@@ -173,7 +185,46 @@ impl Act {
                 return Err(fault);
             }
         };
-        self.result(key, ended)
+        self.result(key, ways, ended)
+    }
+
+    /// The disk behind its host's NFC, if that is wanted and tickets are to be had; without, the folder
+    /// does.
+    async fn nfc(&self, key: i32) -> Option<NfcDisk> {
+        if !self.world.reads_nfc || !matches!(self.run.work, Work::Backup(_)) {
+            return None;
+        }
+        let vm = self.vm().ok()?;
+        let tickets = self.world.vsphere.nfc_tickets(vm, NFC_TICKETS).await;
+        let tickets = tickets
+            .inspect_err(|fault| {
+                tracing::warn!(run.id = %self.run.id, %fault, "no tickets for nfc, reading through the folder");
+                let mut notes = self.scratch.notes();
+                notes.note(format!("disk {key} through nfc"), format!("no tickets ({fault})"));
+            })
+            .ok()?;
+        let first = tickets.first()?;
+        let notes = self.scratch.notes();
+        let frozen = notes
+            .frozen
+            .as_ref()?
+            .disks
+            .iter()
+            .find(|disk| disk.key == key)?;
+        Some(NfcDisk {
+            host: first.host.clone(),
+            port: first.port,
+            check: match &first.identity {
+                HostIdentity::Sha1(hash) => NfcCheck::CertificateSha1(*hash),
+                HostIdentity::Certificate(der) => NfcCheck::CertificateDer(der.clone().into()),
+            },
+            service: first.service.clone(),
+            session_ids: tickets
+                .iter()
+                .map(|ticket| ticket.session_id.clone())
+                .collect(),
+            path: frozen.file_name.clone(),
+        })
     }
 
     /// Tries to stop a transfer that is given up. A proxy that does not hear of it loses its data
@@ -259,7 +310,7 @@ impl Act {
         }
     }
 
-    fn result(&self, key: i32, ended: Transfer) -> Result<(Root, Counts, Findings), Fault> {
+    fn result(&self, key: i32, ways: &[&'static str], ended: Transfer) -> Result<Ended, Fault> {
         let root = match (ended.state, &self.run.work) {
             (TransferState::Succeeded, Work::Backup(_)) => {
                 ended.root.map(root_of).ok_or_else(|| {
@@ -297,7 +348,15 @@ impl Act {
             .with("length_bytes", root.length_bytes)
             .with("done_bytes", counts.done_bytes));
         }
-        Ok((root, counts_of(&counts), findings))
+        let told = ended.findings.unwrap_or_default();
+        let index = usize::try_from(told.source_index).unwrap_or(usize::MAX);
+        Ok(Ended {
+            root,
+            counts: counts_of(&counts),
+            findings,
+            fallbacks: told.fallbacks,
+            transport: ways.get(index).or(ways.last()).copied().unwrap_or(FOLDER),
+        })
     }
 
     fn request(
@@ -305,10 +364,11 @@ impl Act {
         key: i32,
         proxy: NodeId,
         transfer_id: TransferId,
+        nfc: Option<NfcDisk>,
     ) -> Result<proxy_api::StartTransferRequest, Fault> {
         let (work, store) = match &self.run.work {
             Work::Backup(_) => (
-                self.backup_work(key)?,
+                self.backup_work(key, nfc)?,
                 self.store(proxy, [Verb::Find, Verb::Put, Verb::Read])?,
             ),
             Work::RestoreVm(_) => (self.restore_work(key)?, self.store(proxy, [Verb::Read])?),
@@ -321,7 +381,7 @@ impl Act {
         })
     }
 
-    fn backup_work(&self, key: i32) -> Result<proxy_api::Work, Fault> {
+    fn backup_work(&self, key: i32, nfc: Option<NfcDisk>) -> Result<proxy_api::Work, Fault> {
         let notes = self.scratch.notes();
         let frozen = notes
             .frozen
@@ -329,8 +389,13 @@ impl Act {
             .ok_or_else(|| missing("frozen configuration"))?;
         let disk = frozen.disks.iter().find(|disk| disk.key == key);
         let disk = disk.ok_or_else(|| missing("frozen disk"))?;
+        let folder = folder_disk(&notes, &disk.file_name)?;
         Ok(proxy_api::Work::Backup(proxy_api::Backup {
-            sources: vec![folder_disk(&notes, &disk.file_name)?],
+            sources: nfc
+                .map(proxy_api::Disk::Nfc)
+                .into_iter()
+                .chain([folder])
+                .collect(),
             length_bytes: disk.capacity_bytes,
             reading: notes
                 .readings
@@ -423,6 +488,30 @@ fn folder_disk(notes: &Notes, path: &str) -> Result<proxy_api::Disk, Fault> {
         datacenter,
         path: path.to_owned(),
     }))
+}
+
+/// A disk that was moved, as its proxy told.
+struct Ended {
+    root: Root,
+    counts: Counts,
+    findings: Findings,
+    fallbacks: Vec<Fault>,
+    transport: &'static str,
+}
+
+/// What a person is told of a way that did not lead to the disk's end.
+fn other_way(disk: i32, cause: &Fault) -> RunEvent {
+    let message = format!(
+        "disk {disk} was read on by another way, nothing is missing: {}",
+        cause.message
+    );
+    RunEvent::Warned(Cause(
+        Fault {
+            message,
+            ..cause.clone()
+        }
+        .with("disk", disk),
+    ))
 }
 
 /// What a person is told of a map that lied. The point is right all the same.

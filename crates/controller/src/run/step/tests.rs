@@ -196,6 +196,7 @@ impl World {
                 assert!(self.access, "a transfer without access to its disk");
                 self.transfers.remove(transfer);
                 RunEvent::Transferred {
+                    transport: String::new(),
                     findings: Findings::default(),
                     disk: *disk,
                     transfer: *transfer,
@@ -686,6 +687,7 @@ fn a_late_answer_of_an_earlier_attempt_changes_nothing() {
         machine.advance(0, Luck::Good);
     }
     let stale = RunEvent::Transferred {
+        transport: String::new(),
         findings: Findings::default(),
         disk: 2000,
         transfer: TransferId::from_bytes([0xee; 16]),
@@ -740,6 +742,7 @@ fn alphabet() -> Vec<RunEvent> {
             transfer,
         },
         RunEvent::Transferred {
+            transport: String::new(),
             findings: Findings::default(),
             disk: 2000,
             transfer,

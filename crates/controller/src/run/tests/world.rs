@@ -23,8 +23,8 @@ use stillwater_types::{
     RunId, TransferId, TreeId, VcenterId, VmId,
 };
 use stillwater_vsphere::{
-    ChangeId, DataAccess, FrozenDisk, Power, Protectability, Quiesce, RungOutcome, SnapshotConfig,
-    Tools, Trust, Vm, VmDisk, VmRef,
+    ChangeId, DataAccess, FrozenDisk, NfcTicket, Power, Protectability, Quiesce, RungOutcome,
+    SnapshotConfig, Tools, Trust, Vm, VmDisk, VmRef,
 };
 
 use crate::dataset::{DatasetEvent, Wrapped};
@@ -492,6 +492,10 @@ impl Vsphere for Fake {
                 datacenter: "/DC0".into(),
             })
         })
+    }
+
+    async fn nfc_tickets(&self, _vm: &VmId, _count: usize) -> Result<Vec<NfcTicket>, Fault> {
+        self.call("nfc_tickets", |_, _| Err(gone(Reason::NotSupported)))
     }
 
     async fn touch_access(&self, _vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault> {
@@ -1024,6 +1028,7 @@ impl Cluster {
             timing,
             trust: MapTrust::default(),
             bases: Bases::default(),
+            reads_nfc: false,
         });
         let runs = Runs::launch(Arc::clone(&world));
         Self {
