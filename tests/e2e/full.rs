@@ -110,7 +110,7 @@ fn without_any_room_a_start_restores_deletes_and_collects_and_takes_no_backup() 
     let Some(mut site) = site_with(&vms, now)? else {
         return Ok(());
     };
-    let mut back_up = |vm: &str| -> Result<String> {
+    let back_up = |vm: &str| -> Result<String> {
         let run = site.cluster.backup(vm, "succeeded")?;
         text(&run["backup"], "point_id")
     };
