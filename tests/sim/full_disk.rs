@@ -70,14 +70,22 @@ fn cram(world: &World) {
     world.fs.set_capacity(world.fs.taken_bytes());
 }
 
-/// Points are whole, and sessions refused.
+/// Points are whole, and what is sent is refused; or the session already, where even the room that
+/// the log has for itself cannot be written.
 fn ensure_serves_without_room(world: &mut World) -> Result<()> {
     for (point, kept) in &world.oracle.kept {
         let store = world.store();
         check_point(&store, *point, kept)?;
         ensure!(store.verify_point(*point, &())?.is_whole(), "I16: {point}");
     }
-    let refused = world.apply(&Op::Open(2)).expect_err("no room");
+    let refused = match world.apply(&Op::Open(2)) {
+        Err(refused) => refused,
+        Ok(_) => {
+            let refused = world.apply(&Op::Send(2, vec![12, 13]));
+            world.apply(&Op::Close(2)).context("I16: a session's end")?;
+            refused.expect_err("no room")
+        }
+    };
     ensure!(is_full(&refused), "not told that it is full: {refused:#}");
     ensure!(world.store().is_writable(), "I16: it stopped");
     Ok(())
@@ -91,6 +99,10 @@ fn with_no_room_at_all_a_start_restores_deletes_and_collects_until_there_is_some
     }
     cram(&world);
     world.open().context("I16: a start")?;
+    // A restore needs a session and no room.
+    for op in [Op::Open(2), Op::Close(2)] {
+        world.apply(&op).with_context(|| format!("I16: {op:?}"))?;
+    }
     ensure_serves_without_room(&mut world)?;
     let kept_count = world.oracle.kept.len();
     for turn in 0..3 {

@@ -207,18 +207,29 @@ impl Vsphere for Vcenters {
         let (client, vm) = self.client(vm).await?;
         settle(&client, &vm).await?;
         let found = leased(&client, &vm, lease).await?;
+        let mut failed = None;
         for snapshot in &found {
-            if let Some(task) = client.remove_snapshot(&snapshot.snapshot, true).await? {
-                client.wait_task(&task, REMOVE_SNAPSHOT).await?;
+            // One that resists must not keep the others.
+            let removed = remove_one(&client, &snapshot.snapshot).await;
+            failed = failed.or(removed.err());
+        }
+        // The tree decides: a removal can fail and leave nothing but deltas.
+        match (leased(&client, &vm, lease).await?.is_empty(), failed) {
+            (true, _) => {}
+            (false, Some(error)) => return Err(error.into()),
+            (false, None) => {
+                return Err(Fault::new(
+                    Reason::VcenterTaskFailed,
+                    "vsphere said that the snapshot is removed, but it is still there",
+                ));
             }
         }
-        if !leased(&client, &vm, lease).await?.is_empty() {
-            return Err(Fault::new(
-                Reason::VcenterTaskFailed,
-                "vsphere said that the snapshot is removed, but it is still there",
-            ));
-        }
-        let consolidation_needed = !found.is_empty() && !consolidated(&client, &vm).await?;
+        let consolidation_needed = match found.is_empty() {
+            // An earlier call, whose answer was lost, may have left deltas: told, and not acted upon,
+            // for they may be somebody else's.
+            true => client.vm(&vm).await?.consolidation_needed,
+            false => !consolidated(&client, &vm).await?,
+        };
         let removed_count = u32::try_from(found.len()).unwrap_or(u32::MAX);
         Ok(Removal {
             removed_count,
@@ -382,6 +393,13 @@ async fn destroy_marked(client: &Client, name: &str, marker: &Marker) -> Result<
         }
     }
     Ok(found)
+}
+
+async fn remove_one(client: &Client, snapshot: &SnapshotRef) -> Result<(), Error> {
+    match client.remove_snapshot(snapshot, true).await? {
+        Some(task) => client.wait_task(&task, REMOVE_SNAPSHOT).await.map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Merges deltas that a removal left, once; whether none are left.
