@@ -1,0 +1,169 @@
+//! Stillwater: three roles as real processes, mutual TLS between them, fsync and self-checks on.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use stillwater_tests::cluster::{Role, rows, text};
+use stillwater_tests::guest::Disks;
+use stillwater_tests::lab::{DiskSpec, VmSpec};
+use stillwater_tests::{Cluster, Lab};
+
+use crate::images::{Images, become_image, copy};
+use crate::measured::{Measured, allocated, timed};
+use crate::peer::same;
+use crate::step::Step;
+
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// A cluster, a vCenter with the two servers, and what was stored so far.
+#[derive(Debug)]
+pub struct Ours {
+    images: Images,
+    cluster: Cluster,
+    lab: Lab,
+    first: Option<String>,
+    // Dropped after the lab, which has its disks there.
+    _disks: Disks,
+}
+
+impl Ours {
+    /// An empty repository, and both servers in the simulated vCenter.
+    pub fn new(images: &Images, dir: &Path) -> Result<Self> {
+        let mut vms = Vec::new();
+        for (name, image) in [("server", &images.server), ("sibling", &images.sibling)] {
+            let disk = dir.join(format!("{name}.raw"));
+            copy(image, &disk)?;
+            vms.push(VmSpec::new(name, vec![DiskSpec::new(disk)]));
+        }
+        let lab = Lab::start(&vms, 2000)?;
+        let cluster = Cluster::start()?;
+        cluster.add_lab(&lab)?;
+        Ok(Self {
+            images: images.clone(),
+            cluster,
+            lab,
+            first: None,
+            _disks: Disks::new()?,
+        })
+    }
+
+    /// Brings the guest into the state that a step wants; not measured.
+    pub fn prepare(&self, step: Step) -> Result<()> {
+        if step == Step::Day2 {
+            let live = self.lab.live_disk("server", 0)?;
+            let changed = become_image(&live, &self.images.day2)?;
+            println!("  day 2 touches {} MiB of granules", changed >> 20);
+        }
+        Ok(())
+    }
+
+    /// Does a step; nothing where Stillwater has no such thing yet.
+    pub fn run(&mut self, step: Step) -> Result<Option<Measured>> {
+        let before = self.used()?;
+        let begin = Instant::now();
+        let own = match step {
+            Step::Full => {
+                self.first = Some(self.back_up("server", &[])?);
+                Measured::default()
+            }
+            Step::Unchanged | Step::Day2 => {
+                self.back_up("server", &[]).map(|_| Measured::default())?
+            }
+            Step::Reread => self
+                .back_up("server", &["--full"])
+                .map(|_| Measured::default())?,
+            Step::Sibling => self.back_up("sibling", &[]).map(|_| Measured::default())?,
+            Step::Restore => self.restore()?,
+            Step::Scrub => {
+                self.cluster
+                    .ok(&["repository", "scrub", "repository", "--all"])?;
+                Measured::default()
+            }
+            Step::Verify => return Ok(None),
+        };
+        let wall_seconds = begin.elapsed().as_secs_f64();
+        if step == Step::Restore {
+            self.compare()?;
+        }
+        let after = self.used()?;
+        Ok(Some(Measured {
+            wall_seconds,
+            cpu_seconds: after.cpu_seconds - before.cpu_seconds + own.cpu_seconds,
+            peak_bytes: after.peak_bytes.max(own.peak_bytes),
+            stored_bytes: allocated(&self.cluster.state(Role::Repository))?,
+        }))
+    }
+
+    /// Backs a VM up and answers its point. Waits by asking once a second, which costs the controller next to nothing.
+    fn back_up(&self, vm: &str, more: &[&str]) -> Result<String> {
+        let mut args = vec!["backup", vm];
+        args.extend(more);
+        let run = self.cluster.start_run(&args)?;
+        self.cluster.ok(&["run", "watch", &run])?;
+        let ended = self.cluster.wait_run(&run, PATIENCE)?;
+        ensure!(
+            ended["state"] == "succeeded",
+            "the run is not good: {ended:#}"
+        );
+        tell(
+            &self
+                .cluster
+                .json(&["point", "show", &text(&ended["backup"], "point_id")?])?,
+        );
+        text(&ended["backup"], "point_id")
+    }
+
+    /// Restores the first point's disk to a file; the tool's own cost is part of it.
+    fn restore(&self) -> Result<Measured> {
+        let point = self.first.as_deref().context("nothing was backed up yet")?;
+        let shown = self.cluster.json(&["point", "show", point])?;
+        let key = rows(&shown["disks"])
+            .first()
+            .and_then(|disk| disk["key"].as_i64())
+            .context("the point has no disk")?
+            .to_string();
+        let to = self.restored();
+        let to = to.to_str().context("utf-8")?;
+        let args = ["restore", "disk", point, "--disk", &key, "--to", to];
+        timed(
+            &self.cluster.command(&args)?,
+            &self.cluster.dir().join("tool.log"),
+        )
+    }
+
+    fn compare(&self) -> Result<()> {
+        same(&self.restored(), &self.images.server)?;
+        std::fs::remove_file(self.restored()).map_err(Into::into)
+    }
+
+    fn restored(&self) -> PathBuf {
+        self.cluster.dir().join("restored.raw")
+    }
+
+    /// The three roles together; the peak is that of the largest.
+    fn used(&self) -> Result<Measured> {
+        let mut sum = Measured::default();
+        for role in Role::ALL {
+            let used = self.cluster.usage(role)?;
+            sum.cpu_seconds += used.cpu_seconds;
+            sum.peak_bytes = sum.peak_bytes.max(used.peak_bytes);
+        }
+        Ok(sum)
+    }
+}
+
+/// What a run read and stored, for whoever watches.
+fn tell(point: &Value) {
+    let sum = |field: &str| -> u64 {
+        let disks = rows(&point["disks"]);
+        disks.iter().filter_map(|disk| disk[field].as_u64()).sum()
+    };
+    println!(
+        "  read {} MiB, new {} MiB, stored {} MiB",
+        sum("read_bytes") >> 20,
+        sum("new_bytes") >> 20,
+        sum("stored_bytes") >> 20
+    );
+}
