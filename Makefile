@@ -8,6 +8,7 @@
 #   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=… GUEST=small|debian)
 #   make sim       break the storage of the store in every way, in memory (SIM_STATES=100000)
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
+#   make bench     Stillwater and its peers on the same bytes, in turn (QUICK=1, PAIRS=5, PEERS=restic,borg,borg-fixed)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -20,9 +21,13 @@ GUEST ?= small
 STATES ?= 2000
 KNOCKOUT ?=
 FS ?= ext4,xfs
+QUICK ?=
+PAIRS ?= $(if $(QUICK),1,5)
+PEERS ?= restic,borg,borg-fixed
 REPLAY ?=
 STATE ?=
 CARGO_TEST_FLAGS ?=
+BENCH_FLAGS ?=
 FUZZ_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),600)
 
 # Guest disks, made once; what dpkg has to say about its chroot goes to a log.
@@ -32,7 +37,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo test sim lint torture fuzz crash binaries advisories
+.PHONY: help setup lab demo test sim lint torture fuzz crash bench binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -90,3 +95,12 @@ lint: setup
 advisories: setup
 	tests/setup.sh lint
 	cargo deny --locked --config .cargo/deny.toml check advisories
+
+# Release builds of everything: with the dev profile the peers would win.
+bench: lab
+	tests/setup.sh bench
+	$(call images,$(if $(QUICK),debian,server))
+	$(call images,$(if $(QUICK),debianday2,day2))
+	$(call images,$(if $(QUICK),sibling,clone))
+	cargo build --locked --release --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli -p stillwater-bench
+	target/release/bench $(if $(QUICK),--quick) --rounds $(PAIRS) --peers $(PEERS) --to target/bench.md $(BENCH_FLAGS)

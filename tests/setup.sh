@@ -4,6 +4,7 @@
 #   tests/setup.sh         to build, test and run the demo
 #   tests/setup.sh lint    what `make lint` needs beyond that
 #   tests/setup.sh crash   what `make crash` needs beyond that
+#   tests/setup.sh bench   the peers that `make bench` measures
 set -euo pipefail
 
 packages() {
@@ -36,8 +37,16 @@ if [[ "${1:-}" == lint ]]; then
     command -v buf >/dev/null || { packages nodejs npm; npm install --global --silent @bufbuild/buf@1.75.0; }
 elif [[ "${1:-}" == crash ]]; then
     packages qemu-utils fuse3 e2fsprogs xfsprogs mount util-linux
+elif [[ "${1:-}" == bench ]]; then
+    packages restic borgbackup time diffutils
 else
     packages build-essential cmake qemu-utils nbdkit e2fsprogs fdisk golang-go \
         golang-github-vmware-govmomi-dev golang-github-google-uuid-dev debootstrap
     tool cargo-nextest cargo-nextest
+    # Repositories under test take no backup below their reserve, which is at least 2 % of this file system.
+    free_mib=$(df --output=avail --block-size=1M . | tail -1)
+    size_mib=$(df --output=size --block-size=1M . | tail -1)
+    want_mib=$((size_mib / 50 + 16384))
+    ((free_mib > want_mib)) ||
+        echo "warning: $free_mib MiB are free here; tests fail for want of room below about $want_mib MiB" >&2
 fi

@@ -4,6 +4,10 @@
 #   small     small-root.raw (96 MiB), small-data.raw (48 MiB): MBR, ext4, no boot loader; made in seconds
 #   debian    debian-root.raw (4 GiB), debian-data.raw (2 GiB): boots; PostgreSQL lives on the second disk; needs root
 #   sibling   sibling-root.raw (4 GiB): a clone of debian's first disk with other software on it; needs root
+#   debianday2  debianday2-root.raw (4 GiB): debian's first disk a day later; needs root
+#   server    server-root.raw (8 GiB): software, a database and files, for benchmarks; needs root
+#   day2      day2-root.raw (8 GiB): the server a day later; needs root
+#   clone     clone-root.raw (8 GiB): a clone of the server with other software and another database; needs root
 #
 # Images are kept in tests/lab/build/images and made again only when they are missing there.
 # Copies them to OUT_DIR, if one is given, and prints the paths of the copies, or else of the images.
@@ -13,7 +17,7 @@ cache=$here/build/images
 . "$here/images/disk.sh"
 
 usage() {
-    echo "usage: $0 small|debian|sibling [OUT_DIR]" >&2
+    echo "usage: $0 small|debian|sibling|debianday2|server|day2|clone [OUT_DIR]" >&2
     exit 2
 }
 
@@ -61,10 +65,13 @@ name=$1 destination=${2:-}
 mkdir -p "$cache" ${destination:+"$destination"}
 case $name in
 small) install_packages e2fsprogs fdisk perl cpio ;;
-debian | sibling)
+debian | sibling | debianday2 | server | day2 | clone)
     need_root "$name"
     install_packages e2fsprogs fdisk perl cpio debootstrap
-    [[ $name == debian ]] || make_image debian
+    case $name in
+    sibling | debianday2) make_image debian ;;
+    day2 | clone) make_image server ;;
+    esac
     ;;
 *) usage ;;
 esac
