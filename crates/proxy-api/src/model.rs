@@ -186,6 +186,8 @@ pub struct NfcDisk {
     pub service: String,
     /// Such as `[datastore1] web/web.vmdk`.
     pub path: String,
+    /// What this disk may have in flight of its host's memory; 0 leaves it to the proxy.
+    pub in_flight_bytes: u64,
 }
 
 /// How the certificate of an [`NfcDisk`]'s host is checked.

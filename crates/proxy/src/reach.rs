@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::SecretString;
 use stillwater_disk::folder::{FolderReader, FolderWriter};
-use stillwater_disk::nfc::{NfcReader, Options, Ticket, TicketBook, Tickets};
-use stillwater_disk::{DiskReader, Way};
+use stillwater_disk::nfc::{NfcReader, NfcWriter, Options, Ticket, TicketBook, Tickets};
+use stillwater_disk::{DiskReader, DiskWriter, Way};
 use stillwater_proxy_api::{Disk, FolderDisk, FolderTrust, NfcCheck, NfcDisk, Store};
 use stillwater_rpc::Identity;
 use stillwater_types::Fault;
@@ -57,14 +57,19 @@ impl Reach for Network {
     }
 
     async fn target(&self, disk: &Disk, length: u64) -> Result<Target, Error> {
-        let folder = folder(disk)?;
-        let name = folder.path.clone();
-        match FolderWriter::open(&access(folder), &folder.path, length).await {
-            Ok(writer) => Ok(Target {
-                name,
-                writer: Box::new(writer),
-            }),
-            Err(source) => Err(Error::Open { disk: name, source }),
+        let (name, opened) = match disk {
+            Disk::Folder(disk) => (&disk.path, write_folder(disk, length).await),
+            Disk::Nfc(disk) => (&disk.path, write_nfc(disk, length).await),
+            Disk::HotAdd(_) | Disk::File(_) | Disk::Nbd(_) => {
+                return Err(Error::Order(
+                    "this proxy writes disks through a datastore's folder and through nfc only",
+                ));
+            }
+        };
+        let name = name.clone();
+        match opened {
+            Ok(writer) => Ok(Target { name, writer }),
+            Err(source) => Err(Error::Write { disk: name, source }),
         }
     }
 }
@@ -99,15 +104,44 @@ impl Way for NfcWay {
     }
 
     async fn open(&self) -> stillwater_disk::Result<Arc<dyn DiskReader>> {
-        let tickets: Arc<dyn Tickets> = Arc::new(TicketBook::new(tickets(&self.disk)));
         let NfcDisk { path, .. } = &self.disk;
-        let reader = NfcReader::open(tickets, path, self.length, Options::default()).await?;
+        let options = options(&self.disk);
+        let reader = NfcReader::open(tickets(&self.disk), path, self.length, options).await?;
         Ok(Arc::new(reader))
     }
 }
 
+type Opened = stillwater_disk::Result<Box<dyn DiskWriter>>;
+
+async fn write_folder(disk: &FolderDisk, length: u64) -> Opened {
+    let writer = FolderWriter::open(&access(disk), &disk.path, length).await?;
+    Ok(Box::new(writer))
+}
+
+async fn write_nfc(disk: &NfcDisk, length: u64) -> Opened {
+    let writer = NfcWriter::open(tickets(disk), &disk.path, length, options(disk)).await?;
+    Ok(Box::new(writer))
+}
+
+/// How hard the host is worked: within the share of it that the controller gave.
+fn options(disk: &NfcDisk) -> Options {
+    let defaults = Options::default();
+    let share = match u32::try_from(disk.in_flight_bytes) {
+        Ok(0) => return defaults,
+        Ok(share) => share.min(defaults.in_flight_bytes),
+        Err(_) => defaults.in_flight_bytes,
+    };
+    // A few requests fit into a small share, so that one is on its way while another is served.
+    let request_bytes = defaults.request_bytes.min(share / 4);
+    Options {
+        in_flight_bytes: share,
+        request_bytes,
+        ..defaults
+    }
+}
+
 /// One ticket for each connection: the controller took them together, for the same host.
-fn tickets(disk: &NfcDisk) -> Vec<Ticket> {
+fn tickets(disk: &NfcDisk) -> Arc<dyn Tickets> {
     let NfcDisk {
         host,
         port,
@@ -115,6 +149,7 @@ fn tickets(disk: &NfcDisk) -> Vec<Ticket> {
         check,
         service,
         path: _,
+        in_flight_bytes: _,
     } = disk;
     let identity = match check {
         NfcCheck::CertificateSha1(hash) => HostIdentity::Sha1(*hash),
@@ -127,16 +162,7 @@ fn tickets(disk: &NfcDisk) -> Vec<Ticket> {
         service: service.clone(),
         session_id: session_id.clone(),
     };
-    session_ids.iter().map(ticket).collect()
-}
-
-fn folder(disk: &Disk) -> Result<&FolderDisk, Error> {
-    match disk {
-        Disk::Folder(folder) => Ok(folder),
-        Disk::Nfc(_) | Disk::HotAdd(_) | Disk::File(_) | Disk::Nbd(_) => Err(Error::Order(
-            "this proxy writes disks through a datastore's folder only",
-        )),
-    }
+    Arc::new(TicketBook::new(session_ids.iter().map(ticket)))
 }
 
 fn access(folder: &FolderDisk) -> DataAccess {

@@ -71,6 +71,7 @@ impl From<NfcDisk> for pb::NfcDisk {
             check,
             service,
             path,
+            in_flight_bytes,
         } = domain;
         let check = match check {
             NfcCheck::CertificateSha1(hash) => {
@@ -88,6 +89,7 @@ impl From<NfcDisk> for pb::NfcDisk {
             check: Some(check),
             service,
             path,
+            in_flight_bytes,
         }
     }
 }
@@ -103,6 +105,7 @@ impl TryFrom<pb::NfcDisk> for NfcDisk {
             check,
             service,
             path,
+            in_flight_bytes,
         } = message;
         let check = match field::choice("check", check)? {
             pb::nfc_disk::Check::CertificateSha1(hash) => {
@@ -128,6 +131,7 @@ impl TryFrom<pb::NfcDisk> for NfcDisk {
             check,
             service: field::text("service", service)?,
             path: field::text("path", path)?,
+            in_flight_bytes,
         })
     }
 }

@@ -97,6 +97,7 @@ impl Gen {
             check,
             service: self.text(),
             path: self.text(),
+            in_flight_bytes: self.u64(),
         }
     }
 
