@@ -245,3 +245,22 @@ func (vm *VirtualMachine) changeDatastore(ds *Datastore) {
 	Map.AddReference(ds, &ds.Vm, vm.Self)
 	Map.Update(vm, []types.PropertyChange{{Name: "datastore", Val: []types.ManagedObjectReference{ds.Self}}})
 }
+
+// SwitchHost moves a running VM to another host, as DRS does: its files and tasks stay. Answers the new host.
+func (l *labState) SwitchHost(vm *VirtualMachine) (string, error) {
+	for _, e := range Map.All("HostSystem") {
+		host, ok := e.(*HostSystem)
+		if !ok || vm.Runtime.Host == nil || host.Self == *vm.Runtime.Host || !l.HostIsThere(host.Self.Value) {
+			continue
+		}
+		if old, ok := Map.Get(*vm.Runtime.Host).(*HostSystem); ok {
+			Map.RemoveReference(old, &old.Vm, vm.Self)
+		}
+		Map.AppendReference(host, &host.Vm, vm.Self)
+		Map.WithLock(vm, func() {
+			Map.Update(vm, []types.PropertyChange{{Name: "runtime.host", Val: &host.Self}, {Name: "summary.runtime.host", Val: &host.Self}})
+		})
+		return host.Self.Value, nil
+	}
+	return "", fmt.Errorf("no other host for %s", vm.Name)
+}

@@ -28,6 +28,7 @@ var actions = map[string]action{
 	"POST revert":               revert,
 	"POST storage-vmotion":      storageVmotion,
 	"POST tasks":                setTasks,
+	"POST switch-host":          switchHost,
 	"POST guest":                setGuest,
 	"GET guest":                 getGuest,
 	"GET guest/events":          guestEvents,
@@ -156,6 +157,11 @@ func storageVmotion(r *http.Request, vm *simulator.VirtualMachine) (interface{},
 		return nil, err
 	}
 	return struct{}{}, simulator.Lab.StorageVmotion(vm, body.Datastore, body.Base, body.ResetTracking)
+}
+
+func switchHost(_ *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
+	host, err := simulator.Lab.SwitchHost(vm)
+	return map[string]string{"host": host}, err
 }
 
 func setGuest(r *http.Request, vm *simulator.VirtualMachine) (interface{}, error) {
