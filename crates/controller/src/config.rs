@@ -5,17 +5,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use stillwater_service::config::{Faults, Period, SecretRef, Settings};
+use stillwater_service::config::{Bytes, Faults, Period, SecretRef, Settings};
 use stillwater_service::metrics::MetricsSettings;
 use stillwater_service::telemetry::LogSettings;
 
-use crate::run::Trust;
+use crate::run::{HostLimits, Trust};
 
 /// Runs at once that one controller plans, at most: more would only wait for proxies.
 const PARALLEL_RUNS_MAX: u32 = 256;
 /// A map that nobody ever checks is no promise.
 const COMPARE_AFTER_POINTS_MAX: u32 = 100_000;
 const COMPARE_AFTER_MAX: Period = Period(Duration::from_secs(90 * 24 * 3600));
+/// No host opens more.
+const HOST_DISKS_MAX: u32 = 50;
+/// What one disk needs, and more than any host has.
+const HOST_BUFFERS_MIN: Bytes = Bytes(2 << 20);
+const HOST_BUFFERS_MAX: Bytes = Bytes(96 << 20);
 const DRAIN_MAX: Period = Period(Duration::from_secs(600));
 
 /// The controller's settings.
@@ -53,6 +58,20 @@ pub struct Config {
 pub struct Limits {
     /// Runs at work at the same time; further ones wait their turn.
     pub parallel_runs: u32,
+    /// Disks that are open at once through port 902 of one ESXi host.
+    pub host_disks: u32,
+    /// Memory of one host that they may use together.
+    pub host_buffers: Bytes,
+}
+
+impl Limits {
+    /// The host's part in the run engine's words.
+    pub fn host_limits(&self) -> HostLimits {
+        HostLimits {
+            disks: self.host_disks,
+            buffer_bytes: self.host_buffers.0,
+        }
+    }
 }
 
 /// By which ways disks are read; the datastore's folder is always the last.
@@ -116,7 +135,15 @@ impl Default for Config {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { parallel_runs: 8 }
+        let HostLimits {
+            disks,
+            buffer_bytes,
+        } = HostLimits::default();
+        Self {
+            parallel_runs: 8,
+            host_disks: disks,
+            host_buffers: Bytes(buffer_bytes),
+        }
     }
 }
 
@@ -133,8 +160,15 @@ impl Settings for Config {
         faults.check_address("advertise", self.advertise.as_deref());
         faults.check_name("name", self.name.as_deref());
         faults.check_path("state-dir", &self.state_dir);
-        let parallel_runs = self.limits.parallel_runs;
+        let Limits {
+            parallel_runs,
+            host_disks,
+            host_buffers,
+        } = self.limits;
         faults.check_number("limits.parallel-runs", parallel_runs, 1..=PARALLEL_RUNS_MAX);
+        faults.check_number("limits.host-disks", host_disks, 1..=HOST_DISKS_MAX);
+        let buffers = HOST_BUFFERS_MIN..=HOST_BUFFERS_MAX;
+        faults.check_number("limits.host-buffers", host_buffers, buffers);
         faults.check_period("drain", self.drain, Period(Duration::ZERO)..=DRAIN_MAX);
         let ChangeMaps {
             compare_after_points,
@@ -203,6 +237,8 @@ mod tests {
             state-dir = "state"
             drain = "1h"
             limits.parallel-runs = 0
+            limits.host-disks = 51
+            limits.host-buffers = "1MiB"
             change-maps.compare-after-points = 1000000
             change-maps.compare-after = "1000d"
             metrics.listen = "0.0.0.0:9443"
@@ -213,6 +249,8 @@ mod tests {
             "name",
             "state-dir",
             "limits.parallel-runs",
+            "limits.host-disks",
+            "limits.host-buffers",
             "drain",
             "change-maps.compare-after-points",
             "change-maps.compare-after",

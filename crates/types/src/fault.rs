@@ -158,6 +158,8 @@ reasons! {
     RepositoryFull = "REPOSITORY_FULL", Exhausted;
     /// The proxy has no free slot.
     NoProxySlot = "NO_PROXY_SLOT", Exhausted;
+    /// An ESXi host has no share left for another disk.
+    HostBusy = "HOST_BUSY", Exhausted;
     /// Too many attempts.
     RateLimited = "RATE_LIMITED", Exhausted;
     /// The datastore has no room.

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::act::World;
 use super::bases::Bases;
+use super::budget::Budgets;
 use super::event::{RunEvent, Work};
 use super::peers::Peers;
 use super::reaper::Reaper;
@@ -81,6 +82,7 @@ impl Engine {
                 config.limits.parallel_runs as usize,
             )),
             stuck: Mutex::default(),
+            budgets: Budgets::new(config.limits.host_limits()),
             timing: Timing::default(),
             trust: config.change_maps.trust(),
             bases: Bases::default(),

@@ -6,6 +6,7 @@
 
 mod act;
 mod bases;
+mod budget;
 mod cause;
 mod effect;
 mod engine;
@@ -29,6 +30,7 @@ mod vcenters;
 mod view;
 
 pub use bases::Bases;
+pub use budget::Limits as HostLimits;
 pub use cause::Cause;
 pub use effect::Effect;
 pub use engine::Engine;
@@ -40,8 +42,8 @@ pub use ladder::{Level, Rung};
 pub use lease::{Lease, NoLease};
 pub use marker::Marker;
 pub use outside::{
-    Changes, FreezeEvidence, LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Refusal, Removal,
-    Repositories, VmOrder, Vsphere,
+    Changes, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm, Proxies, Refusal,
+    Removal, Repositories, VmOrder, Vsphere,
 };
 pub(crate) use peers::Peers;
 pub use reading::{Trust, Why};

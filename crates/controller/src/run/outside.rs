@@ -3,7 +3,7 @@
 //! Each call is one attempt, bounded in time; the performer repeats what may be repeated. A call
 //! that failed may have happened all the same, and every one of them can be made again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -11,7 +11,7 @@ use stillwater_proxy_api as proxy_api;
 use stillwater_repository_api as repository_api;
 use stillwater_types::{ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId};
 use stillwater_vsphere::{
-    ChangeId, DataAccess, NfcTicket, Quiesce, RungOutcome, SnapshotConfig, Vm,
+    ChangeId, DataAccess, NfcAccess, NfcTicket, Quiesce, RungOutcome, SnapshotConfig, Vm,
 };
 
 use super::event::Placement;
@@ -85,8 +85,17 @@ pub struct LeasedSnapshot {
 pub struct MadeVm {
     /// The VM.
     pub vm: VmId,
-    /// The files of its disks, by the key that each disk has in the point.
-    pub files: std::collections::BTreeMap<i32, String>,
+    /// Its disks, by the key that each has in the point.
+    pub disks: BTreeMap<i32, MadeDisk>,
+}
+
+/// An empty disk that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeDisk {
+    /// Its device key in the new VM.
+    pub key: i32,
+    /// Such as `[ds] web/web.vmdk`.
+    pub file_name: String,
 }
 
 /// The VM to make.
@@ -153,9 +162,14 @@ pub trait Vsphere: Send + Sync + 'static {
     /// Opens a session of its own for a run's data plane on this VM.
     async fn open_access(&self, vm: &VmId) -> Result<DataAccess, Fault>;
 
-    /// Tickets for reading the VM's frozen files through its host's NFC, all for one host; each opens
-    /// one connection once.
-    async fn nfc_tickets(&self, vm: &VmId, count: usize) -> Result<Vec<NfcTicket>, Fault>;
+    /// Tickets for disks of the VM through its host's NFC, all for one host; each opens one connection
+    /// once.
+    async fn nfc_tickets(
+        &self,
+        vm: &VmId,
+        access: NfcAccess,
+        count: usize,
+    ) -> Result<Vec<NfcTicket>, Fault>;
 
     /// Uses such a session, so that it does not fall idle; whether it is still there.
     async fn touch_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault>;

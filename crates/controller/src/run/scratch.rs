@@ -1,6 +1,6 @@
 //! What a run knows in memory only: secrets, maps and whatever else is worthless after a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -12,6 +12,8 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::act::Mapped;
+use super::budget::Lease as HostLease;
+use super::outside::MadeDisk;
 use super::slots::Permit;
 use crate::point::{EvidenceNote, OpenedPoint, Quiescence};
 
@@ -42,8 +44,12 @@ pub struct Notes {
     pub readings: BTreeMap<i32, Mapped>,
     /// The point that is restored or exported.
     pub point: Option<OpenedPoint>,
-    /// The files of the new VM's disks, by the key that each has in the point.
-    pub files: BTreeMap<i32, String>,
+    /// The new VM's disks, by the key that each has in the point.
+    pub made: BTreeMap<i32, MadeDisk>,
+    /// Ways by which a new disk could not be written, by the key that it has in the point.
+    pub given_up: BTreeMap<i32, BTreeSet<&'static str>>,
+    /// Shares of hosts whose transfers the run did not see the end of; they end with the run.
+    pub host_leases: Vec<HostLease>,
     /// Data sessions, the newest last. An older one may still serve a transfer.
     pub accesses: Vec<DataAccess>,
     /// Slots that no disk has.

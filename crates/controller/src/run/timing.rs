@@ -23,6 +23,8 @@ pub struct Timing {
     pub quiesce_pause: Duration,
     /// How long a run waits for a proxy slot.
     pub slot_wait: Duration,
+    /// How long a disk waits for its share of a host.
+    pub host_wait: Duration,
     /// Calls that prepare: reading the VM, opening a session.
     pub call: Backoff,
     /// Proposing and committing: everything was moved already, so it is worth more patience.
@@ -64,6 +66,7 @@ impl Default for Timing {
             touch_access: Duration::from_secs(3 * 60),
             quiesce_pause: Duration::from_secs(5),
             slot_wait: Duration::from_secs(10 * 60),
+            host_wait: Duration::from_secs(30 * 60),
             call: Backoff::CALL,
             commit: backoff(500, 15, 12),
             release: backoff(500, 15, 8),

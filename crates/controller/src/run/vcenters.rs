@@ -3,7 +3,6 @@
 //! The client never sends a changing call twice. What was lost is decided here by reading: a
 //! snapshot is found by its lease, a VM by its marker, and tasks that still run are waited for.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,8 +17,8 @@ use super::event::Placement;
 use super::lease::Lease;
 use super::marker::Marker;
 use super::outside::{
-    Changes, FreezeEvidence, LeasedSnapshot, MadeSnapshot, MadeVm, Refusal, Removal, VmOrder,
-    Vsphere,
+    Changes, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm, Refusal, Removal,
+    VmOrder, Vsphere,
 };
 use crate::vcenter::Sessions;
 
@@ -273,11 +272,16 @@ impl Vsphere for Vcenters {
         Ok(client.open_data_access(&vm).await?)
     }
 
-    async fn nfc_tickets(&self, vm: &VmId, count: usize) -> Result<Vec<NfcTicket>, Fault> {
+    async fn nfc_tickets(
+        &self,
+        vm: &VmId,
+        access: NfcAccess,
+        count: usize,
+    ) -> Result<Vec<NfcTicket>, Fault> {
         let (client, vm) = self.client(vm).await?;
         let mut tickets: Vec<NfcTicket> = Vec::with_capacity(count);
         for _ in 0..count {
-            let ticket = client.nfc_ticket(&vm, NfcAccess::ReadVm, None).await?;
+            let ticket = client.nfc_ticket(&vm, access, None).await?;
             // A proxy is told one host; a ticket for another dies by itself.
             let is_same = |first: &NfcTicket| {
                 first.host == ticket.host
@@ -316,16 +320,19 @@ impl Vsphere for Vcenters {
             .retain(|disk| order.disks.contains(&disk.source_key));
         new.annotation = Some(order.marker.annotate(new.annotation.as_deref()));
         let created = client.create_vm(&new, &placement, SHORT_TASK).await?;
-        let files: BTreeMap<i32, String> = created
-            .disks
-            .into_iter()
-            .map(|disk| (disk.source_key, disk.file_name))
-            .collect();
+        let made = created.disks.into_iter().map(|disk| {
+            let made = MadeDisk {
+                key: disk.key,
+                file_name: disk.file_name,
+            };
+            (disk.source_key, made)
+        });
+        let disks = made.collect();
         let vm = VmId {
             vcenter,
             moref: created.vm.as_str().to_owned(),
         };
-        Ok(MadeVm { vm, files })
+        Ok(MadeVm { vm, disks })
     }
 
     async fn destroy_vm(

@@ -6,6 +6,7 @@
 mod backup;
 mod export;
 mod freeze;
+mod host;
 mod map;
 mod plan;
 mod release;
@@ -25,6 +26,7 @@ use stillwater_types::{ClusterId, Fault, NodeId, Reason, RunId, VmId};
 use tokio_util::sync::CancellationToken;
 
 use super::bases::Bases;
+use super::budget::Budgets;
 use super::effect::Effect;
 use super::event::{Hold, RunEvent, Target};
 use super::outside::{LeasedSnapshot, Proxies, Repositories, Vsphere};
@@ -66,6 +68,8 @@ pub struct World {
     pub turns: Arc<tokio::sync::Semaphore>,
     /// Snapshots that runs could not remove, for the reaper.
     pub stuck: Mutex<Vec<LeasedSnapshot>>,
+    /// What may be taken of each host.
+    pub budgets: Budgets,
     /// How long to wait and how often to try.
     pub timing: Timing,
     /// How far change maps are believed.

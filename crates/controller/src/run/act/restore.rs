@@ -1,12 +1,17 @@
 //! Making a VM from a point.
 
+use stillwater_proxy_api as proxy_api;
+use stillwater_rpc::grant::Verb;
 use stillwater_types::{Fault, Reason};
+use stillwater_vsphere::NfcAccess;
 
+use super::host::HostDisk;
+use super::transfer::{FOLDER, NFC, Ordered, folder_disk};
 use super::{Act, Came, missing};
 use crate::run::cause::Cause;
 use crate::run::event::{RestoreWork, RunEvent, Work};
 use crate::run::marker::Marker;
-use crate::run::outside::VmOrder;
+use crate::run::outside::{MadeDisk, VmOrder};
 
 impl Act {
     pub(super) async fn create_vm(&self) -> Came {
@@ -33,7 +38,7 @@ impl Act {
             disks: self.run.disks.keys().copied().collect(),
         };
         let made = self.world.vsphere.create_vm(&order).await?;
-        if let Some(key) = order.disks.iter().find(|key| !made.files.contains_key(key)) {
+        if let Some(key) = order.disks.iter().find(|key| !made.disks.contains_key(key)) {
             // The event is not lost for it: what was made is found by its marker.
             return Err(Fault::new(
                 Reason::VcenterTaskFailed,
@@ -41,7 +46,7 @@ impl Act {
             )
             .with("disk", key));
         }
-        self.scratch.notes().files = made.files;
+        self.scratch.notes().made = made.disks;
         Ok(vec![RunEvent::VmCreated {
             vm: made.vm,
             warnings,
@@ -66,6 +71,81 @@ impl Act {
         Ok(vec![RunEvent::PoweredOn { warning }])
     }
 
+    /// Has a proxy write a disk, by the best way that has not failed yet.
+    ///
+    /// One way only: what a way has begun to write, no other may be left to finish, for each counts
+    /// on a disk that is new or its own. An upload by the folder replaces the whole file, so it can
+    /// follow every way, and none follows it.
+    pub(super) async fn order_restore(&self, key: i32) -> Result<Ordered, Fault> {
+        let (made, given_up) = {
+            let notes = self.scratch.notes();
+            let made = notes.made.get(&key).cloned();
+            let given_up = notes.given_up.get(&key).cloned().unwrap_or_default();
+            (made.ok_or_else(|| missing("created disk"))?, given_up)
+        };
+        let mut fallbacks = Vec::new();
+        let mut through_host = None;
+        if self.world.reads_nfc && !given_up.contains(NFC) && !given_up.contains(FOLDER) {
+            match self.write_through_host(&made).await {
+                Ok(disk) => through_host = Some(disk),
+                Err(fault) => fallbacks.push(fault),
+            }
+        }
+        let (way, target, lease) = match through_host.map(HostDisk::split) {
+            Some((disk, lease)) => (NFC, proxy_api::Disk::Nfc(disk), Some(lease)),
+            None => {
+                let target = folder_disk(&self.scratch.notes(), &made.file_name)?;
+                (FOLDER, target, None)
+            }
+        };
+        self.writes_by(key, way);
+        let root = self.stored_root(key)?;
+        Ok(Ordered {
+            work: proxy_api::Work::Restore(proxy_api::Restore { root, target }),
+            verbs: [Verb::Read].into(),
+            ways: vec![way],
+            lease,
+            fallbacks,
+        })
+    }
+
+    async fn write_through_host(&self, made: &MadeDisk) -> Result<HostDisk, Fault> {
+        let access = NfcAccess::WriteDisk { key: made.key };
+        self.host_disk(access, made.file_name.clone()).await
+    }
+
+    /// Notes how a disk is written. The folder is the last way, whatever comes of it.
+    fn writes_by(&self, key: i32, way: &'static str) {
+        let mut notes = self.scratch.notes();
+        if let Some(progress) = notes.progress.get_mut(&key) {
+            progress.transport = way;
+        }
+        if way == FOLDER {
+            notes.given_up.entry(key).or_default().insert(FOLDER);
+        }
+    }
+
+    /// Takes a way by which a new disk could not be written from those that are left, and says so.
+    pub(super) fn without_way(&self, key: i32, fault: &Fault) -> Option<RunEvent> {
+        if !matches!(self.run.work, Work::RestoreVm(_)) || !is_of_the_way(fault.reason) {
+            return None;
+        }
+        let mut notes = self.scratch.notes();
+        let way = notes.progress.get(&key)?.transport;
+        if way == FOLDER || !notes.given_up.entry(key).or_default().insert(way) {
+            return None;
+        }
+        let message = format!(
+            "disk {key} could not be written by {way} and is written by another way, from its beginning: {}",
+            fault.message
+        );
+        let told = Fault {
+            message,
+            ..fault.clone()
+        };
+        Some(RunEvent::Warned(Cause(told.with("disk", key))))
+    }
+
     pub(super) fn restore(&self) -> Result<&RestoreWork, Fault> {
         match &self.run.work {
             Work::RestoreVm(work) => Ok(work),
@@ -79,4 +159,15 @@ impl Act {
             run: self.run.id,
         }
     }
+}
+
+/// Whether a fault is the way's own: another may lead to the same disk.
+fn is_of_the_way(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::DiskWriteFailed
+            | Reason::CertificateUntrusted
+            | Reason::NotSupported
+            | Reason::VcenterPrivilegeMissing
+    )
 }

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use futures::StreamExt;
 use stillwater_proxy_api as proxy_api;
-use stillwater_proxy_api::{FolderDisk, FolderTrust, NfcCheck, NfcDisk, Transfer, TransferState};
-use stillwater_rpc::grant::Verb;
+use stillwater_proxy_api::{FolderDisk, FolderTrust, Transfer, TransferState};
+use stillwater_rpc::grant::{Verb, Verbs};
 use stillwater_types::{Fault, NodeId, Reason, TransferId};
-use stillwater_vsphere::{DataAccess, HostIdentity, Trust};
+use stillwater_vsphere::{DataAccess, NfcAccess, Trust};
 
+use super::host::HostDisk;
 use super::{Act, Came, missing};
 use crate::point::root_of;
+use crate::run::budget::Lease;
 use crate::run::cause::Cause;
 use crate::run::event::{Counts, Findings, Root, RunEvent, Work};
 use crate::run::scratch::{Notes, Progress};
@@ -20,9 +22,7 @@ use crate::run::state::Disk;
 /// How a disk behind a datastore's HTTPS folder is reached, the last of all ways.
 pub(crate) const FOLDER: &str = "folder";
 /// How a disk is reached through its host's port 902.
-const NFC: &str = "nfc";
-/// Tickets for one disk: a lost connection to the host is replaced so often.
-const NFC_TICKETS: usize = 3;
+pub(super) const NFC: &str = "nfc";
 
 impl Act {
     pub(super) async fn open_access(&self) -> Came {
@@ -108,7 +108,8 @@ impl Act {
         match moved {
             Ok(moved) => {
                 let lie = lie(disk, &moved.findings).map(RunEvent::Warned);
-                let other_ways = moved.fallbacks.iter().map(|cause| other_way(disk, cause));
+                let other_ways = moved.fallbacks.iter();
+                let other_ways = other_ways.map(|cause| self.other_way(disk, cause));
                 let told: Vec<RunEvent> = lie.into_iter().chain(other_ways).collect();
                 let ended = RunEvent::Transferred {
                     disk,
@@ -124,6 +125,7 @@ impl Act {
             Err(_) if self.halt.is_cancelled() => Ok(Vec::new()),
             Err(fault) => {
                 let without = self.without_base(disk, &fault);
+                let without = without.or_else(|| self.without_way(disk, &fault));
                 let ended = RunEvent::TransferFailed {
                     disk,
                     transfer,
@@ -171,60 +173,73 @@ impl Act {
             // What ended the last attempt may have been the data session.
             self.add_access().await?;
         }
-        let nfc = self.nfc(key).await;
-        let ways = if nfc.is_some() {
-            &[NFC, FOLDER][..]
+        let Ordered {
+            work,
+            verbs,
+            ways,
+            lease,
+            fallbacks,
+        } = self.order(key).await?;
+        let request = proxy_api::StartTransferRequest {
+            transfer_id: transfer,
+            store: self.store(proxy, verbs)?,
+            work,
+        };
+        let followed = self.follow(key, proxy, request).await;
+        if followed.is_err() {
+            self.abandon(proxy, transfer).await;
+        }
+        if self.halt.is_cancelled() {
+            // The transfer may go on until it is cancelled.
+            self.scratch.notes().host_leases.extend(lease);
         } else {
-            &[FOLDER]
-        };
-        let request = self.request(key, proxy, transfer, nfc)?;
-        let ended = match self.follow(key, proxy, request).await {
-            Ok(ended) => ended,
-            Err(fault) => {
-                self.abandon(proxy, transfer).await;
-                return Err(fault);
-            }
-        };
-        self.result(key, ways, ended)
+            drop(lease);
+        }
+        let mut ended = self.result(key, &ways, followed?)?;
+        ended.fallbacks.splice(0..0, fallbacks);
+        Ok(ended)
     }
 
-    /// The disk behind its host's NFC, if that is wanted and tickets are to be had; without, the folder
-    /// does.
-    async fn nfc(&self, key: i32) -> Option<NfcDisk> {
-        if !self.world.reads_nfc || !matches!(self.run.work, Work::Backup(_)) {
+    /// What a proxy is told to do with a disk, and by which ways.
+    async fn order(&self, key: i32) -> Result<Ordered, Fault> {
+        match &self.run.work {
+            Work::Backup(_) => {
+                let nfc = self.nfc(key).await;
+                let ways = match nfc {
+                    Some(_) => vec![NFC, FOLDER],
+                    None => vec![FOLDER],
+                };
+                let (nfc, lease) = nfc.map(HostDisk::split).unzip();
+                Ok(Ordered {
+                    work: self.backup_work(key, nfc.map(proxy_api::Disk::Nfc))?,
+                    verbs: [Verb::Find, Verb::Put, Verb::Read].into(),
+                    ways,
+                    lease,
+                    fallbacks: Vec::new(),
+                })
+            }
+            Work::RestoreVm(_) => self.order_restore(key).await,
+            Work::ExportDisk(_) => Err(missing("transfer")),
+        }
+    }
+
+    /// The frozen disk behind its host's NFC, if that is wanted and to be had; without, the folder does.
+    async fn nfc(&self, key: i32) -> Option<HostDisk> {
+        if !self.world.reads_nfc {
             return None;
         }
-        let vm = self.vm().ok()?;
-        let tickets = self.world.vsphere.nfc_tickets(vm, NFC_TICKETS).await;
-        let tickets = tickets
-            .inspect_err(|fault| {
-                tracing::warn!(run.id = %self.run.id, %fault, "no tickets for nfc, reading through the folder");
-                let mut notes = self.scratch.notes();
-                notes.note(format!("disk {key} through nfc"), format!("no tickets ({fault})"));
-            })
-            .ok()?;
-        let first = tickets.first()?;
-        let notes = self.scratch.notes();
-        let frozen = notes
-            .frozen
-            .as_ref()?
-            .disks
-            .iter()
-            .find(|disk| disk.key == key)?;
-        Some(NfcDisk {
-            host: first.host.clone(),
-            port: first.port,
-            check: match &first.identity {
-                HostIdentity::Sha1(hash) => NfcCheck::CertificateSha1(*hash),
-                HostIdentity::Certificate(der) => NfcCheck::CertificateDer(der.clone().into()),
-            },
-            service: first.service.clone(),
-            session_ids: tickets
-                .iter()
-                .map(|ticket| ticket.session_id.clone())
-                .collect(),
-            path: frozen.file_name.clone(),
+        let path = {
+            let notes = self.scratch.notes();
+            let mut disks = notes.frozen.iter().flat_map(|frozen| &frozen.disks);
+            disks.find(|disk| disk.key == key)?.file_name.clone()
+        };
+        let disk = self.host_disk(NfcAccess::ReadVm, path).await;
+        disk.inspect_err(|fault| {
+            tracing::warn!(run.id = %self.run.id, %fault, "no way through nfc, reading through the folder");
+            let mut notes = self.scratch.notes();
+            notes.note(format!("disk {key} through nfc"), format!("not to be had ({fault})"));
         })
+        .ok()
     }
 
     /// Tries to stop a transfer that is given up. A proxy that does not hear of it loses its data
@@ -359,29 +374,11 @@ impl Act {
         })
     }
 
-    fn request(
+    fn backup_work(
         &self,
         key: i32,
-        proxy: NodeId,
-        transfer_id: TransferId,
-        nfc: Option<NfcDisk>,
-    ) -> Result<proxy_api::StartTransferRequest, Fault> {
-        let (work, store) = match &self.run.work {
-            Work::Backup(_) => (
-                self.backup_work(key, nfc)?,
-                self.store(proxy, [Verb::Find, Verb::Put, Verb::Read])?,
-            ),
-            Work::RestoreVm(_) => (self.restore_work(key)?, self.store(proxy, [Verb::Read])?),
-            Work::ExportDisk(_) => return Err(missing("transfer")),
-        };
-        Ok(proxy_api::StartTransferRequest {
-            transfer_id,
-            store,
-            work,
-        })
-    }
-
-    fn backup_work(&self, key: i32, nfc: Option<NfcDisk>) -> Result<proxy_api::Work, Fault> {
+        nfc: Option<proxy_api::Disk>,
+    ) -> Result<proxy_api::Work, Fault> {
         let notes = self.scratch.notes();
         let frozen = notes
             .frozen
@@ -391,11 +388,7 @@ impl Act {
         let disk = disk.ok_or_else(|| missing("frozen disk"))?;
         let folder = folder_disk(&notes, &disk.file_name)?;
         Ok(proxy_api::Work::Backup(proxy_api::Backup {
-            sources: nfc
-                .map(proxy_api::Disk::Nfc)
-                .into_iter()
-                .chain([folder])
-                .collect(),
+            sources: nfc.into_iter().chain([folder]).collect(),
             length_bytes: disk.capacity_bytes,
             reading: notes
                 .readings
@@ -403,20 +396,6 @@ impl Act {
                 .ok_or_else(|| missing("map"))?
                 .reading
                 .clone(),
-        }))
-    }
-
-    fn restore_work(&self, key: i32) -> Result<proxy_api::Work, Fault> {
-        let root = self.stored_root(key)?;
-        let notes = self.scratch.notes();
-        let file = notes
-            .files
-            .get(&key)
-            .ok_or_else(|| missing("created disk"))?;
-        let target = folder_disk(&notes, file)?;
-        Ok(proxy_api::Work::Restore(proxy_api::Restore {
-            root,
-            target,
         }))
     }
 
@@ -450,6 +429,22 @@ impl Act {
         })
     }
 
+    /// What a person is told of a way that did not lead to the disk's end.
+    fn other_way(&self, disk: i32, cause: &Fault) -> RunEvent {
+        let done = match self.run.work {
+            Work::Backup(_) => "read on",
+            Work::RestoreVm(_) | Work::ExportDisk(_) => "written",
+        };
+        let Fault { message, .. } = cause;
+        let message =
+            format!("disk {disk} was {done} by another way, nothing is missing: {message}");
+        let told = Fault {
+            message,
+            ..cause.clone()
+        };
+        RunEvent::Warned(Cause(told.with("disk", disk)))
+    }
+
     fn disk(&self, key: i32) -> Result<&Disk, Fault> {
         self.run.disks.get(&key).ok_or_else(|| missing("disk"))
     }
@@ -467,7 +462,7 @@ fn lost(fault: Fault) -> Fault {
     }
 }
 
-fn folder_disk(notes: &Notes, path: &str) -> Result<proxy_api::Disk, Fault> {
+pub(super) fn folder_disk(notes: &Notes, path: &str) -> Result<proxy_api::Disk, Fault> {
     let DataAccess {
         address,
         cookie,
@@ -490,6 +485,18 @@ fn folder_disk(notes: &Notes, path: &str) -> Result<proxy_api::Disk, Fault> {
     }))
 }
 
+/// What a proxy is told to do with a disk.
+pub(super) struct Ordered {
+    pub(super) work: proxy_api::Work,
+    pub(super) verbs: Verbs,
+    /// The ways that the order names, in its order.
+    pub(super) ways: Vec<&'static str>,
+    /// The disk's share of its host.
+    pub(super) lease: Option<Lease>,
+    /// Why better ways are not in the order.
+    pub(super) fallbacks: Vec<Fault>,
+}
+
 /// A disk that was moved, as its proxy told.
 struct Ended {
     root: Root,
@@ -497,21 +504,6 @@ struct Ended {
     findings: Findings,
     fallbacks: Vec<Fault>,
     transport: &'static str,
-}
-
-/// What a person is told of a way that did not lead to the disk's end.
-fn other_way(disk: i32, cause: &Fault) -> RunEvent {
-    let message = format!(
-        "disk {disk} was read on by another way, nothing is missing: {}",
-        cause.message
-    );
-    RunEvent::Warned(Cause(
-        Fault {
-            message,
-            ..cause.clone()
-        }
-        .with("disk", disk),
-    ))
 }
 
 /// What a person is told of a map that lied. The point is right all the same.

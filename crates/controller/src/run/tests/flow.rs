@@ -372,6 +372,108 @@ async fn a_restore_makes_a_vm_and_powers_it_on_only_if_asked() {
     }
 }
 
+/// The targets that proxies were told to write, in order.
+fn targets(cluster: &Cluster) -> Vec<proxy_api::Disk> {
+    let orders = cluster.fake.orders().into_iter();
+    let target = |order: proxy_api::StartTransferRequest| match order.work {
+        proxy_api::Work::Restore(restore) => Some(restore.target),
+        proxy_api::Work::Backup(_) => None,
+    };
+    orders.filter_map(target).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_through_nfc_writes_the_disks_of_the_new_vm_within_a_share_of_the_host() {
+    use secrecy::ExposeSecret;
+    let (_dir, cluster) = cluster_with(Habits {
+        gives_nfc_tickets: true,
+        ..Habits::default()
+    })
+    .await;
+    let point = point_of(&cluster.run(backup()).await);
+    let run = cluster.run(restore(point, false)).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert!(run.disks.iter().all(|disk| disk.transport == "nfc"));
+    assert!(run.warnings.is_empty(), "{:?}", run.warnings);
+    let mut opened: Vec<(String, String)> = Vec::new();
+    for target in targets(&cluster) {
+        let proxy_api::Disk::Nfc(disk) = target else {
+            panic!("{target:?}")
+        };
+        assert!(disk.in_flight_bytes >= 1 << 20, "{disk:?}");
+        let ticket = disk.session_ids[0].expose_secret().to_owned();
+        opened.push((disk.path, ticket));
+    }
+    opened.sort();
+    // The keys are those of the new VM's disks, which are not those in the point.
+    let expected = [2000, 2001].map(|key| {
+        let ticket = format!("WriteDisk {{ key: {} }} 0", key + 1000);
+        (format!("[ds] new/{key}.vmdk"), ticket)
+    });
+    assert_eq!(opened, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_nfc_does_not_write_is_uploaded_and_nothing_is_written_after_an_upload() {
+    let (_dir, cluster) = cluster_with(Habits {
+        gives_nfc_tickets: true,
+        nfc_writes_fail: Some(Reason::DiskWriteFailed),
+        ..Habits::default()
+    })
+    .await;
+    let point = point_of(&cluster.run(backup()).await);
+    let run = cluster.run(restore(point, false)).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert!(run.disks.iter().all(|disk| disk.transport == "folder"));
+    assert_eq!(run.warnings.len(), 2, "{:?}", run.warnings);
+    assert!(run.warnings[0].message.contains("another way"));
+    let ways = |file: &str| {
+        let targets = targets(&cluster).into_iter();
+        let way = |target| match target {
+            proxy_api::Disk::Nfc(disk) => (disk.path == file).then_some("nfc"),
+            proxy_api::Disk::Folder(disk) => (disk.path == file).then_some("folder"),
+            other => panic!("{other:?}"),
+        };
+        targets.filter_map(way).collect::<Vec<_>>()
+    };
+    assert_eq!(ways("[ds] new/2000.vmdk"), ["nfc", "folder"]);
+    assert_eq!(ways("[ds] new/2001.vmdk"), ["nfc", "folder"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_is_lost_while_it_writes_through_nfc_is_followed_by_another_on_the_same_way() {
+    let (_dir, cluster) = cluster_with(Habits {
+        gives_nfc_tickets: true,
+        ..Habits::default()
+    })
+    .await;
+    let point = point_of(&cluster.run(backup()).await);
+    cluster
+        .fake
+        .change_habits(|habits| habits.transfers_lost = 1);
+    let run = cluster.run(restore(point, false)).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert!(run.disks.iter().all(|disk| disk.transport == "nfc"));
+    assert_eq!(targets(&cluster).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_without_tickets_is_uploaded_and_says_so() {
+    let (_dir, cluster) = cluster_with(Habits {
+        gives_nfc_tickets: true,
+        ..Habits::default()
+    })
+    .await;
+    let point = point_of(&cluster.run(backup()).await);
+    cluster
+        .fake
+        .change_habits(|habits| habits.gives_nfc_tickets = false);
+    let run = cluster.run(restore(point, false)).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert!(run.disks.iter().all(|disk| disk.transport == "folder"));
+    assert_eq!(run.warnings.len(), 2, "{:?}", run.warnings);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_succeeds_only_when_it_was_read_to_its_end() {
     let (_dir, cluster) = cluster_with(Habits::default()).await;

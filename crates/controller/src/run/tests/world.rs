@@ -23,8 +23,8 @@ use stillwater_types::{
     RunId, TransferId, TreeId, VcenterId, VmId,
 };
 use stillwater_vsphere::{
-    ChangeId, DataAccess, FrozenDisk, NfcTicket, Power, Protectability, Quiesce, RungOutcome,
-    SnapshotConfig, Tools, Trust, Vm, VmDisk, VmRef,
+    ChangeId, DataAccess, FrozenDisk, HostIdentity, NfcAccess, NfcTicket, Power, Protectability,
+    Quiesce, RungOutcome, SnapshotConfig, Tools, Trust, Vm, VmDisk, VmRef,
 };
 
 use crate::dataset::{DatasetEvent, Wrapped};
@@ -34,13 +34,14 @@ use crate::node::{Directory, NodeEvent};
 use crate::point::{OpenedPoint, Points};
 use crate::run::act::World;
 use crate::run::bases::Bases;
+use crate::run::budget::Budgets;
 use crate::run::engine::Runs;
 use crate::run::event::{BackupWork, ExportWork, Placement, RestoreWork, Work};
 use crate::run::lease::Lease;
 use crate::run::marker::Marker;
 use crate::run::outside::{
-    Changes, FreezeEvidence, LeasedSnapshot, MadeSnapshot, MadeVm, Proxies, Refusal, Removal,
-    Repositories, VmOrder, Vsphere,
+    Changes, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm, Proxies, Refusal,
+    Removal, Repositories, VmOrder, Vsphere,
 };
 use crate::run::reading::Trust as MapTrust;
 use crate::run::slots::Slots;
@@ -159,6 +160,10 @@ pub struct Habits {
     pub quiesce_is_ignored: bool,
     /// What the guest tells of a freeze.
     pub report: Option<Vec<u8>>,
+    /// Whether hosts' disk servers give tickets.
+    pub gives_nfc_tickets: bool,
+    /// How transfers fail that write through nfc.
+    pub nfc_writes_fail: Option<Reason>,
     /// Whether VMware Tools are absent.
     pub no_tools: bool,
     /// How many proposals that share something unread are refused for missing chunks.
@@ -494,8 +499,26 @@ impl Vsphere for Fake {
         })
     }
 
-    async fn nfc_tickets(&self, _vm: &VmId, _count: usize) -> Result<Vec<NfcTicket>, Fault> {
-        self.call("nfc_tickets", |_, _| Err(gone(Reason::NotSupported)))
+    async fn nfc_tickets(
+        &self,
+        _vm: &VmId,
+        access: NfcAccess,
+        count: usize,
+    ) -> Result<Vec<NfcTicket>, Fault> {
+        self.call("nfc_tickets", |_, habits| {
+            if !habits.gives_nfc_tickets {
+                return Err(gone(Reason::NotSupported));
+            }
+            let ticket = |n| NfcTicket {
+                host: "esx1".into(),
+                port: 902,
+                identity: HostIdentity::Sha1([1; 20]),
+                service: "vpxa-nfc".into(),
+                service_version: None,
+                session_id: format!("{access:?} {n}").into(),
+            };
+            Ok((0..count).map(ticket).collect())
+        })
     }
 
     async fn touch_access(&self, _vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault> {
@@ -521,16 +544,19 @@ impl Vsphere for Fake {
             things.made += 1;
             let moref = format!("vm-new-{}", things.made);
             things.vms.insert(moref.clone(), order.marker.to_string());
-            let files = order
-                .disks
-                .iter()
-                .map(|key| (*key, format!("[ds] new/{key}.vmdk")));
+            let disks = order.disks.iter().map(|key| {
+                let made = MadeDisk {
+                    key: key + 1000,
+                    file_name: format!("[ds] new/{key}.vmdk"),
+                };
+                (*key, made)
+            });
             Ok(MadeVm {
                 vm: VmId {
                     vcenter: vcenter(),
                     moref,
                 },
-                files: files.collect(),
+                disks: disks.collect(),
             })
         })
     }
@@ -691,6 +717,7 @@ impl Proxies for Fake {
         let Habits {
             transfers_last,
             transfers_fail,
+            nfc_writes_fail,
             lie_bytes,
             ..
         } = self.locked().habits;
@@ -709,7 +736,15 @@ impl Proxies for Fake {
             order.transfer_id == transfer && !full(&order.work)
         });
         let bases_fail = self.locked().habits.bases_fail.filter(|_| is_based);
-        if let Some(reason) = transfers_fail.or(bases_fail) {
+        let through_nfc = self.orders().iter().any(|order| {
+            let target = match &order.work {
+                proxy_api::Work::Restore(restore) => Some(&restore.target),
+                proxy_api::Work::Backup(_) => None,
+            };
+            order.transfer_id == transfer && matches!(target, Some(proxy_api::Disk::Nfc(_)))
+        });
+        let nfc_fails = nfc_writes_fail.filter(|_| through_nfc);
+        if let Some(reason) = transfers_fail.or(bases_fail).or(nfc_fails) {
             end.state = TransferState::Failed;
             end.root = None;
             end.fault = Some(Fault::new(reason, "planned for every transfer"));
@@ -942,6 +977,7 @@ pub fn quick() -> Timing {
         touch_access: Duration::from_millis(2),
         quiesce_pause: Duration::from_millis(5),
         slot_wait: Duration::from_millis(200),
+        host_wait: Duration::from_millis(200),
         call: backoff,
         commit: backoff,
         release: backoff,
@@ -1028,7 +1064,8 @@ impl Cluster {
             timing,
             trust: MapTrust::default(),
             bases: Bases::default(),
-            reads_nfc: false,
+            reads_nfc: fake.locked().habits.gives_nfc_tickets,
+            budgets: Budgets::default(),
         });
         let runs = Runs::launch(Arc::clone(&world));
         Self {
