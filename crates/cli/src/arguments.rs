@@ -193,6 +193,25 @@ pub(crate) enum Vm {
         /// The VM's name, inventory path or id
         vm: String,
     },
+    /// Tell what keeps VMs from being protected, or makes less of their protection; exit code 3 when
+    /// something is blocked
+    Preflight(Preflight),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Preflight {
+    /// Names, inventory paths or ids
+    #[arg(value_name = "VM", required_unless_present = "all")]
+    pub vms: Vec<String>,
+    /// Every VM; only what is not in order is printed
+    #[arg(long, conflicts_with = "vms")]
+    pub all: bool,
+    /// Only of the vCenter with this name or id
+    #[arg(long, requires = "all")]
+    pub vcenter: Option<String>,
+    /// Check what a restore to where the VM is now needs, too
+    #[arg(long)]
+    pub restore: bool,
 }
 
 /// How consistent a point is to be.
@@ -273,6 +292,10 @@ pub(crate) enum Point {
     Show {
         /// The point's id, or the beginning of it
         point: String,
+        /// Show what it keeps of the VM besides disks instead: where the VM was, its tags, its NVRAM
+        /// and, with `-o json`, its whole configuration
+        #[arg(long)]
+        config: bool,
     },
     /// Re-read every byte of a restore point and name what is damaged
     Verify {

@@ -3,8 +3,10 @@
 //! JSON has the field names of the protocol, states as lowercase words, sizes in bytes and moments
 //! in RFC 3339. Secrets are never shown.
 
+pub(crate) mod configuration;
 pub(crate) mod node;
 pub(crate) mod point;
+pub(crate) mod preflight;
 pub(crate) mod repository;
 pub(crate) mod run;
 pub(crate) mod task;

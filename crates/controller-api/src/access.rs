@@ -27,6 +27,11 @@ pub const ACCESS: &[Access] = &[
     Access::roles("/stillwater.controller.v1.TokenService/CreateToken", ADMIN),
     Access::roles("/stillwater.controller.v1.PointService/ListPoints", ADMIN),
     Access::roles("/stillwater.controller.v1.PointService/GetPoint", ADMIN),
+    Access::roles(
+        "/stillwater.controller.v1.PointService/GetPointConfiguration",
+        ADMIN,
+    ),
+    Access::roles("/stillwater.controller.v1.VmService/PreflightVm", ADMIN),
     Access::roles("/stillwater.controller.v1.VmService/ListVms", ADMIN),
     Access::roles("/stillwater.controller.v1.VmService/GetVm", ADMIN),
     Access::roles("/stillwater.controller.v1.VcenterService/AddVcenter", ADMIN),

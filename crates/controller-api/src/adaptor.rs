@@ -177,6 +177,14 @@ impl pb::point_service_server::PointService for Adaptor<dyn PointService> {
         reply(self.0.get_point(&peer, point_id).await)
     }
 
+    async fn get_point_configuration(
+        &self,
+        request: Request<pb::GetPointConfigurationRequest>,
+    ) -> Answer<pb::GetPointConfigurationResponse> {
+        let (peer, point_id) = open(request)?;
+        reply(self.0.get_point_configuration(&peer, point_id).await)
+    }
+
     async fn lock_point(
         &self,
         request: Request<pb::LockPointRequest>,
@@ -257,6 +265,14 @@ impl pb::vm_service_server::VmService for Adaptor<dyn VmService> {
     async fn get_vm(&self, request: Request<pb::GetVmRequest>) -> Answer<pb::GetVmResponse> {
         let (peer, vm) = open(request)?;
         reply(self.0.get_vm(&peer, vm).await)
+    }
+
+    async fn preflight_vm(
+        &self,
+        request: Request<pb::PreflightVmRequest>,
+    ) -> Answer<pb::PreflightVmResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.preflight_vm(&peer, request).await)
     }
 }
 

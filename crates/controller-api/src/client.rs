@@ -166,6 +166,16 @@ impl Client {
             .await
     }
 
+    /// Tells the configuration that a point keeps of its VM.
+    pub async fn get_point_configuration(
+        &self,
+        point_id: PointId,
+    ) -> Result<PointConfiguration, Fault> {
+        let mut stub = stub!(self, point_service_client::PointServiceClient);
+        let call = stub.get_point_configuration(pb::GetPointConfigurationRequest::from(point_id));
+        self.ask.one(call).await
+    }
+
     /// Locks a point for longer; answers the lock that counts.
     pub async fn lock_point(&self, request: LockPointRequest) -> Result<Point, Fault> {
         let mut stub = stub!(self, point_service_client::PointServiceClient);
@@ -247,6 +257,16 @@ impl Client {
     pub async fn get_vm(&self, vm: String) -> Result<Vm, Fault> {
         let mut stub = stub!(self, vm_service_client::VmServiceClient);
         let call = stub.get_vm(pb::GetVmRequest::from(vm));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+
+    /// Tells what keeps a VM from being protected, read afresh.
+    pub async fn preflight_vm(
+        &self,
+        request: PreflightVmRequest,
+    ) -> Result<PreflightVmResponse, Fault> {
+        let mut stub = stub!(self, vm_service_client::VmServiceClient);
+        let call = stub.preflight_vm(pb::PreflightVmRequest::from(request));
         self.ask.within(VSPHERE_DEADLINE).one(call).await
     }
 

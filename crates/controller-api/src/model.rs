@@ -12,8 +12,12 @@ use stillwater_types::{
 
 use crate::Ticket;
 
+mod configuration;
+mod preflight;
 mod repository;
 
+pub use configuration::*;
+pub use preflight::*;
 pub use repository::*;
 
 /// Most entries that one page of a list can have.

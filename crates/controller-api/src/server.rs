@@ -89,6 +89,13 @@ pub trait PointService: Send + Sync + 'static {
     /// Tells one point with its disks and evidence.
     async fn get_point(&self, peer: &Peer, point_id: PointId) -> Result<GetPointResponse, Fault>;
 
+    /// Tells the configuration that a point keeps of its VM.
+    async fn get_point_configuration(
+        &self,
+        peer: &Peer,
+        point_id: PointId,
+    ) -> Result<PointConfiguration, Fault>;
+
     /// Locks a point for longer; answers the lock that counts.
     async fn lock_point(&self, peer: &Peer, request: LockPointRequest) -> Result<Point, Fault>;
 
@@ -143,6 +150,13 @@ pub trait VmService: Send + Sync + 'static {
 
     /// Tells one VM, read afresh, by id, name or inventory path.
     async fn get_vm(&self, peer: &Peer, vm: String) -> Result<Vm, Fault>;
+
+    /// Tells what keeps a VM from being protected, read afresh.
+    async fn preflight_vm(
+        &self,
+        peer: &Peer,
+        request: PreflightVmRequest,
+    ) -> Result<PreflightVmResponse, Fault>;
 }
 
 /// vCenters, or hosts that stand alone.

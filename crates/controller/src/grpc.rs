@@ -8,8 +8,8 @@ use stillwater_controller_api as api;
 use stillwater_rpc::Peer;
 use stillwater_types::{Fault, NodeId, Role};
 
-use crate::inventory::Inventory;
 use crate::node::{self, actor};
+use crate::preflight;
 use crate::vcenter;
 
 #[async_trait]
@@ -96,16 +96,24 @@ impl api::VcenterService for vcenter::Registry {
 }
 
 #[async_trait]
-impl api::VmService for Inventory {
+impl api::VmService for preflight::Service {
     async fn list_vms(
         &self,
         _peer: &Peer,
         vcenter: Option<String>,
     ) -> Result<Vec<api::VmSummary>, Fault> {
-        self.list(vcenter.as_deref()).await
+        self.inventory().list(vcenter.as_deref()).await
     }
 
     async fn get_vm(&self, _peer: &Peer, vm: String) -> Result<api::Vm, Fault> {
-        self.show(&vm).await
+        self.inventory().show(&vm).await
+    }
+
+    async fn preflight_vm(
+        &self,
+        _peer: &Peer,
+        request: api::PreflightVmRequest,
+    ) -> Result<api::PreflightVmResponse, Fault> {
+        self.preflight(request).await
     }
 }

@@ -19,6 +19,7 @@ pub mod memory;
 pub mod metrics;
 pub mod node;
 pub mod point;
+pub mod preflight;
 pub mod repository;
 mod resources;
 pub mod run;

@@ -99,7 +99,7 @@ impl Controller {
         Routes::new(api::node_service(self.nodes.clone()))
             .add_service(api::token_service(self.nodes.clone()))
             .add_service(api::vcenter_service(self.vcenters.clone()))
-            .add_service(api::vm_service(Arc::new(self.resources.inventory.clone())))
+            .add_service(api::vm_service(engine.vms()))
             .add_service(api::run_service(engine.runs()))
             .add_service(api::point_service(engine.points()))
             .add_service(api::repository_service(engine.repositories()))

@@ -39,6 +39,8 @@ VcenterService/RemoveVcenter: admin
 VcenterService/ProbeVcenter: admin
 VmService/ListVms: admin
 VmService/GetVm: admin
+VmService/PreflightVm: admin
+PointService/GetPointConfiguration: admin
 ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

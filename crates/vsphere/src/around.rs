@@ -10,7 +10,7 @@ use crate::collect::Properties;
 use crate::inventory::{Places, parent};
 use crate::reference::Moref;
 use crate::xml::{Element, Problem};
-use crate::{NetworkRef, Result, VmRef};
+use crate::{DatastoreRef, Entity, FolderRef, NetworkRef, PoolRef, Result, VmRef};
 
 mod rest;
 
@@ -23,6 +23,13 @@ const VM: [&str; 8] = [
     "network",
     "customValue",
     "availableField",
+];
+const PLACES: [&str; 5] = [
+    "parent",
+    "parentVApp",
+    "resourcePool",
+    "datastore",
+    "network",
 ];
 /// Inventories nest less deep than this; a loop would nest deeper.
 const DEPTH_MAX: usize = 100;
@@ -107,7 +114,54 @@ pub enum Told<T> {
     Unknown(String),
 }
 
+/// The objects that a VM lies in and hangs on, as far as they can be seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VmPlaces {
+    /// Its folder; none within a vApp.
+    pub folder: Option<FolderRef>,
+    /// Its resource pool.
+    pub pool: Option<PoolRef>,
+    /// Where its files are.
+    pub datastores: Vec<DatastoreRef>,
+    /// What its cards are plugged into.
+    pub networks: Vec<NetworkRef>,
+}
+
+impl VmPlaces {
+    /// The root of the inventory, the VM and its places: where our account must be allowed what it does.
+    pub fn entities(&self, vm: &VmRef) -> Vec<Entity> {
+        let folder = self.folder.iter().cloned().map(Entity::Folder);
+        let pool = self.pool.iter().cloned().map(Entity::Pool);
+        let datastores = self.datastores.iter().cloned().map(Entity::Datastore);
+        let networks = self.networks.iter().cloned().map(Entity::Network);
+        [Entity::Root, Entity::Vm(vm.clone())]
+            .into_iter()
+            .chain(datastores)
+            .chain(folder)
+            .chain(pool)
+            .chain(networks)
+            .collect()
+    }
+}
+
 impl Client {
+    /// The objects that a VM lies in and hangs on.
+    pub async fn vm_places(&self, vm: &VmRef) -> Result<VmPlaces> {
+        let read = self.read_vm(vm, &PLACES).await?;
+        let folder = parent(&read)?.filter(|above| above.kind == "Folder");
+        let pool = read.moref("resourcePool")?;
+        let datastores = read.morefs("datastore")?.into_iter();
+        let networks = read.morefs("network")?.into_iter();
+        Ok(VmPlaces {
+            folder: folder.map(|folder| FolderRef::new(folder.value)),
+            pool: pool.map(|pool| PoolRef::new(pool.value)),
+            datastores: datastores
+                .map(|moref| DatastoreRef::new(moref.value))
+                .collect(),
+            networks: networks.map(NetworkRef).collect(),
+        })
+    }
+
     /// What a VM lies in and hangs on.
     pub async fn vm_surroundings(&self, vm: &VmRef) -> Result<VmSurroundings> {
         let read = self.read_vm(vm, &VM).await?;

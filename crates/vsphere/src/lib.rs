@@ -46,7 +46,9 @@ mod xml;
 #[cfg(feature = "fuzz")]
 pub use answers::take_answer;
 pub use area::{ChangeId, ChangedAreas, MapFailure, MapOddities, Since};
-pub use around::{CustomAttribute, StoragePolicies, Tag, Told, VmNetwork, VmSurroundings};
+pub use around::{
+    CustomAttribute, StoragePolicies, Tag, Told, VmNetwork, VmPlaces, VmSurroundings,
+};
 pub use client::{About, Client};
 pub use create::{
     ControllerKind, CreatedDisk, CreatedVm, NewController, NewDisk, NewNic, NewVm, NicKind,

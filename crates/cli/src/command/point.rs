@@ -19,7 +19,16 @@ pub(super) async fn run(desk: &Desk, point: Point) -> Result<Outcome, Fault> {
             let json = || points.iter().map(view::point::json).collect();
             output::print(desk.format, || view::point::list(&points), json)?;
         }
-        Point::Show { point } => {
+        Point::Show {
+            point,
+            config: true,
+        } => {
+            let point = resolve::point(controller, &point).await?;
+            let kept = controller.get_point_configuration(point).await?;
+            let json = || view::configuration::json(&kept);
+            output::print(desk.format, || view::configuration::show(&kept), json)?;
+        }
+        Point::Show { point, config: _ } => {
             let point = resolve::point(controller, &point).await?;
             let shown = controller.get_point(point).await?;
             let json = || view::point::shown_json(&shown);

@@ -416,6 +416,20 @@ impl PointService for Fake {
         })
     }
 
+    async fn get_point_configuration(
+        &self,
+        _: &Peer,
+        _: PointId,
+    ) -> Result<PointConfiguration, Fault> {
+        Ok(PointConfiguration {
+            config_xml: "<config/>".into(),
+            surroundings: Some(Surroundings {
+                folder: Some("/DC0/vm/web".into()),
+                ..Surroundings::default()
+            }),
+        })
+    }
+
     async fn lock_point(&self, _: &Peer, request: LockPointRequest) -> Result<Point, Fault> {
         let retain_until = self.point.retain_until.max(request.until);
         Ok(Point {
@@ -442,6 +456,28 @@ impl VmService for Fake {
             tools: "toolsOk".into(),
             disks: vec![],
             snapshots: vec![],
+        })
+    }
+
+    async fn preflight_vm(
+        &self,
+        _: &Peer,
+        request: PreflightVmRequest,
+    ) -> Result<PreflightVmResponse, Fault> {
+        let verdict = match request.restore {
+            true => PreflightVerdict::Blocked,
+            false => PreflightVerdict::Warning,
+        };
+        Ok(PreflightVmResponse {
+            summary: self.summary(),
+            findings: vec![PreflightFinding {
+                check: "TOOLS".into(),
+                verdict,
+                subject: "vm".into(),
+                disk_key: None,
+                privilege: None,
+                message: "start them".into(),
+            }],
         })
     }
 }

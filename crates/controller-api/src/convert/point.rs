@@ -9,9 +9,45 @@ use crate::pb;
 
 words! { pb: Consistency { Crash, FileSystem, Application, Offline } }
 
-alike! { pb: EvidenceLine { name, value } }
+alike! { pb:
+    EvidenceLine { name, value }
+    PointTag { category, name }
+    PointAttribute { name, value }
+    PointPolicy { disk_key, policy }
+}
 
-wraps! { pb: id GetPointRequest.point_id: PointId; }
+wraps! { pb:
+    id GetPointRequest.point_id: PointId;
+    id GetPointConfigurationRequest.point_id: PointId;
+}
+
+impl From<PointConfiguration> for pb::GetPointConfigurationResponse {
+    fn from(domain: PointConfiguration) -> Self {
+        let PointConfiguration {
+            config_xml,
+            surroundings,
+        } = domain;
+        Self {
+            config_xml,
+            surroundings: surroundings.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<pb::GetPointConfigurationResponse> for PointConfiguration {
+    type Error = FieldError;
+
+    fn try_from(message: pb::GetPointConfigurationResponse) -> Result<Self, FieldError> {
+        let pb::GetPointConfigurationResponse {
+            config_xml,
+            surroundings,
+        } = message;
+        Ok(Self {
+            config_xml,
+            surroundings: field::maybe_message("surroundings", surroundings)?,
+        })
+    }
+}
 
 mirror! { pb:
     Point {
@@ -34,6 +70,29 @@ mirror! { pb:
         message evidence,
         messages readings,
         maybe_message quiescence,
+    }
+    Surroundings {
+        plain vcenter,
+        maybe_text folder,
+        maybe_text resource_pool,
+        maybe_text host,
+        maybe_text cluster,
+        plain datastores,
+        messages networks,
+        messages tags,
+        messages attributes,
+        maybe_text home_policy,
+        messages disk_policies,
+        maybe_text nvram_file,
+        plain nvram,
+        plain remarks,
+    }
+    PointNetwork {
+        plain name,
+        plain kind,
+        plain reference,
+        maybe_text portgroup_key,
+        maybe_text switch_uuid,
     }
     QuiesceTry { word level, plain problem }
     QuiesceWriter { plain name, maybe_text failure, plain component_count }

@@ -343,6 +343,55 @@ impl Gen {
         }
     }
 
+    fn finding(&mut self) -> PreflightFinding {
+        PreflightFinding {
+            check: self.text(),
+            verdict: self.pick(&[
+                PreflightVerdict::Ok,
+                PreflightVerdict::Warning,
+                PreflightVerdict::Blocked,
+            ]),
+            subject: self.text(),
+            disk_key: self.maybe(|g| g.u32() as i32),
+            privilege: self.maybe(Gen::text),
+            message: self.text(),
+        }
+    }
+
+    fn surroundings(&mut self) -> Surroundings {
+        Surroundings {
+            vcenter: self.text(),
+            folder: self.maybe(Gen::text),
+            resource_pool: self.maybe(Gen::text),
+            host: self.maybe(Gen::text),
+            cluster: self.maybe(Gen::text),
+            datastores: self.list(Gen::text),
+            networks: self.list(|g| PointNetwork {
+                name: g.text(),
+                kind: g.text(),
+                reference: g.text(),
+                portgroup_key: g.maybe(Gen::text),
+                switch_uuid: g.maybe(Gen::text),
+            }),
+            tags: self.list(|g| PointTag {
+                category: g.text(),
+                name: g.text(),
+            }),
+            attributes: self.list(|g| PointAttribute {
+                name: g.text(),
+                value: g.text(),
+            }),
+            home_policy: self.maybe(Gen::text),
+            disk_policies: self.list(|g| PointPolicy {
+                disk_key: g.u32() as i32,
+                policy: g.text(),
+            }),
+            nvram_file: self.maybe(Gen::text),
+            nvram: self.bytes(),
+            remarks: self.list(Gen::text),
+        }
+    }
+
     fn disk_reading(&mut self) -> DiskReading {
         DiskReading {
             disk_key: self.u32() as i32,
@@ -567,6 +616,19 @@ proptest! {
         check::<pb::ListVmsResponse, _>(g.list(Gen::summary));
         check::<pb::GetVmRequest, _>(g.text());
         check::<pb::GetVmResponse, _>(g.vm());
+        check::<pb::PreflightVmRequest, _>(PreflightVmRequest {
+            vm: g.text(),
+            restore: g.flag(),
+        });
+        check::<pb::PreflightVmResponse, _>(PreflightVmResponse {
+            summary: g.summary(),
+            findings: g.list(Gen::finding),
+        });
+        check::<pb::GetPointConfigurationRequest, _>(g.point_id());
+        check::<pb::GetPointConfigurationResponse, _>(PointConfiguration {
+            config_xml: g.text(),
+            surroundings: g.maybe(Gen::surroundings),
+        });
     }
 
     #[test]
@@ -720,6 +782,7 @@ fn a_wrong_field_of_anything_else_is_refused_by_name() {
     refuses::<pb::CreateTokenRequest, Role>(Role::Proxy, "role", |m| m.role = 17);
     refuses::<pb::Node, _>(g.node(), "joined_at", |m| m.joined_at = None);
     refuses::<pb::GetVmRequest, String>(g.text(), "vm", |m| m.vm.clear());
+    refuses::<pb::PreflightFinding, _>(g.finding(), "verdict", |m| m.verdict = 0);
     refuses::<pb::Vm, _>(g.vm(), "summary.vm_id", |m| {
         m.summary.as_mut().expect("set").vm_id = "vm-16".into();
     });

@@ -1,11 +1,26 @@
 //! VMs.
 
-use stillwater_wire::{FieldError, alike, field, wraps};
+use stillwater_wire::{FieldError, alike, field, mirror, words, wraps};
 
 use crate::model::*;
 use crate::pb;
 
 alike! { pb: VmSnapshot { name, created_at, ours } }
+
+words! { pb: PreflightVerdict { Ok, Warning, Blocked } }
+
+mirror! { pb:
+    PreflightVmRequest { text vm, plain restore }
+    PreflightVmResponse { message summary, messages findings }
+    PreflightFinding {
+        text check,
+        word verdict,
+        plain subject,
+        plain disk_key,
+        maybe_text privilege,
+        plain message,
+    }
+}
 
 wraps! { pb:
     messages ListVmsResponse.vms: Vec<VmSummary>;

@@ -7,6 +7,7 @@ mod cache;
 mod quiescence;
 mod section;
 mod service;
+mod surroundings;
 
 use stillwater_format::manifest::Manifest;
 use stillwater_proxy_api as proxy_api;
@@ -20,6 +21,7 @@ pub use cache::{KnownPoint, Points};
 pub use quiescence::{QuiesceTry, Quiescence};
 pub use section::{DiskNote, EvidenceNote, How, ReadingNote, Section};
 pub use service::Service;
+pub use surroundings::{Nvram, Surroundings};
 
 /// A point with everything that a key holder can read.
 #[derive(Debug, Clone, PartialEq)]

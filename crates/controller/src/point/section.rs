@@ -10,6 +10,7 @@ use stillwater_seal::DatasetKey;
 use stillwater_types::{DatasetId, Fault, NodeId, PointId, Reason};
 
 use super::quiescence::Quiescence;
+use super::surroundings::Surroundings;
 use crate::run::Why;
 
 const VERSION: u32 = 1;
@@ -33,6 +34,9 @@ pub struct Section {
     /// How the VM was frozen; none in points of releases that did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiescence: Option<Quiescence>,
+    /// What the VM lay in and hung on; none in points of releases that kept none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surroundings: Option<Surroundings>,
 }
 
 /// One fact.
@@ -182,11 +186,12 @@ mod tests {
     use stillwater_vsphere::VssWriter;
 
     use super::super::quiescence::QuiesceTry;
+    use super::super::surroundings::{Attribute, Network, Nvram, Policy, Tag};
     use super::*;
     use crate::run::Level;
 
     /// What docs/format.md says of the plaintext.
-    const DOCUMENTED: &str = r#"{"version":1,"config_xml":"<config/>","evidence":[{"name":"quiesced","value":"false"}],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404","reading":{"how":"compare","why":"tracking-reset","remarks":["odd"],"base":"05050505-0505-0505-0505-050505050505","changed_bytes":4096,"compared_bytes":8192,"lie_bytes":512,"checked_at":"2026-11-22T10:00:00Z","increments":2,"lies":1,"last_lie_at":"2026-11-22T11:00:00Z","file":"[ds] web/web.vmdk"}}],"missing":["disk 2001"],"excluded":[2002],"foreign_snapshots":["snapshot-7"],"quiescence":{"asked":["application","crash"],"achieved":"file-system","tries":[{"level":"application","problem":"no"}],"tools":"Running, Current","quiesced":true,"archive":"UEs=","writers":[{"name":"SqlServerWriter","failure":"VSS_WS_FAILED_AT_FREEZE","component_count":3}],"stun_micros":1500,"freeze_millis":2000,"remarks":["odd"]}}"#;
+    const DOCUMENTED: &str = r#"{"version":1,"config_xml":"<config/>","evidence":[{"name":"quiesced","value":"false"}],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404","reading":{"how":"compare","why":"tracking-reset","remarks":["odd"],"base":"05050505-0505-0505-0505-050505050505","changed_bytes":4096,"compared_bytes":8192,"lie_bytes":512,"checked_at":"2026-11-22T10:00:00Z","increments":2,"lies":1,"last_lie_at":"2026-11-22T11:00:00Z","file":"[ds] web/web.vmdk"}}],"missing":["disk 2001"],"excluded":[2002],"foreign_snapshots":["snapshot-7"],"quiescence":{"asked":["application","crash"],"achieved":"file-system","tries":[{"level":"application","problem":"no"}],"tools":"Running, Current","quiesced":true,"archive":"UEs=","writers":[{"name":"SqlServerWriter","failure":"VSS_WS_FAILED_AT_FREEZE","component_count":3}],"stun_micros":1500,"freeze_millis":2000,"remarks":["odd"]},"surroundings":{"vcenter":"VMware vCenter Server 8.0.2","folder":"/DC0/vm/shop","resource_pool":"/DC0/host/C0/Resources","host":"esx-1","cluster":"C0","datastores":["ds"],"networks":[{"name":"web","kind":"DistributedVirtualPortgroup","reference":"dvportgroup-7","portgroup_key":"dvportgroup-7","switch_uuid":"50 1f"}],"tags":[{"category":"tier","name":"gold"}],"attributes":[{"name":"owner","value":"sales"}],"home_policy":"aa6d5a82","disk_policies":[{"key":2000,"policy":"aa6d5a83"}],"nvram":{"file":"[ds] web/web.nvram","bytes":3,"zstd":"KLUv/SADGQAAAQID"},"remarks":["no answer"]}}"#;
 
     fn section() -> Section {
         Section {
@@ -237,6 +242,40 @@ mod tests {
                 freeze_millis: Some(2000),
                 remarks: vec!["odd".into()],
             }),
+            surroundings: Some(surroundings()),
+        }
+    }
+
+    fn surroundings() -> Surroundings {
+        Surroundings {
+            vcenter: "VMware vCenter Server 8.0.2".into(),
+            folder: Some("/DC0/vm/shop".into()),
+            resource_pool: Some("/DC0/host/C0/Resources".into()),
+            host: Some("esx-1".into()),
+            cluster: Some("C0".into()),
+            datastores: vec!["ds".into()],
+            networks: vec![Network {
+                name: "web".into(),
+                kind: "DistributedVirtualPortgroup".into(),
+                reference: "dvportgroup-7".into(),
+                portgroup_key: Some("dvportgroup-7".into()),
+                switch_uuid: Some("50 1f".into()),
+            }],
+            tags: vec![Tag {
+                category: "tier".into(),
+                name: "gold".into(),
+            }],
+            attributes: vec![Attribute {
+                name: "owner".into(),
+                value: "sales".into(),
+            }],
+            home_policy: Some("aa6d5a82".into()),
+            disk_policies: vec![Policy {
+                key: 2000,
+                policy: "aa6d5a83".into(),
+            }],
+            nvram: Nvram::pack("[ds] web/web.nvram", &[1, 2, 3]).ok(),
+            remarks: vec!["no answer".into()],
         }
     }
 
@@ -260,7 +299,7 @@ mod tests {
         let first = r#"{"version":1,"config_xml":"","evidence":[],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404"}],"missing":[],"excluded":[]}"#;
         let section: Section = serde_json::from_str(first).unwrap();
         assert_eq!(section.disks[0].reading, None);
-        assert!(section.foreign_snapshots.is_empty());
+        assert!(section.foreign_snapshots.is_empty() && section.surroundings.is_none());
     }
 
     #[test]

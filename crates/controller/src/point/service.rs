@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::OpenedPoint;
 use super::cache::{KnownPoint, Points, blocking};
 use super::quiescence::Quiescence;
-use super::section::ReadingNote;
+use super::section::{ReadingNote, Section};
+use super::surroundings::Surroundings;
 use crate::inventory::Inventory;
 use crate::memory::Memory;
 use crate::node::actor;
@@ -100,6 +101,19 @@ impl Service {
         blocking(move || points.find(point)).await
     }
 
+    /// The point with what only key holders can read.
+    async fn open(&self, point: PointId) -> Result<(KnownPoint, OpenedPoint), Fault> {
+        let known = self.find(point).await?;
+        let stored = self.repositories.get_point(known.repository, point).await?;
+        let state = self.memory.state();
+        let key = state
+            .datasets
+            .find(stored.point.dataset_id)?
+            .open_key(&self.secrets)?;
+        let opened = OpenedPoint::open(&stored, &key)?;
+        Ok((known, opened))
+    }
+
     fn told(&self, point: KnownPoint) -> api::Point {
         let name = self.repository_name(point.repository);
         point.told(name)
@@ -177,17 +191,7 @@ impl api::PointService for Service {
         _peer: &Peer,
         point_id: PointId,
     ) -> Result<api::GetPointResponse, Fault> {
-        let known = self.find(point_id).await?;
-        let stored = self
-            .repositories
-            .get_point(known.repository, point_id)
-            .await?;
-        let state = self.memory.state();
-        let key = state
-            .datasets
-            .find(stored.point.dataset_id)?
-            .open_key(&self.secrets)?;
-        let opened = OpenedPoint::open(&stored, &key)?;
+        let (known, opened) = self.open(point_id).await?;
         let disks = opened.section.disks.into_iter();
         let readings = disks.filter_map(|disk| Some(told_reading(disk.key, disk.reading?)));
         let lines = opened.section.evidence.into_iter();
@@ -202,6 +206,23 @@ impl api::PointService for Service {
             },
             readings: readings.collect(),
             quiescence: opened.section.quiescence.map(told_quiescence),
+        })
+    }
+
+    async fn get_point_configuration(
+        &self,
+        _peer: &Peer,
+        point_id: PointId,
+    ) -> Result<api::PointConfiguration, Fault> {
+        let (_, opened) = self.open(point_id).await?;
+        let Section {
+            config_xml,
+            surroundings,
+            ..
+        } = opened.section;
+        Ok(api::PointConfiguration {
+            config_xml,
+            surroundings: surroundings.map(Surroundings::told).transpose()?,
         })
     }
 

@@ -30,6 +30,7 @@ use crate::dataset::Keeper;
 use crate::event::{Actor, Event};
 use crate::memory::Memory;
 use crate::point::{self, Points};
+use crate::preflight;
 use crate::repository;
 use crate::resources::Resources;
 
@@ -47,6 +48,7 @@ pub struct Engine {
 }
 
 struct Services {
+    vms: Arc<preflight::Service>,
     runs: Arc<Service>,
     points: Arc<point::Service>,
     repositories: Arc<repository::Service>,
@@ -107,8 +109,11 @@ impl Engine {
         let tasks = runs.tasks.clone();
         tasks.spawn(keeper.run(runs.stop.clone()));
         tasks.spawn(points.clone().keep_fresh(runs.stop.clone()));
-        let service = Service::new(runs.clone(), points.clone(), resources.inventory);
+        let inventory = resources.inventory;
+        let vms = preflight::Service::new(inventory.clone(), Arc::clone(&runs.world));
+        let service = Service::new(runs.clone(), points.clone(), inventory);
         let services = Services {
+            vms: Arc::new(vms),
             runs: Arc::new(service),
             repositories: Arc::new(repository::Service::new(
                 memory,
@@ -128,6 +133,11 @@ impl Engine {
     /// Answers for runs.
     pub fn runs(&self) -> Arc<Service> {
         Arc::clone(&self.services.runs)
+    }
+
+    /// Answers for VMs.
+    pub fn vms(&self) -> Arc<preflight::Service> {
+        Arc::clone(&self.services.vms)
     }
 
     /// Answers for points.

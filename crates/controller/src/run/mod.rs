@@ -29,6 +29,7 @@ mod timing;
 mod vcenters;
 mod view;
 
+pub use act::World;
 pub use bases::Bases;
 pub use budget::Limits as HostLimits;
 pub use cause::Cause;
@@ -42,8 +43,8 @@ pub use ladder::{Level, Rung};
 pub use lease::{Lease, NoLease};
 pub use marker::Marker;
 pub use outside::{
-    Changes, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm, Proxies, Refusal,
-    Removal, Repositories, VmOrder, Vsphere,
+    Around, Changes, Circumstances, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm,
+    Proxies, Refusal, Removal, Repositories, VmOrder, Vsphere,
 };
 pub(crate) use peers::Peers;
 pub use reading::{Trust, Why};

@@ -11,12 +11,41 @@ use stillwater_proxy_api as proxy_api;
 use stillwater_repository_api as repository_api;
 use stillwater_types::{ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId};
 use stillwater_vsphere::{
-    ChangeId, DataAccess, NfcAccess, NfcTicket, Quiesce, RungOutcome, SnapshotConfig, Vm,
+    ChangeId, DataAccess, DatastoreFacts, MissingPrivilege, NfcAccess, NfcTicket, PrivilegeGroup,
+    Quiesce, RungOutcome, SnapshotConfig, Told, Vm, VmSurroundings,
 };
 
 use super::event::Placement;
 use super::lease::Lease;
 use super::marker::Marker;
+
+/// What decides, around a VM, whether it can be protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Circumstances {
+    /// The datastores that its files are on.
+    pub datastores: Told<Vec<DatastoreFacts>>,
+    /// What our account lacks.
+    pub missing: Told<Vec<MissingPrivilege>>,
+}
+
+impl Circumstances {
+    /// Nothing is known, and why.
+    pub fn unknown(why: &Fault) -> Self {
+        Self {
+            datastores: Told::Unknown(why.to_string()),
+            missing: Told::Unknown(why.to_string()),
+        }
+    }
+}
+
+/// What is around a VM, to be kept with a point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Around {
+    /// Product, version and build of the vCenter.
+    pub vcenter: String,
+    /// What the VM lies in and hangs on.
+    pub surroundings: VmSurroundings,
+}
 
 /// A snapshot that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +147,19 @@ pub struct VmOrder {
 pub trait Vsphere: Send + Sync + 'static {
     /// A VM, read afresh.
     async fn vm(&self, vm: &VmId) -> Result<Vm, Fault>;
+
+    /// What decides, around a VM, whether it can be protected; privileges are asked for `purposes`.
+    async fn circumstances(
+        &self,
+        vm: &VmId,
+        purposes: &[PrivilegeGroup],
+    ) -> Result<Circumstances, Fault>;
+
+    /// What is around a VM, to be kept with a point.
+    async fn around(&self, vm: &VmId) -> Result<Around, Fault>;
+
+    /// The VM's NVRAM; none when it has no such file, as before its first start.
+    async fn nvram(&self, vcenter: VcenterId, vm: &Vm) -> Result<Option<Vec<u8>>, Fault>;
 
     /// The instance UUID of a vCenter; empty for a host that stands alone.
     async fn instance(&self, vcenter: VcenterId) -> Result<String, Fault>;

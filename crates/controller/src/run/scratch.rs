@@ -15,7 +15,7 @@ use super::act::Mapped;
 use super::budget::Lease as HostLease;
 use super::outside::MadeDisk;
 use super::slots::Permit;
-use crate::point::{EvidenceNote, OpenedPoint, Quiescence};
+use crate::point::{EvidenceNote, OpenedPoint, Quiescence, Surroundings};
 
 /// A run's memory. Locked for moments only, never across a wait.
 #[derive(Default)]
@@ -38,6 +38,8 @@ pub struct Notes {
     pub frozen: Option<SnapshotConfig>,
     /// The VM's last point, to build upon.
     pub base: Option<OpenedPoint>,
+    /// What the VM lies in and hangs on.
+    pub surroundings: Option<Surroundings>,
     /// The VM's snapshots that are not ours.
     pub foreign_snapshots: Vec<String>,
     /// How each disk is read.

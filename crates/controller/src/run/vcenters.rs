@@ -9,16 +9,17 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use stillwater_types::{Fault, Reason, VcenterId, VmId};
 use stillwater_vsphere::{
-    ChangeId, Client, DataAccess, Error, FaultKind, NewVm, NfcAccess, NfcTicket, PlacementSpec,
-    Quiesce, Since, SnapshotConfig, SnapshotInfo, SnapshotRef, SnapshotSpec, Vm, VmRef,
+    ChangeId, Client, DataAccess, DatastoreFacts, DatastoreRef, Error, FaultKind, NewVm, NfcAccess,
+    NfcTicket, PlacementSpec, PrivilegeGroup, Quiesce, Since, SnapshotConfig, SnapshotInfo,
+    SnapshotRef, SnapshotSpec, Told, Vm, VmRef,
 };
 
 use super::event::Placement;
 use super::lease::Lease;
 use super::marker::Marker;
 use super::outside::{
-    Changes, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm, Refusal, Removal,
-    VmOrder, Vsphere,
+    Around, Changes, Circumstances, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm,
+    Refusal, Removal, VmOrder, Vsphere,
 };
 use crate::vcenter::Sessions;
 
@@ -77,6 +78,28 @@ async fn settle(client: &Client, vm: &VmRef) -> Result<(), Error> {
     Ok(())
 }
 
+/// What a server will not or cannot tell is noted; one that does not answer fails the call.
+fn told<T>(answer: Result<T, Error>) -> Result<Told<T>, Error> {
+    match answer {
+        Ok(known) => Ok(Told::Known(known)),
+        Err(error @ (Error::Fault { .. } | Error::BadAnswer { .. })) => {
+            Ok(Told::Unknown(Fault::from(error).message))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn datastores(
+    client: &Client,
+    datastores: &[DatastoreRef],
+) -> Result<Vec<DatastoreFacts>, Error> {
+    let mut all = Vec::with_capacity(datastores.len());
+    for datastore in datastores {
+        all.push(client.datastore(datastore).await?);
+    }
+    Ok(all)
+}
+
 fn refusal(error: Error) -> Refusal {
     Refusal {
         outcome: error.rung_outcome(),
@@ -106,6 +129,33 @@ impl Vsphere for Vcenters {
     async fn vm(&self, vm: &VmId) -> Result<Vm, Fault> {
         let (client, vm) = self.client(vm).await?;
         Ok(client.vm(&vm).await?)
+    }
+
+    async fn circumstances(
+        &self,
+        vm: &VmId,
+        purposes: &[PrivilegeGroup],
+    ) -> Result<Circumstances, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        let places = client.vm_places(&vm).await?;
+        let entities = places.entities(&vm);
+        Ok(Circumstances {
+            datastores: told(datastores(&client, &places.datastores).await)?,
+            missing: told(client.missing_privileges(&entities, purposes).await)?,
+        })
+    }
+
+    async fn around(&self, vm: &VmId) -> Result<Around, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        Ok(Around {
+            vcenter: client.about().full_name.clone(),
+            surroundings: client.vm_surroundings(&vm).await?,
+        })
+    }
+
+    async fn nvram(&self, vcenter: VcenterId, vm: &Vm) -> Result<Option<Vec<u8>>, Fault> {
+        let client = self.sessions.client(vcenter).await?;
+        Ok(client.nvram(vm).await?)
     }
 
     async fn instance(&self, vcenter: VcenterId) -> Result<String, Fault> {

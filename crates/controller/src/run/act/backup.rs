@@ -108,6 +108,7 @@ impl Act {
             excluded: work.exclude.clone(),
             foreign_snapshots: notes.foreign_snapshots.clone(),
             quiescence: Some(quiescence.clone()),
+            surroundings: notes.surroundings.clone(),
         };
         let disks = self
             .run

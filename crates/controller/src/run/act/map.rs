@@ -133,6 +133,7 @@ impl Act {
             let reading = self.read_how(vm, snapshot, disk).await?;
             self.scratch.notes().readings.insert(*key, reading);
         }
+        self.gather_nvram().await;
         let missing = self.unplanned(&frozen.disks);
         let mut notes = self.scratch.notes();
         notes.frozen = Some(frozen);

@@ -11,6 +11,7 @@ mod map;
 mod plan;
 mod release;
 mod restore;
+mod surroundings;
 mod transfer;
 
 pub use map::Mapped;

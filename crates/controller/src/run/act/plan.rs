@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use stillwater_repository_api::OpenSessionRequest;
 use stillwater_types::{ClusterId, Fault, NodeId, Reason, Role, RunId};
-use stillwater_vsphere::{SnapshotInfo, Vm, VmDisk};
+use stillwater_vsphere::{SnapshotInfo, Vm};
 
 use super::{Act, Came};
 use crate::point::OpenedPoint;
+use crate::preflight::{self, Facts, Ruling};
 use crate::run::cause::Cause;
 use crate::run::event::{BackupWork, PlannedDisk, RunEvent, Target, Work};
 use crate::run::lease::Lease;
+use crate::run::outside::Circumstances;
 
 /// A first run is asked to find room for this part of its disks. More than a repository can promise
 /// to be needed would refuse thin and empty disks; none would freeze a VM for a full repository.
@@ -50,14 +52,10 @@ impl Act {
         let vm = self
             .repeat(call, || async { self.world.vsphere.vm(&work.vm).await })
             .await?;
-        let (disks, missing) = choose_disks(&vm, work)?;
+        let Ruling { missing, warnings } = self.preflight(&vm, work).await?;
+        let disks = choose_disks(&vm, work, &missing)?;
         let target = self.choose_repository().await?;
-        let warnings = vm.consolidation_needed.then(|| {
-            Cause::new(
-                Reason::VcenterTaskFailed,
-                "the vm needs consolidation: deltas remain that no snapshot explains; consolidate its disks in vsphere",
-            )
-        });
+        let surroundings = self.gather_surroundings(&vm).await;
         let base = self.find_base(&work.vm, target.repository).await;
         let mut notes = self.scratch.notes();
         notes.base = base;
@@ -66,12 +64,40 @@ impl Act {
         notes.note("vmware tools", format!("{:?}", vm.tools));
         notes.note("power", format!("{:?}", vm.power));
         notes.vm = Some(vm);
+        notes.surroundings = Some(surroundings);
         Ok(RunEvent::Planned {
             target,
             disks,
             missing,
-            warnings: warnings.into_iter().collect(),
+            warnings,
         })
+    }
+
+    /// What `stillwater vm preflight` would find, as a run takes it.
+    async fn preflight(&self, vm: &Vm, work: &BackupWork) -> Result<Ruling, Fault> {
+        let around = self
+            .repeat(&self.world.timing.call, || async {
+                let vsphere = &self.world.vsphere;
+                vsphere.circumstances(&work.vm, preflight::BACKUP).await
+            })
+            .await;
+        let around = around.unwrap_or_else(|fault| {
+            tracing::warn!(run.id = %self.run.id, vm.id = %work.vm, %fault, "cannot look around the vm");
+            self.scratch
+                .notes()
+                .note("preflight", format!("not complete ({fault})"));
+            Circumstances::unknown(&fault)
+        });
+        let findings = preflight::examine(&Facts {
+            vm,
+            around: &around,
+            exclude: &work.exclude,
+            cluster: self.world.cluster,
+            purposes: preflight::BACKUP,
+            reads_nfc: self.world.reads_nfc,
+            now: self.world.clock.now(),
+        });
+        Ruling::of(&findings).map_err(|fault| fault.with("vm", &work.vm))
     }
 
     /// The repository that has the VM's newest point, because the two share chunks; else the one
@@ -234,18 +260,9 @@ fn foreign(vm: &Vm, cluster: ClusterId) -> Vec<String> {
         .collect()
 }
 
-/// Which disks to move, and which should be and cannot.
-fn choose_disks(vm: &Vm, work: &BackupWork) -> Result<(Vec<PlannedDisk>, Vec<Cause>), Fault> {
+/// Which disks to move; those that are `missing` cannot be.
+fn choose_disks(vm: &Vm, work: &BackupWork, missing: &[Cause]) -> Result<Vec<PlannedDisk>, Fault> {
     let refuse = |reason, message: &str| Err(Fault::new(reason, message).with("vm", &work.vm));
-    if vm.template {
-        return refuse(
-            Reason::SnapshotFailed,
-            "the vm is a template, which takes no snapshot; convert it to a vm first",
-        );
-    }
-    if vm.disks.is_empty() {
-        return refuse(Reason::VmWithoutDisks, "the vm has no disk to protect");
-    }
     if let Some(unknown) = work
         .exclude
         .iter()
@@ -258,17 +275,8 @@ fn choose_disks(vm: &Vm, work: &BackupWork) -> Result<(Vec<PlannedDisk>, Vec<Cau
         .with("vm", &work.vm)
         .with("disk", unknown));
     }
-    let wanted: Vec<&VmDisk> = vm
-        .disks
-        .iter()
-        .filter(|d| !work.exclude.contains(&d.key))
-        .collect();
-    let missing: Vec<Cause> = wanted
-        .iter()
-        .filter_map(|disk| unprotectable(disk))
-        .collect();
+    let wanted = vm.disks.iter().filter(|d| !work.exclude.contains(&d.key));
     let disks: Vec<PlannedDisk> = wanted
-        .iter()
         .filter(|disk| disk.protectability.is_protectable())
         .map(|disk| PlannedDisk {
             key: disk.key,
@@ -277,7 +285,7 @@ fn choose_disks(vm: &Vm, work: &BackupWork) -> Result<(Vec<PlannedDisk>, Vec<Cau
         })
         .collect();
     match (disks.is_empty(), missing.is_empty()) {
-        (false, _) => Ok((disks, missing)),
+        (false, _) => Ok(disks),
         (true, true) => refuse(Reason::VmWithoutDisks, "every disk of the vm is excluded"),
         (true, false) => {
             let names: Vec<&str> = missing
@@ -290,15 +298,4 @@ fn choose_disks(vm: &Vm, work: &BackupWork) -> Result<(Vec<PlannedDisk>, Vec<Cau
             )
         }
     }
-}
-
-fn unprotectable(disk: &VmDisk) -> Option<Cause> {
-    let obstacle = disk.protectability.obstacle()?;
-    let message = format!(
-        "disk {} ({:?}) is not in the point: {obstacle}; exclude it by its key to accept that",
-        disk.key, disk.label
-    );
-    Some(Cause(
-        Fault::new(Reason::DiskUnprotectable, message).with("disk", disk.key),
-    ))
 }

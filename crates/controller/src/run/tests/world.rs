@@ -23,8 +23,9 @@ use stillwater_types::{
     RunId, TransferId, TreeId, VcenterId, VmId,
 };
 use stillwater_vsphere::{
-    ChangeId, DataAccess, FrozenDisk, HostIdentity, NfcAccess, NfcTicket, Power, Protectability,
-    Quiesce, RungOutcome, SnapshotConfig, Tools, Trust, Vm, VmDisk, VmRef,
+    ChangeId, DataAccess, FrozenDisk, HostIdentity, MissingPrivilege, NfcAccess, NfcTicket, Power,
+    PrivilegeGroup, Protectability, Quiesce, RungOutcome, SnapshotConfig, Tag, Told, Tools, Trust,
+    Vm, VmDisk, VmRef, VmSurroundings,
 };
 
 use crate::dataset::{DatasetEvent, Wrapped};
@@ -40,8 +41,8 @@ use crate::run::event::{BackupWork, ExportWork, Placement, RestoreWork, Work};
 use crate::run::lease::Lease;
 use crate::run::marker::Marker;
 use crate::run::outside::{
-    Changes, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm, Proxies, Refusal,
-    Removal, Repositories, VmOrder, Vsphere,
+    Around, Changes, Circumstances, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm,
+    Proxies, Refusal, Removal, Repositories, VmOrder, Vsphere,
 };
 use crate::run::reading::Trust as MapTrust;
 use crate::run::slots::Slots;
@@ -154,6 +155,10 @@ pub struct Habits {
     pub lie_bytes: u64,
     /// How transfers fail that need a base.
     pub bases_fail: Option<Reason>,
+    /// What our account lacks.
+    pub privileges_missing: Vec<MissingPrivilege>,
+    /// The VM's NVRAM.
+    pub nvram: Option<Vec<u8>>,
     /// How many requests to quiesce fail.
     pub quiesce_fails: u32,
     /// Whether vSphere ignores requests to quiesce.
@@ -320,6 +325,27 @@ impl Vsphere for Fake {
             }
             Ok(vm)
         })
+    }
+
+    async fn circumstances(
+        &self,
+        _vm: &VmId,
+        _purposes: &[PrivilegeGroup],
+    ) -> Result<Circumstances, Fault> {
+        self.call("circumstances", |_, habits| {
+            Ok(Circumstances {
+                datastores: Told::Known(Vec::new()),
+                missing: Told::Known(habits.privileges_missing.clone()),
+            })
+        })
+    }
+
+    async fn around(&self, _vm: &VmId) -> Result<Around, Fault> {
+        self.call("around", |_, _| Ok(around()))
+    }
+
+    async fn nvram(&self, _vcenter: VcenterId, _vm: &Vm) -> Result<Option<Vec<u8>>, Fault> {
+        self.call("nvram", |_, habits| Ok(habits.nvram.clone()))
     }
 
     async fn instance(&self, _vcenter: VcenterId) -> Result<String, Fault> {
@@ -586,6 +612,25 @@ fn planned_disks(habits: &Habits) -> Vec<(i32, Protectability)> {
             (2001, Protectability::Protectable),
         ],
         false => habits.disks.clone(),
+    }
+}
+
+pub fn around() -> Around {
+    Around {
+        vcenter: "VMware vCenter Server 8.0.2 build-22385739".into(),
+        surroundings: VmSurroundings {
+            folder: Some("/DC0/vm".into()),
+            resource_pool: None,
+            host: Some("esx-1".into()),
+            cluster: None,
+            networks: Vec::new(),
+            custom_attributes: Vec::new(),
+            tags: Told::Known(vec![Tag {
+                category: "tier".into(),
+                name: "gold".into(),
+            }]),
+            storage_policies: Told::Unknown("status 403".into()),
+        },
     }
 }
 
