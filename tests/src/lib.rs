@@ -11,6 +11,7 @@ pub mod process;
 mod site;
 pub mod sparse;
 pub mod volume;
+pub mod vsphere_faults;
 pub mod workspace;
 
 pub use cluster::Cluster;
