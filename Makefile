@@ -8,6 +8,7 @@
 #   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=… GUEST=small|debian)
 #   make sim       break the storage of the store in every way, in memory (SIM_STATES=100000)
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
+#   make bench-transports  what each way to a disk costs (BENCH_MIB=512, BENCH_ROUNDS=3); root, for loop devices
 #   make bench     Stillwater and its peers on the same bytes, in turn (QUICK=1, PAIRS=5, PEERS=restic,borg,borg-fixed)
 
 SHELL := bash
@@ -37,7 +38,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo test sim lint torture fuzz crash bench binaries advisories
+.PHONY: help setup lab demo test sim lint torture fuzz crash bench bench-transports binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -104,3 +105,8 @@ bench: lab
 	$(call images,$(if $(QUICK),sibling,clone))
 	cargo build --locked --release --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli -p stillwater-bench
 	target/release/bench $(if $(QUICK),--quick) --rounds $(PAIRS) --peers $(PEERS) --to target/bench.md $(BENCH_FLAGS)
+
+# BENCH_MIB and BENCH_ROUNDS come from the environment.
+bench-transports: setup
+	tests/lab/build.sh
+	cargo bench --locked -p stillwater-disk --bench transports
