@@ -6,7 +6,7 @@
 . "$HERE/images/lived_in.sh"
 
 other_software() {
-    in_chroot mnt apt-get purge -y -qq redis-server golang-go >/dev/null
+    in_chroot mnt apt-get purge -y -qq redis-server >/dev/null
     in_chroot mnt apt-get autoremove -y -qq >/dev/null
     in_chroot mnt apt-get update -qq
     in_chroot mnt apt-get install -y -qq --no-install-recommends php-cli mariadb-server-core ruby >/dev/null
@@ -15,6 +15,6 @@ other_software() {
 
 trap leave EXIT
 enter server
-make_database mnt 60
+make_database mnt 40
 other_software
 leave

@@ -1,4 +1,4 @@
-# Makes root.raw of the image server in the current directory: a Debian with software, a database of 1.2 GiB and files,
+# Makes root.raw of the image server in the current directory: a Debian with software, a database of 1 GiB and files,
 # about 4 GiB of content on a disk of 8 GiB. What benchmarks protect.
 . "$HERE/images/disk.sh"
 . "$HERE/images/chroot.sh"
@@ -6,7 +6,7 @@
 
 uuid=5e12e200-0000-4000-8000-000000000001
 packages=systemd-sysv,udev,procps,ca-certificates,postgresql
-software="build-essential git nginx-light redis-server python3-scipy python3-pandas openjdk-17-jdk-headless clang-14 golang-go"
+software="build-essential git nginx-light redis-server python3-scipy python3-pandas openjdk-17-jdk-headless clang-14"
 
 bootstrap() {
     mkdir -p "$CACHE/debs"
@@ -33,7 +33,7 @@ trap 'unmount_chroot root' EXIT
 bootstrap
 mount_chroot root
 install_software
-make_database root 80
+make_database root 60
 unmount_chroot root
 files
 disk_from_directory root root.raw 8192 "$uuid"
