@@ -13,6 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("format", &["types"]),
     ("seal", &["types"]),
+    ("policy", &["types"]),
     ("chunking", &["types", "format"]),
     ("store", &["types", "format"]),
     // Reads a repository's directory by itself; the one place where the repository's program meets a key.
@@ -141,6 +142,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("protox", &["controller-api", "proxy-api", "repository-api"]),
     ("fastcdc", &["chunking"]),
     ("zstd", &["chunking"]),
+    ("croner", &["policy"]),
 ];
 
 /// Foreign crates that a pure crate must not name: they would bring I/O or a clock.
@@ -148,6 +150,8 @@ const IMPURE: &[&str] = &[
     "tokio", "tonic", "reqwest", "rustix", "sled", "redb", "jiff",
 ];
 const PURE: &[&str] = &["types", "format", "chunking", "seal"];
+/// Pure too, but they reckon with calendars: they may name `jiff`, and lint away its clock.
+const RECKONING: &[&str] = &["policy", "scheduler"];
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -225,7 +229,9 @@ fn fault(name: &str, allowed: &[&str], dependency: &str) -> Option<String> {
             owners.join(", ")
         ));
     }
-    if PURE.contains(&name) && IMPURE.contains(&dependency) {
+    let reckons = RECKONING.contains(&name);
+    let pure = PURE.contains(&name) || (reckons && dependency != "jiff");
+    if pure && IMPURE.contains(&dependency) {
         return Some(format!("{name} is pure and may not name {dependency}"));
     }
     None
@@ -285,6 +291,15 @@ mod tests {
             check("stillwater-proxy", "stillwater-testkit", kind, &[told]);
         }
         check("stillwater-proxy", "stillwater-testkit", Some("dev"), &[]);
+    }
+
+    #[test]
+    fn what_reckons_with_calendars_is_pure_in_all_else() {
+        check("stillwater-policy", "jiff", None, &[]);
+        let told = "policy is pure and may not name tokio";
+        check("stillwater-policy", "tokio", None, &[told]);
+        let told = "format is pure and may not name jiff";
+        check("stillwater-format", "jiff", None, &[told]);
     }
 
     #[test]
