@@ -156,8 +156,12 @@ impl Rest<'_> {
         let path = format!("{tagging}/tag-association");
         let query = Some(self.dialect.attached());
         let ids = self.call(Method::POST, &path, query, Some(object)).await?;
-        let ids = ids.as_array().cloned();
-        let ids = ids.ok_or_else(|| bad(self.address, "the tags are no list"))?;
+        let ids = match ids {
+            Value::Array(ids) => ids,
+            // So servers write a list of none.
+            Value::Null => Vec::new(),
+            _ => return Err(bad(self.address, "the tags are no list")),
+        };
         if ids.len() > TAGS_MAX {
             return Err(bad(self.address, format!("more than {TAGS_MAX} tags")));
         }
