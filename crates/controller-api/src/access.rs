@@ -51,6 +51,18 @@ pub const ACCESS: &[Access] = &[
         "/stillwater.controller.v1.VcenterService/ProbeVcenter",
         ADMIN,
     ),
+    Access::roles(
+        "/stillwater.controller.v1.GuestCredentialService/SetGuestCredential",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.GuestCredentialService/ListGuestCredentials",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.GuestCredentialService/RemoveGuestCredential",
+        ADMIN,
+    ),
     Access::roles("/stillwater.controller.v1.PointService/LockPoint", ADMIN),
     Access::roles("/stillwater.controller.v1.PointService/DeletePoint", ADMIN),
     Access::roles(

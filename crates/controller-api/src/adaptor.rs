@@ -54,6 +54,13 @@ pub fn vcenter_service(service: Arc<dyn VcenterService>) -> impl Grpc {
 }
 
 /// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn guest_credential_service(service: Arc<dyn GuestCredentialService>) -> impl Grpc {
+    pb::guest_credential_service_server::GuestCredentialServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
 pub fn repository_service(service: Arc<dyn RepositoryService>) -> impl Grpc {
     pb::repository_service_server::RepositoryServiceServer::new(Adaptor(service))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -316,5 +323,34 @@ impl pb::vcenter_service_server::VcenterService for Adaptor<dyn VcenterService> 
     ) -> Answer<pb::ProbeVcenterResponse> {
         let (peer, address) = open(request)?;
         reply(self.0.probe_vcenter(&peer, address).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::guest_credential_service_server::GuestCredentialService
+    for Adaptor<dyn GuestCredentialService>
+{
+    async fn set_guest_credential(
+        &self,
+        request: Request<pb::SetGuestCredentialRequest>,
+    ) -> Answer<pb::SetGuestCredentialResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.set_guest_credential(&peer, request).await)
+    }
+
+    async fn list_guest_credentials(
+        &self,
+        request: Request<pb::ListGuestCredentialsRequest>,
+    ) -> Answer<pb::ListGuestCredentialsResponse> {
+        let (peer, ()) = open(request)?;
+        reply(self.0.list_guest_credentials(&peer).await)
+    }
+
+    async fn remove_guest_credential(
+        &self,
+        request: Request<pb::RemoveGuestCredentialRequest>,
+    ) -> Answer<pb::RemoveGuestCredentialResponse> {
+        let (peer, subject) = open(request)?;
+        reply(self.0.remove_guest_credential(&peer, subject).await)
     }
 }

@@ -306,4 +306,38 @@ impl Client {
         let call = stub.probe_vcenter(pb::ProbeVcenterRequest::from(address));
         self.ask.within(VSPHERE_DEADLINE).one(call).await
     }
+
+    /// Keeps an account for the guests of a VM or of all VMs below a folder.
+    pub async fn set_guest_credential(
+        &self,
+        request: SetGuestCredentialRequest,
+    ) -> Result<GuestCredential, Fault> {
+        let mut stub = stub!(
+            self,
+            guest_credential_service_client::GuestCredentialServiceClient
+        );
+        let call = stub.set_guest_credential(pb::SetGuestCredentialRequest::from(request));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+
+    /// Lists the accounts for guests, without passwords.
+    pub async fn list_guest_credentials(&self) -> Result<Vec<GuestCredential>, Fault> {
+        let mut stub = stub!(
+            self,
+            guest_credential_service_client::GuestCredentialServiceClient
+        );
+        self.ask
+            .one(stub.list_guest_credentials(pb::ListGuestCredentialsRequest::from(())))
+            .await
+    }
+
+    /// Forgets an account for guests and its password.
+    pub async fn remove_guest_credential(&self, subject: GuestSubject) -> Result<(), Fault> {
+        let mut stub = stub!(
+            self,
+            guest_credential_service_client::GuestCredentialServiceClient
+        );
+        let call = stub.remove_guest_credential(pb::RemoveGuestCredentialRequest::from(subject));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
 }

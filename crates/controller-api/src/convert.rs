@@ -1,5 +1,6 @@
 //! Wire to domain and back: checked on receipt, never on sending.
 
+mod hook;
 mod node;
 mod point;
 mod repository;

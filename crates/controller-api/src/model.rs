@@ -13,10 +13,12 @@ use stillwater_types::{
 use crate::Ticket;
 
 mod configuration;
+mod hook;
 mod preflight;
 mod repository;
 
 pub use configuration::*;
+pub use hook::*;
 pub use preflight::*;
 pub use repository::*;
 
@@ -233,6 +235,10 @@ pub struct StartBackup {
     pub full_read: bool,
     /// How consistent the point is to be, strongest first; what the guest can do when empty.
     pub quiesce: Vec<QuiesceRung>,
+    /// Programs to run in the guest around the freeze, in order.
+    pub hooks: Vec<Hook>,
+    /// How long hooks may hold the guest before it releases itself; the usual time when zero.
+    pub hook_budget_seconds: u32,
 }
 
 /// Asks for a new VM made from a point.
@@ -542,6 +548,10 @@ pub struct Quiescence {
     pub has_report: bool,
     /// What could not be read.
     pub remarks: Vec<String>,
+    /// What came of each hook, in the order in which they ran.
+    pub hooks: Vec<HookRun>,
+    /// How the guest was released; none when no hook held it, or when nothing is known of that.
+    pub hook_release: Option<HookRelease>,
 }
 
 /// A try at a rung that failed.

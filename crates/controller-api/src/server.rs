@@ -185,3 +185,24 @@ pub trait VcenterService: Send + Sync + 'static {
         address: String,
     ) -> Result<ProbeVcenterResponse, Fault>;
 }
+
+/// Accounts in guests, for hooks.
+#[async_trait]
+pub trait GuestCredentialService: Send + Sync + 'static {
+    /// Keeps an account for a VM or for all VMs below a folder, in the place of what is there.
+    async fn set_guest_credential(
+        &self,
+        peer: &Peer,
+        request: SetGuestCredentialRequest,
+    ) -> Result<GuestCredential, Fault>;
+
+    /// Lists the accounts, without passwords.
+    async fn list_guest_credentials(&self, peer: &Peer) -> Result<Vec<GuestCredential>, Fault>;
+
+    /// Forgets an account and its password.
+    async fn remove_guest_credential(
+        &self,
+        peer: &Peer,
+        subject: GuestSubject,
+    ) -> Result<(), Fault>;
+}

@@ -44,6 +44,8 @@ pub(super) async fn run(desk: &Desk, backup: Backup) -> Result<Outcome, Fault> {
             exclude_disk_keys,
             full_read: full,
             quiesce: quiesce.clone(),
+            hooks: Vec::new(),
+            hook_budget_seconds: 0,
         });
         let request = StartRunRequest {
             request_id: RequestId::mint(),

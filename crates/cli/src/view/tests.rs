@@ -166,6 +166,8 @@ fn shown_point() -> GetPointResponse {
             }],
             stun_micros: Some(123_456),
             freeze_millis: Some(2_300),
+            hooks: Vec::new(),
+            hook_release: None,
             has_report: true,
             remarks: vec![],
         }),

@@ -107,6 +107,8 @@ mirror! { pb:
         plain freeze_millis,
         plain has_report,
         plain remarks,
+        messages hooks,
+        maybe_message hook_release,
     }
     DiskReading {
         plain disk_key,

@@ -305,7 +305,14 @@ impl TryFrom<pb::StartRunRequest> for StartRunRequest {
 }
 
 mirror! { pb:
-    StartBackup { text vm, plain exclude_disk_keys, plain full_read, messages quiesce }
+    StartBackup {
+        text vm,
+        plain exclude_disk_keys,
+        plain full_read,
+        messages quiesce,
+        messages hooks,
+        plain hook_budget_seconds,
+    }
     QuiesceRung { word level, plain tries, plain budget_minutes }
 }
 

@@ -254,6 +254,19 @@ impl Gen {
                     tries: g.u32(),
                     budget_minutes: g.u32(),
                 }),
+                hooks: self.list(|g| Hook {
+                    name: g.text(),
+                    phase: g.hook_phase(),
+                    program: g.text(),
+                    arguments: g.list(Gen::text),
+                    timeout_seconds: g.u32(),
+                    on_failure: g.pick(&[
+                        HookFailure::Fail,
+                        HookFailure::Warn,
+                        HookFailure::Ignore,
+                    ]),
+                }),
+                hook_budget_seconds: self.u32(),
             }),
             1 => StartKind::RestoreVm(StartRestoreVm {
                 point_id: self.point_id(),
@@ -340,6 +353,49 @@ impl Gen {
             freeze_millis: self.maybe(Gen::u64),
             has_report: self.flag(),
             remarks: self.list(Gen::text),
+            hooks: self.list(|g| HookRun {
+                name: g.text(),
+                phase: g.hook_phase(),
+                started_at: g.time(),
+                ended_at: g.time(),
+                exit_code: g.maybe(|g| g.u32() as i32),
+                timed_out: g.flag(),
+                output: g.text(),
+                truncated: g.flag(),
+            }),
+            hook_release: self.maybe(|g| HookRelease {
+                by_watchdog: g.flag(),
+                released_at: g.time(),
+            }),
+        }
+    }
+
+    fn hook_phase(&mut self) -> HookPhase {
+        self.pick(&[HookPhase::Before, HookPhase::During, HookPhase::After])
+    }
+
+    fn guest_subject(&mut self) -> GuestSubject {
+        match self.flag() {
+            true => GuestSubject::Vm(self.text()),
+            false => GuestSubject::Folder(GuestFolder {
+                vcenter: self.maybe(Gen::text),
+                path: self.text(),
+            }),
+        }
+    }
+
+    fn guest_credential(&mut self) -> GuestCredential {
+        GuestCredential {
+            subject: self.guest_subject(),
+            username: self.text(),
+        }
+    }
+
+    fn set_guest_credential(&mut self) -> SetGuestCredentialRequest {
+        SetGuestCredentialRequest {
+            subject: self.guest_subject(),
+            username: self.text(),
+            password: self.text().into(),
         }
     }
 
@@ -674,6 +730,17 @@ proptest! {
     }
 
     #[test]
+    fn guest_credentials_arrive_as_they_were_sent(seed: u64) {
+        let g = &mut Gen(seed);
+        check_secret::<pb::SetGuestCredentialRequest, _>(g.set_guest_credential());
+        check::<pb::SetGuestCredentialResponse, _>(g.guest_credential());
+        check::<pb::ListGuestCredentialsRequest, _>(());
+        check::<pb::ListGuestCredentialsResponse, _>(g.list(Gen::guest_credential));
+        check::<pb::RemoveGuestCredentialRequest, _>(g.guest_subject());
+        check::<pb::RemoveGuestCredentialResponse, _>(());
+    }
+
+    #[test]
     fn vcenters_arrive_as_they_were_sent(seed: u64) {
         let g = &mut Gen(seed);
         check_secret::<pb::AddVcenterRequest, _>(g.add_vcenter());
@@ -787,6 +854,13 @@ fn a_wrong_field_of_anything_else_is_refused_by_name() {
         m.summary.as_mut().expect("set").vm_id = "vm-16".into();
     });
     refuses::<pb::AddVcenterRequest, _>(g.add_vcenter(), "password", |m| m.password.clear());
+    let credential = g.set_guest_credential();
+    refuses::<pb::SetGuestCredentialRequest, _>(credential.clone(), "password", |m| {
+        m.password.clear();
+    });
+    refuses::<pb::SetGuestCredentialRequest, _>(credential, "subject.subject", |m| {
+        m.subject.as_mut().expect("set").subject = None;
+    });
     refuses::<pb::AddVcenterRequest, _>(g.add_vcenter(), "trust", |m| m.trust = None);
     refuses::<pb::AddVcenterRequest, _>(g.add_vcenter(), "trust.anchor", |m| {
         m.trust.as_mut().expect("set").anchor = None;

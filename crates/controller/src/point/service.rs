@@ -283,6 +283,8 @@ fn told_quiescence(kept: Quiescence) -> api::Quiescence {
         stun_micros,
         freeze_millis,
         has_report: archive.is_some(),
+        hooks: Vec::new(),
+        hook_release: None,
         remarks,
     }
 }
