@@ -73,7 +73,7 @@ pub use reference::{
 pub use server::untrusted_certificate;
 pub use snapshot::{
     EnsuredSnapshot, FrozenDisk, Quiesce, RungOutcome, SnapshotConfig, SnapshotInfo, SnapshotSpec,
-    VssBackup, VssContext, WindowsQuiesce,
+    Unmerged, VssBackup, VssContext, WindowsQuiesce,
 };
 pub use task::TaskOutcome;
 pub use trust::Trust;

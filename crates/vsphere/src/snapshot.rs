@@ -14,10 +14,12 @@ use crate::xml::{Element, Problem};
 use crate::{ChangeId, DiskTraits, Error, Protectability, Result, SnapshotRef, TaskRef, VmRef};
 
 mod ensure;
+mod leftover;
 mod quiesce;
 mod tree;
 
 pub use ensure::EnsuredSnapshot;
+pub use leftover::Unmerged;
 pub use quiesce::{Quiesce, RungOutcome, VssBackup, VssContext, WindowsQuiesce};
 pub use tree::SnapshotInfo;
 pub(crate) use tree::tree;

@@ -660,6 +660,40 @@ async fn consolidation_is_seen_done_and_refused() {
 }
 
 #[tokio::test]
+async fn deltas_that_no_snapshot_explains_are_seen_though_nobody_tells_of_them() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    let seen = || async { client.unmerged(&vm).await.expect("an answer") };
+    assert!(seen().await.is_none());
+    lab.control("POST", "/vm/web/snapshot", json!({"name": "foreign"}));
+    assert!(seen().await.is_none(), "a snapshot explains its delta");
+    let orphan = json!({"needed": false, "deltas": true});
+    lab.control("POST", "/vm/web/consolidation-needed", orphan);
+    let found = seen().await;
+    assert_eq!((found.is_told, found.deltas), (false, 1));
+    let task = client.consolidate(&vm).await.expect("a task");
+    client.wait_task(&task, PATIENCE).await.expect("done");
+    assert!(seen().await.is_none());
+    assert_eq!(client.snapshots(&vm).await.expect("snapshots").len(), 1);
+}
+
+#[tokio::test]
+async fn a_removal_that_another_began_is_waited_for() {
+    let lab = start();
+    let vm = find(&lab.client().await, WEB).await.vm;
+    let (first, second) = (lab.client().await, lab.client().await);
+    let made = snapshot(&first, &vm, "slow to go").await;
+    lab.control("POST", "/vm/web/tasks", json!({"remove_seconds": 0.6}));
+    let begun = first.remove_snapshot(&made, true).await.expect("a task");
+    assert!(begun.is_some());
+    assert_eq!(second.snapshots(&vm).await.expect("snapshots").len(), 1);
+    let settled = second.settle_snapshot_tasks(&vm, PATIENCE).await;
+    settled.expect("it ended");
+    assert_eq!(second.snapshots(&vm).await.expect("snapshots"), []);
+}
+
+#[tokio::test]
 async fn a_vm_is_made_from_a_saved_configuration() {
     let lab = Simulator::start_with(
         |dir| {
