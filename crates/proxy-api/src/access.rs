@@ -23,6 +23,7 @@ pub const ACCESS: &[Access] = &[
         "/stillwater.proxy.v1.TransferService/CancelTransfer",
         CONTROLLER,
     ),
+    Access::roles("/stillwater.proxy.v1.ProbeService/ProbeDisk", CONTROLLER),
     Access::roles("/stillwater.proxy.v1.ExportService/OpenExport", CONTROLLER),
     Access::roles(
         "/stillwater.proxy.v1.ExportService/ReadExport",

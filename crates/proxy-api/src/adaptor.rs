@@ -25,6 +25,13 @@ pub fn export_service(service: Arc<dyn ExportService>) -> impl Grpc {
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
+/// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn probe_service(service: Arc<dyn ProbeService>) -> impl Grpc {
+    pb::probe_service_server::ProbeServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
 struct Adaptor<S: ?Sized>(Arc<S>);
 
 #[async_trait::async_trait]
@@ -90,5 +97,16 @@ impl pb::export_service_server::ExportService for Adaptor<dyn ExportService> {
     ) -> Answer<pb::CloseExportResponse> {
         let (peer, export_id) = open(request)?;
         reply(self.0.close_export(&peer, export_id).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::probe_service_server::ProbeService for Adaptor<dyn ProbeService> {
+    async fn probe_disk(
+        &self,
+        request: Request<pb::ProbeDiskRequest>,
+    ) -> Answer<pb::ProbeDiskResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.probe_disk(&peer, request).await)
     }
 }

@@ -15,6 +15,8 @@ arrivals! { pb:
     GetTransferResponse => Transfer,
     OpenExportRequest => OpenExportRequest,
     OpenExportResponse => OpenExportResponse,
+    ProbeDiskRequest => ProbeDiskRequest,
+    ProbeDiskResponse => ProbeDiskResponse,
     ReadExportRequest => ReadExportRequest,
     ReadExportResponse => ExportPart,
     StartTransferRequest => StartTransferRequest,

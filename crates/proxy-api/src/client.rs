@@ -13,6 +13,9 @@ use crate::pb;
 /// A cancelled transfer answers when it has stopped, which waits for what is being written.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(120);
 
+/// A probe opens its disk first, and waits for the last answer.
+const PROBE_MARGIN: Duration = Duration::from_secs(90);
+
 /// Calls one proxy; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -78,6 +81,14 @@ impl Client {
         let mut stub = stub!(self, transfer_service_client::TransferServiceClient);
         let call = stub.cancel_transfer(pb::CancelTransferRequest::from(transfer_id));
         self.ask.within(CANCEL_DEADLINE).one(call).await
+    }
+
+    /// Tells how fast a way to a disk is.
+    pub async fn probe_disk(&self, request: ProbeDiskRequest) -> Result<ProbeDiskResponse, Fault> {
+        let mut stub = stub!(self, probe_service_client::ProbeServiceClient);
+        let reading = Duration::from_millis(u64::from(request.limit_millis));
+        let call = stub.probe_disk(pb::ProbeDiskRequest::from(request));
+        self.ask.within(reading + PROBE_MARGIN).one(call).await
     }
 
     /// Makes an export ready. Idempotent by `export_id`.

@@ -38,6 +38,13 @@ alike! { pb:
     ExportFinish { data_bytes }
     OpenExportResponse { completed, reading }
     CloseExportResponse { completed }
+    ProbeDiskResponse {
+        read_bytes,
+        elapsed_micros,
+        open_micros,
+        latency_median_micros,
+        latency_p99_micros,
+    }
 }
 
 impl From<Transfer> for pb::Transfer {

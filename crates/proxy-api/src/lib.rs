@@ -15,13 +15,13 @@ mod secret;
 pub mod server;
 
 pub use access::ACCESS;
-pub use adaptor::{export_service, transfer_service};
+pub use adaptor::{export_service, probe_service, transfer_service};
 #[cfg(feature = "fuzz")]
 pub use arrivals::arrive;
 pub use client::Client;
 pub use model::*;
 pub use secret::{DatasetKey, Ticket};
-pub use server::{ExportService, TransferService};
+pub use server::{ExportService, ProbeService, TransferService};
 
 /// The protocol's `google.protobuf.FileDescriptorSet`, for reflection and for tests.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -29,6 +29,9 @@ pub const SOURCES_MAX: usize = 8;
 /// Most tickets for one disk.
 pub const TICKETS_MAX: usize = 8;
 
+/// Longest time that a probe may read.
+pub const PROBE_MILLIS_MAX: u32 = 60_000;
+
 /// Most bytes of one message.
 pub const MESSAGE_BYTES_MAX: usize = stillwater_rpc::MESSAGE_BYTES_MAX;
 
@@ -318,6 +321,34 @@ pub struct StartTransferRequest {
     pub store: Store,
     /// What to do.
     pub work: Work,
+}
+
+/// Asks how fast a way to a frozen disk is.
+#[derive(Debug, Clone)]
+pub struct ProbeDiskRequest {
+    /// The disk and the way to it.
+    pub disk: Disk,
+    /// Its size.
+    pub length_bytes: u64,
+    /// What to read, in order.
+    pub areas: ExtentSet,
+    /// No request is begun after this, at most [`PROBE_MILLIS_MAX`].
+    pub limit_millis: u32,
+}
+
+/// How fast a way to a frozen disk is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProbeDiskResponse {
+    /// Bytes that were read; zero when there was nothing to read.
+    pub read_bytes: u64,
+    /// From the first request to the last answer.
+    pub elapsed_micros: u64,
+    /// Until the disk was open.
+    pub open_micros: u64,
+    /// How long one request took that was sent while no other was under way.
+    pub latency_median_micros: u64,
+    /// The same of the slowest in a hundred.
+    pub latency_p99_micros: u64,
 }
 
 /// Asks to make a stored disk readable for an administrator.

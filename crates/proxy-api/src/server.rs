@@ -59,3 +59,14 @@ pub trait ExportService: Send + Sync + 'static {
         export_id: ExportId,
     ) -> Result<CloseExportResponse, Fault>;
 }
+
+/// How fast ways to disks are.
+#[async_trait]
+pub trait ProbeService: Send + Sync + 'static {
+    /// Reads areas of a disk by one way.
+    async fn probe_disk(
+        &self,
+        peer: &Peer,
+        request: ProbeDiskRequest,
+    ) -> Result<ProbeDiskResponse, Fault>;
+}

@@ -4,12 +4,14 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use stillwater_proxy_api::{
     CloseExportResponse, ExportPart, ExportService, OpenExportRequest, OpenExportResponse,
-    ReadExportRequest, StartTransferRequest, Transfer, TransferService,
+    ProbeDiskRequest, ProbeDiskResponse, ProbeService, ReadExportRequest, StartTransferRequest,
+    Transfer, TransferService,
 };
 use stillwater_rpc::Peer;
 use stillwater_types::{ExportId, Fault, TransferId};
 
 use crate::exports::Exports;
+use crate::probes::Probes;
 use crate::transfers::Transfers;
 
 #[async_trait]
@@ -65,5 +67,16 @@ impl ExportService for Exports {
         export_id: ExportId,
     ) -> Result<CloseExportResponse, Fault> {
         Ok(self.close(export_id))
+    }
+}
+
+#[async_trait]
+impl ProbeService for Probes {
+    async fn probe_disk(
+        &self,
+        _: &Peer,
+        request: ProbeDiskRequest,
+    ) -> Result<ProbeDiskResponse, Fault> {
+        self.probe(request).await
     }
 }

@@ -15,6 +15,7 @@ pub mod exports;
 mod grpc;
 pub mod join;
 pub mod metrics;
+pub mod probes;
 pub mod reach;
 pub mod serve;
 pub mod slots;

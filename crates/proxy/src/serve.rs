@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::exports::Exports;
 use crate::join;
 use crate::metrics::{Gauges, Metrics};
+use crate::probes::Probes;
 use crate::reach::{Network, Reach};
 use crate::slots::Slots;
 use crate::transfers::Transfers;
@@ -56,6 +57,7 @@ pub struct Proxy {
     slots: Slots,
     transfers: Transfers,
     exports: Exports,
+    probes: Probes,
     metrics: Metrics,
 }
 
@@ -73,6 +75,7 @@ impl Proxy {
         let metrics = Metrics::default();
         let limits = config.transfer_limits();
         let exports = Exports::new(Arc::clone(&reach), slots.clone(), limits, metrics.clone());
+        let probes = Probes::new(Arc::clone(&reach), slots.clone(), limits);
         let transfers = Transfers::new(reach, slots.clone(), limits, metrics.clone());
         Ok(Self {
             config,
@@ -81,6 +84,7 @@ impl Proxy {
             slots,
             transfers,
             exports,
+            probes,
             metrics,
         })
     }
@@ -93,7 +97,8 @@ impl Proxy {
         let (stop, rested) = (CancellationToken::new(), CancellationToken::new());
         let health = Health::default();
         let routes = Routes::new(api::transfer_service(Arc::new(self.transfers.clone())))
-            .add_service(api::export_service(Arc::new(self.exports.clone())));
+            .add_service(api::export_service(Arc::new(self.exports.clone())))
+            .add_service(api::probe_service(Arc::new(self.probes.clone())));
         let server = Server {
             identity: self.identity.clone(),
             client_certificates: ClientCertificates::Required,

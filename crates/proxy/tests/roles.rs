@@ -18,6 +18,7 @@ const CALLERS: &str = "\
 ExportService/OpenExport: controller
 ExportService/ReadExport: admin
 ExportService/CloseExport: controller
+ProbeService/ProbeDisk: controller
 TransferService/StartTransfer: controller
 TransferService/GetTransfer: controller
 TransferService/WatchTransfer: controller

@@ -95,6 +95,46 @@ fn checked(reading: pb::backup::Reading, length_bytes: u64) -> Result<Reading, F
     }
 }
 
+impl From<ProbeDiskRequest> for pb::ProbeDiskRequest {
+    fn from(domain: ProbeDiskRequest) -> Self {
+        let ProbeDiskRequest {
+            disk,
+            length_bytes,
+            areas,
+            limit_millis,
+        } = domain;
+        Self {
+            disk: Some(disk.into()),
+            length_bytes,
+            areas: Some(area_map(areas)),
+            limit_millis,
+        }
+    }
+}
+
+impl TryFrom<pb::ProbeDiskRequest> for ProbeDiskRequest {
+    type Error = FieldError;
+
+    fn try_from(message: pb::ProbeDiskRequest) -> Result<Self, FieldError> {
+        let pb::ProbeDiskRequest {
+            disk,
+            length_bytes,
+            areas,
+            limit_millis,
+        } = message;
+        if limit_millis > PROBE_MILLIS_MAX {
+            let why = format_args!("is {limit_millis}, at most {PROBE_MILLIS_MAX} go");
+            return Err(FieldError::new("limit_millis", why));
+        }
+        Ok(Self {
+            disk: field::message("disk", disk)?,
+            length_bytes,
+            areas: extents(field::choice("areas", areas)?, length_bytes)?,
+            limit_millis,
+        })
+    }
+}
+
 fn area_map(areas: ExtentSet) -> pb::AreaMap {
     pb::AreaMap {
         areas: areas.iter().map(area).collect(),

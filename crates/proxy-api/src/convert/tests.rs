@@ -253,6 +253,20 @@ proptest! {
             data: g.bytes(),
         }));
         check::<pb::ReadExportResponse, _>(ExportPart::Finish(ExportFinish { data_bytes: g.u64() }));
+        check::<pb::ProbeDiskResponse, _>(ProbeDiskResponse {
+            read_bytes: g.u64(),
+            elapsed_micros: g.u64(),
+            open_micros: g.u64(),
+            latency_median_micros: g.u64(),
+            latency_p99_micros: g.u64(),
+        });
+        let length_bytes = 1 + g.u64() % 1_000_000;
+        check_secret::<pb::ProbeDiskRequest, _>(ProbeDiskRequest {
+            disk: g.disk(),
+            length_bytes,
+            areas: g.areas(length_bytes),
+            limit_millis: g.u32() % (PROBE_MILLIS_MAX + 1),
+        });
         check_secret::<pb::StartTransferRequest, _>(StartTransferRequest {
             transfer_id,
             store: g.store(),
