@@ -149,7 +149,8 @@ impl Rig {
         fs::create_dir(&to)?;
         let text = to.to_str().context("utf-8")?;
         Ok(match self.peer {
-            Peer::Restic => self.tool(&["restore", &self.first()?, "--target", text, "--sparse"]),
+            // Debian's 0.14 does not know --sparse.
+            Peer::Restic => self.tool(&["restore", &self.first()?, "--target", text]),
             Peer::Rustic => self.tool(&["restore", &self.first()?, text]),
             Peer::Borg | Peer::BorgFixed => {
                 let mut command = self.tool(&["extract", "--sparse"]);
