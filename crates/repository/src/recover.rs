@@ -387,17 +387,25 @@ impl Target {
         let Target::Directory { path: dir, .. } = self else {
             return Ok(Vec::new());
         };
-        let mut drafts = vec![draft(&dir.join("point.json"), &format!("{told:#}\n"))?];
+        let text = format!("{told:#}\n");
+        let mut drafts = vec![draft(&dir.join("point.json"), text.as_bytes())?];
         if let Some(section) = section {
-            drafts.push(draft(&dir.join("config.xml"), &section.config_xml)?);
+            let xml = section.config_xml.as_bytes();
+            drafts.push(draft(&dir.join("config.xml"), xml)?);
+            match section.nvram() {
+                Ok(Some(nvram)) => drafts.push(draft(&dir.join("vm.nvram"), &nvram)?),
+                Ok(None) => {}
+                // It is worth a warning and no disk.
+                Err(why) => say(&format!("warning: {why}")),
+            }
         }
         Ok(drafts)
     }
 }
 
-fn draft(path: &Path, text: &str) -> Result<Draft, Error> {
+fn draft(path: &Path, bytes: &[u8]) -> Result<Draft, Error> {
     let draft = Draft::begin(path)?;
-    let written = io::Write::write_all(&mut draft.file(), text.as_bytes());
+    let written = io::Write::write_all(&mut draft.file(), bytes);
     let act = "write";
     written.map_err(|source| Error::Io {
         act,

@@ -134,6 +134,7 @@ pub(super) fn restored(
             fields.insert("evidence".into(), json!(section.evidence));
             fields.insert("missing".into(), json!(section.missing));
             fields.insert("excluded".into(), json!(section.excluded));
+            fields.insert("surroundings".into(), surroundings(section));
         }
     }
     told
@@ -273,4 +274,13 @@ mod tests {
     fn a_name_cannot_command_the_terminal() {
         assert_eq!(plain("web\u{1b}[2J"), "web\u{fffd}[2J");
     }
+}
+
+/// What the VM lay in and hung on. Its NVRAM is a file of its own.
+fn surroundings(section: &Section) -> Value {
+    let mut told = section.surroundings.clone().unwrap_or_default();
+    if let Some(nvram) = told.get_mut("nvram").and_then(Value::as_object_mut) {
+        nvram.remove("zstd");
+    }
+    told
 }
