@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stillwater_types::{Fault, NodeId, Role, RunId};
 
+use crate::alarm::AlarmEvent;
 use crate::dataset::DatasetEvent;
+use crate::guest::CredentialEvent;
 use crate::node::NodeEvent;
 use crate::run::RunEvent;
 use crate::token::TokenEvent;
@@ -30,6 +32,10 @@ pub enum Event {
     Vcenter(VcenterEvent),
     /// A dataset got its key or is ready on its repository.
     Dataset(DatasetEvent),
+    /// An alarm was raised or is over.
+    Alarm(AlarmEvent),
+    /// An account in guests was kept or forgotten.
+    Credential(CredentialEvent),
     /// A run went on.
     Run {
         /// Which run.
@@ -48,7 +54,14 @@ macro_rules! nest {
         })*
     };
 }
-nest!(NodeEvent => Node, TokenEvent => Token, VcenterEvent => Vcenter, DatasetEvent => Dataset);
+nest!(
+    NodeEvent => Node,
+    TokenEvent => Token,
+    VcenterEvent => Vcenter,
+    DatasetEvent => Dataset,
+    CredentialEvent => Credential,
+    AlarmEvent => Alarm
+);
 
 /// Who caused a change; the journal is the audit log too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

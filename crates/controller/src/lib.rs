@@ -4,6 +4,7 @@
 //! repositories to act, and journals every decision before its side effect. Its secrets are sealed
 //! at rest and no call answers with one.
 
+pub mod alarm;
 pub mod charter;
 pub mod command;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod dataset;
 pub mod error;
 pub mod event;
 mod grpc;
+pub mod guest;
 pub mod home;
 pub mod init;
 pub mod inventory;

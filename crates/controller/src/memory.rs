@@ -15,12 +15,14 @@ use stillwater_catalog::{Clock, Journal, Projection};
 use stillwater_types::{Fault, Reason, RunId};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::alarm::Board;
 use crate::dataset::Datasets;
 use crate::event::{Actor, Event, Part};
+use crate::guest::Credentials;
 use crate::node::Nodes;
 use crate::run::{Run, Runs};
 use crate::token::Tokens;
-use crate::vcenter::Vcenters;
+use crate::vcenter::{VcenterEvent, Vcenters};
 
 use writer::{Change, Writer};
 
@@ -42,6 +44,10 @@ pub struct State {
     pub vcenters: Vcenters,
     /// Datasets and their sealed keys.
     pub datasets: Datasets,
+    /// Alarms that stand, and the last ones that are over.
+    pub alarms: Board,
+    /// Accounts in guests and their sealed passwords.
+    pub credentials: Credentials,
     /// Runs that have not ended.
     pub runs: Runs,
 }
@@ -57,6 +63,8 @@ impl State {
             Event::Token(event) => self.tokens.check(at, event),
             Event::Vcenter(event) => self.vcenters.check(at, event),
             Event::Dataset(event) => self.datasets.check(at, event),
+            Event::Alarm(event) => self.alarms.check(at, event),
+            Event::Credential(event) => self.credentials.check(at, event),
             Event::Run { run, event } => self.runs.check(*run, event),
         }
     }
@@ -66,8 +74,15 @@ impl State {
         match event {
             Event::Node(event) => self.nodes.apply(at, event),
             Event::Token(event) => self.tokens.apply(at, event),
-            Event::Vcenter(event) => self.vcenters.apply(at, event),
+            Event::Vcenter(event) => {
+                if let VcenterEvent::Removed { vcenter } = event {
+                    self.credentials.forget_vcenter(*vcenter);
+                }
+                self.vcenters.apply(at, event);
+            }
             Event::Dataset(event) => self.datasets.apply(at, event),
+            Event::Alarm(event) => self.alarms.apply(at, event),
+            Event::Credential(event) => self.credentials.apply(at, event),
             Event::Run { run, event } => return self.runs.apply(at, *run, event),
         }
         None

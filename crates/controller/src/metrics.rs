@@ -16,6 +16,7 @@ use stillwater_rpc::Identity;
 use stillwater_types::{Fault, RunId};
 use tokio_util::sync::CancellationToken;
 
+use crate::alarm::AlarmKind;
 use crate::memory::Memory;
 use crate::node::{Directory, Seen};
 use crate::run::{self, Run, Work};
@@ -42,6 +43,11 @@ struct NodeLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Connected {
     state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Alarming {
+    kind: &'static str,
 }
 
 /// Counters of the controller; clones share them.
@@ -201,6 +207,20 @@ impl Gauges {
         family
     }
 
+    /// Every kind is there, with zero too: an alert on what is missing could never fire.
+    fn alarms(&self) -> Family<Alarming, Gauge> {
+        let family = Family::<_, Gauge>::default();
+        for kind in AlarmKind::ALL {
+            let kind = kind.as_str();
+            family.get_or_create(&Alarming { kind }).set(0);
+        }
+        for alarm in self.memory.state().alarms.standing() {
+            let kind = alarm.kind.as_str();
+            family.get_or_create(&Alarming { kind }).inc();
+        }
+        family
+    }
+
     fn runs(&self) -> Gauge {
         let gauge = Gauge::default();
         gauge.set(i64::try_from(self.memory.state().runs.iter().count()).unwrap_or(i64::MAX));
@@ -230,6 +250,11 @@ impl Collector for Gauges {
             "stillwater_controller_vcenters",
             "Registered vCenters, by state",
             &self.vcenters(),
+        )?;
+        gauge(
+            "stillwater_controller_alarms",
+            "Alarms that stand, by kind",
+            &self.alarms(),
         )?;
         gauge(
             "stillwater_controller_runs_active",

@@ -25,6 +25,7 @@ async fn the_metrics_have_these_names_and_types() {
         .collect();
     types.sort_unstable();
     insta::assert_snapshot!(types.join("\n"), @"
+    stillwater_controller_alarms gauge
     stillwater_controller_certificate_expiry_timestamp_seconds gauge
     stillwater_controller_joins counter
     stillwater_controller_nodes gauge
@@ -38,6 +39,7 @@ async fn the_metrics_have_these_names_and_types() {
         r#"stillwater_controller_vcenter_logins_total{outcome="ok"} 1"#,
         r#"stillwater_controller_runs_ended_total{kind="backup",state="failed",reason="TOKEN_INVALID"} 1"#,
         "stillwater_controller_runs_active 0",
+        r#"stillwater_controller_alarms{kind="LEFTOVER_SNAPSHOT"} 0"#,
     ] {
         assert!(text.contains(sample), "{sample} is not in:\n{text}");
     }
