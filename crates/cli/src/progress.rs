@@ -245,6 +245,7 @@ mod tests {
             ended_at: None,
             fault: None,
             warnings: vec![],
+            phases: vec![],
         }
     }
 

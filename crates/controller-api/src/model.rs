@@ -15,11 +15,13 @@ use crate::Ticket;
 mod configuration;
 mod hook;
 mod preflight;
+mod probe;
 mod repository;
 
 pub use configuration::*;
 pub use hook::*;
 pub use preflight::*;
+pub use probe::*;
 pub use repository::*;
 
 /// Most entries that one page of a list can have.
@@ -112,6 +114,17 @@ pub struct Run {
     pub fault: Option<Fault>,
     /// What a person should know although it succeeded, and what is missing when incomplete.
     pub warnings: Vec<Fault>,
+    /// When it came to each phase, in order; the last one lasts until the run's end.
+    pub phases: Vec<RunPhaseStart>,
+}
+
+/// The moment in which a run came to a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunPhaseStart {
+    /// The phase.
+    pub phase: RunPhase,
+    /// Its first moment.
+    pub started_at: Timestamp,
 }
 
 /// What a run is for.

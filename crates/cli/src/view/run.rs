@@ -1,5 +1,7 @@
 //! Runs.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use stillwater_controller_api::{Run, RunDisk, RunKind, RunPhase, RunState};
 use stillwater_types::Fault;
@@ -38,6 +40,7 @@ pub(crate) fn show(run: &Run) -> String {
     lines.extend(product(&run.kind));
     lines.push(("started", moment(run.started_at)));
     lines.extend(run.ended_at.map(|at| ("ended", moment(at))));
+    lines.extend(durations(run).map(|text| ("took", text)));
     let mut text = sheet(&lines);
     if !run.disks.is_empty() {
         text.push_str(&format!("\n\n{}", disks(&run.disks)));
@@ -54,6 +57,23 @@ pub(crate) fn show(run: &Run) -> String {
         text.push_str(&format!("\n{}", plain(&line)));
     }
     text
+}
+
+/// How long each phase took, together where one came again; of ended runs.
+fn durations(run: &Run) -> Option<String> {
+    let mut sums: Vec<(RunPhase, Duration)> = Vec::new();
+    let ends = run.phases.iter().skip(1).map(|next| next.started_at);
+    for (start, end) in run.phases.iter().zip(ends.chain([run.ended_at?])) {
+        let took = Duration::try_from(end.duration_since(start.started_at)).unwrap_or_default();
+        match sums.iter_mut().find(|(phase, _)| *phase == start.phase) {
+            Some((_, sum)) => *sum += took,
+            None => sums.push((start.phase, took)),
+        }
+    }
+    let texts = sums
+        .iter()
+        .map(|(at, took)| format!("{} {:.1} s", phase(*at), took.as_secs_f64()));
+    (!sums.is_empty()).then(|| texts.collect::<Vec<_>>().join(", "))
 }
 
 fn disks(disks: &[RunDisk]) -> String {
@@ -128,6 +148,10 @@ pub(crate) fn json(run: &Run) -> Value {
         "ended_at": run.ended_at.map(|time| time.to_string()),
         "fault": run.fault.as_ref().map(self::fault),
         "warnings": run.warnings.iter().map(self::fault).collect::<Vec<_>>(),
+        "phases": run.phases.iter().map(|start| json!({
+            "phase": phase(start.phase),
+            "started_at": start.started_at.to_string(),
+        })).collect::<Vec<_>>(),
     });
     value[kind(&run.kind)] = match &run.kind {
         RunKind::Backup(run) => json!({

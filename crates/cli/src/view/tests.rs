@@ -62,6 +62,17 @@ fn runs() -> Vec<Run> {
         warnings: vec![
             Fault::new(Reason::DiskUnprotectable, "disk 2002 is independent").with("disk", 2002),
         ],
+        phases: [
+            (0, RunPhase::Planning),
+            (1, RunPhase::Freezing),
+            (2, RunPhase::Transferring),
+            (80, RunPhase::CleaningUp),
+        ]
+        .map(|(second, phase)| RunPhaseStart {
+            phase,
+            started_at: at(second),
+        })
+        .to_vec(),
     };
     let failed = Run {
         run_id: RunId::from_bytes(id(4)),
@@ -75,6 +86,7 @@ fn runs() -> Vec<Run> {
         disks: vec![],
         fault: Some(Fault::new(Reason::DatastoreFull, "ds1 has 1 GiB left").with("free", 1 << 30)),
         warnings: vec![],
+        phases: vec![],
         ..running.clone()
     };
     let export = Run {

@@ -226,6 +226,7 @@ impl RunService for Fake {
             ended_at: None,
             fault: None,
             warnings: vec![],
+            phases: vec![],
         };
         state.runs.insert(0, run.clone());
         Ok(run)

@@ -64,6 +64,7 @@ impl From<Run> for pb::Run {
             ended_at,
             fault,
             warnings,
+            phases,
         } = domain;
         let kind = match kind {
             RunKind::Backup(run) => pb::run::Kind::Backup(run.into()),
@@ -80,6 +81,7 @@ impl From<Run> for pb::Run {
             ended_at: ended_at.map(field::moment),
             fault: fault.map(Into::into),
             warnings: warnings.into_iter().map(Into::into).collect(),
+            phases: phases.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -98,6 +100,7 @@ impl TryFrom<pb::Run> for Run {
             ended_at,
             fault,
             warnings,
+            phases,
         } = message;
         let kind = match field::choice("kind", kind)? {
             pb::run::Kind::Backup(run) => {
@@ -122,6 +125,27 @@ impl TryFrom<pb::Run> for Run {
             ended_at: field::maybe_time("ended_at", ended_at)?,
             fault: fault.map(Fault::from),
             warnings: warnings.into_iter().map(Fault::from).collect(),
+            phases: field::messages("phases", phases)?,
+        })
+    }
+}
+
+impl From<RunPhaseStart> for pb::RunPhaseStart {
+    fn from(domain: RunPhaseStart) -> Self {
+        Self {
+            phase: domain.phase.number(),
+            started_at: Some(field::moment(domain.started_at)),
+        }
+    }
+}
+
+impl TryFrom<pb::RunPhaseStart> for RunPhaseStart {
+    type Error = FieldError;
+
+    fn try_from(message: pb::RunPhaseStart) -> Result<Self, FieldError> {
+        Ok(Self {
+            phase: field::word("phase", message.phase)?,
+            started_at: field::time("started_at", message.started_at)?,
         })
     }
 }

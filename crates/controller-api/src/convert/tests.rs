@@ -240,6 +240,10 @@ impl Gen {
             ended_at: self.maybe(Gen::time),
             fault: self.maybe(Gen::fault),
             warnings: self.list(Gen::fault),
+            phases: self.list(|g| RunPhaseStart {
+                phase: g.pick(&[RunPhase::Freezing, RunPhase::Transferring]),
+                started_at: g.time(),
+            }),
         }
     }
 
@@ -830,6 +834,9 @@ fn a_wrong_field_of_a_run_is_refused_by_name() {
     refuses::<pb::Run, _>(export(g), "state", |m| m.state = 0);
     refuses::<pb::Run, _>(export(g), "phase", |m| m.phase = 99);
     refuses::<pb::Run, _>(export(g), "started_at", |m| m.started_at = None);
+    refuses::<pb::Run, _>(export(g), "phases.phase", |m| {
+        m.phases = vec![pb::RunPhaseStart::default()];
+    });
     refuses::<pb::Run, _>(export(g), "export_disk.access.ticket", |m| {
         if let Some(pb::run::Kind::ExportDisk(export)) = &mut m.kind {
             export.access.as_mut().expect("set").ticket = Bytes::new();

@@ -175,6 +175,9 @@ pub enum NewVm {
     Kept(VmId),
 }
 
+/// How many steps of a run are kept with their times: far more than a run has that nothing restarts.
+const PATH_MAX: usize = 64;
+
 /// One run, folded from its events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -192,6 +195,9 @@ pub struct Run {
     pub stage: Stage,
     /// The last step that it reached on its way; what a person is told after it ended.
     pub reached: Stage,
+    /// When it came to which step, the first [`PATH_MAX`] of them.
+    #[serde(default)]
+    pub path: Vec<(Timestamp, Stage)>,
     /// Why it is to stop, once that is decided.
     pub ending: Option<Outcome>,
     /// Where chunks go to or come from.
@@ -233,6 +239,7 @@ impl Run {
             ended_at: None,
             stage: Stage::Planning,
             reached: Stage::Planning,
+            path: vec![(started_at, Stage::Planning)],
             ending: None,
             target: None,
             fence: None,
@@ -247,6 +254,13 @@ impl Run {
             committed: None,
             export: None,
             export_read: false,
+        }
+    }
+
+    /// Writes down that the run came to another step.
+    pub fn came_to(&mut self, at: Timestamp, stage: Stage) {
+        if self.path.len() < PATH_MAX {
+            self.path.push((at, stage));
         }
     }
 

@@ -38,6 +38,9 @@ pub fn step(run: &Run, at: Timestamp, event: &RunEvent) -> (Run, Vec<Effect>) {
     if next.stage < Stage::Halting {
         next.reached = next.stage;
     }
+    if next.stage != run.stage {
+        next.came_to(at, next.stage);
+    }
     (next, effects)
 }
 

@@ -31,7 +31,24 @@ pub fn view(run: &Run, notes: Option<&Notes>, nodes: &Nodes) -> api::Run {
             .chain(&run.warnings)
             .map(|cause| cause.0.clone())
             .collect(),
+        phases: phases(run),
     }
+}
+
+/// Steps that a person is told as one phase are one.
+fn phases(run: &Run) -> Vec<api::RunPhaseStart> {
+    let mut phases: Vec<api::RunPhaseStart> = Vec::new();
+    for (started_at, stage) in &run.path {
+        let phase = phase_of(*stage);
+        let is_same = phases.last().is_some_and(|last| last.phase == phase);
+        if !is_same && *stage != Stage::Ended {
+            phases.push(api::RunPhaseStart {
+                phase,
+                started_at: *started_at,
+            });
+        }
+    }
+    phases
 }
 
 fn kind(run: &Run, notes: Option<&Notes>) -> api::RunKind {
@@ -74,11 +91,13 @@ fn state(run: &Run, notes: Option<&Notes>) -> api::RunState {
 }
 
 fn phase(run: &Run) -> api::RunPhase {
-    let stage = if run.is_over() {
-        run.reached
-    } else {
-        run.stage
-    };
+    phase_of(match run.is_over() {
+        true => run.reached,
+        false => run.stage,
+    })
+}
+
+const fn phase_of(stage: Stage) -> api::RunPhase {
     match stage {
         Stage::Planning => api::RunPhase::Planning,
         Stage::Reserving => api::RunPhase::Reserving,
