@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// Holders of a certificate of the cluster
     #[command(subcommand)]
     Node(Node),
+    /// Proxies and the disks that they reach
+    #[command(subcommand)]
+    Proxy(Proxy),
     /// vCenters, or hosts that stand alone
     #[command(subcommand)]
     Vcenter(Vcenter),
@@ -68,6 +71,9 @@ pub(crate) enum Command {
     /// Where restore points are kept: how sound it is, and what it protects
     #[command(subcommand)]
     Repository(Repository),
+    /// What a person must look at, and since when
+    #[command(subcommand)]
+    Alarm(Alarm),
     /// Bring back a VM or a disk
     #[command(subcommand)]
     Restore(Restore),
@@ -132,6 +138,26 @@ pub(crate) enum Node {
         /// The node's id, or the beginning of it
         node: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Proxy {
+    /// Measure how fast every proxy reaches a disk by every way; nothing is stored
+    ///
+    /// Makes a snapshot for it, which is removed at the end.
+    Probe(Probe),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Probe {
+    /// The VM's id, inventory path or name
+    pub vm: String,
+    /// The disk's device key, as `stillwater vm show` names it; the first disk by default
+    #[arg(long, value_name = "KEY")]
+    pub disk: Option<i32>,
+    /// How much to read by each way, in MiB, at most 4096
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub read: u64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -399,6 +425,16 @@ pub(crate) enum Restore {
     Vm(RestoreVm),
     /// Write a disk of a restore point to a file on this machine
     Disk(RestoreDisk),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Alarm {
+    /// List the alarms that stand, oldest first
+    List {
+        /// Also the last ones that are over
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,11 @@
 //! The commands: ask the cluster, print the answer.
 
+mod alarm;
 mod backup;
 mod login;
 mod node;
 mod point;
+mod proxy;
 mod repository;
 mod restore;
 mod run;
@@ -45,12 +47,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Outcome, Fault> {
         Command::Context(context) => login::contexts(context, format),
         Command::Token(token) => token::run(&desk().await?, token).await,
         Command::Node(node) => node::run(&desk().await?, node).await,
+        Command::Proxy(proxy) => proxy::run(&desk().await?, proxy).await,
         Command::Vcenter(vcenter) => vcenter::run(&desk().await?, vcenter).await,
         Command::Vm(vm) => vm::run(&desk().await?, vm).await,
         Command::Backup(backup) => backup::run(&desk().await?, backup).await,
         Command::Run(run) => run::run(&desk().await?, run).await,
         Command::Point(point) => point::run(&desk().await?, point).await,
         Command::Repository(repository) => repository::run(&desk().await?, repository).await,
+        Command::Alarm(alarm) => alarm::run(&desk().await?, alarm).await,
         Command::Restore(restore) => restore::run(&desk().await?, restore).await,
         Command::Completion { shell } => shell::completion(shell),
         Command::Man { dir } => shell::man(&dir),

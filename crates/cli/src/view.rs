@@ -3,10 +3,12 @@
 //! JSON has the field names of the protocol, states as lowercase words, sizes in bytes and moments
 //! in RFC 3339. Secrets are never shown.
 
+pub(crate) mod alarm;
 pub(crate) mod configuration;
 pub(crate) mod node;
 pub(crate) mod point;
 pub(crate) mod preflight;
+pub(crate) mod probe;
 pub(crate) mod repository;
 pub(crate) mod run;
 pub(crate) mod task;

@@ -31,6 +31,7 @@ pub const ACCESS: &[Access] = &[
         "/stillwater.controller.v1.PointService/GetPointConfiguration",
         ADMIN,
     ),
+    Access::roles("/stillwater.controller.v1.ProbeService/ProbeVm", ADMIN),
     Access::roles("/stillwater.controller.v1.VmService/PreflightVm", ADMIN),
     Access::roles("/stillwater.controller.v1.VmService/ListVms", ADMIN),
     Access::roles("/stillwater.controller.v1.VmService/GetVm", ADMIN),
@@ -51,6 +52,7 @@ pub const ACCESS: &[Access] = &[
         "/stillwater.controller.v1.VcenterService/ProbeVcenter",
         ADMIN,
     ),
+    Access::roles("/stillwater.controller.v1.AlarmService/ListAlarms", ADMIN),
     Access::roles(
         "/stillwater.controller.v1.GuestCredentialService/SetGuestCredential",
         ADMIN,

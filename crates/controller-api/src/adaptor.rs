@@ -54,6 +54,13 @@ pub fn vcenter_service(service: Arc<dyn VcenterService>) -> impl Grpc {
 }
 
 /// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn alarm_service(service: Arc<dyn AlarmService>) -> impl Grpc {
+    pb::alarm_service_server::AlarmServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
 pub fn guest_credential_service(service: Arc<dyn GuestCredentialService>) -> impl Grpc {
     pb::guest_credential_service_server::GuestCredentialServiceServer::new(Adaptor(service))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -63,6 +70,13 @@ pub fn guest_credential_service(service: Arc<dyn GuestCredentialService>) -> imp
 /// Serves `service`; for `tonic::service::Routes::add_service`.
 pub fn repository_service(service: Arc<dyn RepositoryService>) -> impl Grpc {
     pb::repository_service_server::RepositoryServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn probe_service(service: Arc<dyn ProbeService>) -> impl Grpc {
+    pb::probe_service_server::ProbeServiceServer::new(Adaptor(service))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
@@ -327,6 +341,17 @@ impl pb::vcenter_service_server::VcenterService for Adaptor<dyn VcenterService> 
 }
 
 #[async_trait::async_trait]
+impl pb::alarm_service_server::AlarmService for Adaptor<dyn AlarmService> {
+    async fn list_alarms(
+        &self,
+        request: Request<pb::ListAlarmsRequest>,
+    ) -> Answer<pb::ListAlarmsResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.list_alarms(&peer, request).await)
+    }
+}
+
+#[async_trait::async_trait]
 impl pb::guest_credential_service_server::GuestCredentialService
     for Adaptor<dyn GuestCredentialService>
 {
@@ -352,5 +377,15 @@ impl pb::guest_credential_service_server::GuestCredentialService
     ) -> Answer<pb::RemoveGuestCredentialResponse> {
         let (peer, subject) = open(request)?;
         reply(self.0.remove_guest_credential(&peer, subject).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::probe_service_server::ProbeService for Adaptor<dyn ProbeService> {
+    type ProbeVmStream = Outgoing<pb::ProbeVmResponse>;
+
+    async fn probe_vm(&self, request: Request<pb::ProbeVmRequest>) -> Answer<Self::ProbeVmStream> {
+        let (peer, request) = open(request)?;
+        reply_stream(self.0.probe_vm(&peer, request).await)
     }
 }

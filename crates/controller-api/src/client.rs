@@ -90,6 +90,16 @@ impl Client {
             .await
     }
 
+    /// Streams how fast each proxy reaches a disk; ends when the snapshot is gone.
+    pub async fn probe_vm(
+        &self,
+        request: ProbeVmRequest,
+    ) -> Result<BoxStream<'static, Result<Probe, Fault>>, Fault> {
+        let mut stub = stub!(self, probe_service_client::ProbeServiceClient);
+        let call = stub.probe_vm(pb::ProbeVmRequest::from(request));
+        self.ask.within(VSPHERE_DEADLINE).many(call).await
+    }
+
     /// Enrols a node. The only call that needs no certificate.
     pub async fn join_cluster(
         &self,
@@ -305,6 +315,14 @@ impl Client {
         let mut stub = stub!(self, vcenter_service_client::VcenterServiceClient);
         let call = stub.probe_vcenter(pb::ProbeVcenterRequest::from(address));
         self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+
+    /// Lists the alarms that stand, and those that are over when asked for.
+    pub async fn list_alarms(&self, request: ListAlarmsRequest) -> Result<Vec<Alarm>, Fault> {
+        let mut stub = stub!(self, alarm_service_client::AlarmServiceClient);
+        self.ask
+            .one(stub.list_alarms(pb::ListAlarmsRequest::from(request)))
+            .await
     }
 
     /// Keeps an account for the guests of a VM or of all VMs below a folder.

@@ -1,8 +1,10 @@
 //! Wire to domain and back: checked on receipt, never on sending.
 
+mod alarm;
 mod hook;
 mod node;
 mod point;
+mod probe;
 mod repository;
 mod run;
 mod vcenter;

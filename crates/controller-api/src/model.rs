@@ -12,12 +12,14 @@ use stillwater_types::{
 
 use crate::Ticket;
 
+mod alarm;
 mod configuration;
 mod hook;
 mod preflight;
 mod probe;
 mod repository;
 
+pub use alarm::*;
 pub use configuration::*;
 pub use hook::*;
 pub use preflight::*;

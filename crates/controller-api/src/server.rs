@@ -69,6 +69,17 @@ pub trait NodeService: Send + Sync + 'static {
     async fn remove_node(&self, peer: &Peer, node_id: NodeId) -> Result<(), Fault>;
 }
 
+/// What a person must look at.
+#[async_trait]
+pub trait AlarmService: Send + Sync + 'static {
+    /// Lists the alarms that stand, oldest first; when asked for, also the last ones that are over.
+    async fn list_alarms(
+        &self,
+        peer: &Peer,
+        request: ListAlarmsRequest,
+    ) -> Result<Vec<Alarm>, Fault>;
+}
+
 /// Join tokens.
 #[async_trait]
 pub trait TokenService: Send + Sync + 'static {
@@ -205,4 +216,15 @@ pub trait GuestCredentialService: Send + Sync + 'static {
         peer: &Peer,
         subject: GuestSubject,
     ) -> Result<(), Fault>;
+}
+
+/// How fast proxies reach the disks of a VM.
+#[async_trait]
+pub trait ProbeService: Send + Sync + 'static {
+    /// Streams each measurement; ends when the snapshot is gone.
+    async fn probe_vm(
+        &self,
+        peer: &Peer,
+        request: ProbeVmRequest,
+    ) -> Result<BoxStream<'static, Result<Probe, Fault>>, Fault>;
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use stillwater_controller_api::*;
 use stillwater_types::{Fault, NodeId, PointId, Reason, Role, RunId, TreeId, VcenterId, VmId};
 
-use super::{node, point, run, vcenter, vm};
+use super::{alarm, node, point, run, vcenter, vm};
 use crate::arguments::Arguments;
 
 fn at(second: i64) -> Timestamp {
@@ -227,6 +227,28 @@ fn nodes() -> Vec<Node> {
     vec![proxy, repository, admin]
 }
 
+fn alarms() -> Vec<Alarm> {
+    let lied = Alarm {
+        kind: "CHANGE_MAP_LIED".into(),
+        subject: format!("vm {} disk 2000", vm_id()),
+        vm_id: Some(vm_id()),
+        disk_key: Some(2000),
+        node_id: None,
+        message: "disk 2000 of web: the change map left out 65536 changed bytes".into(),
+        raised_at: at(0),
+        changed_at: at(10),
+        cleared_at: None,
+    };
+    let over = Alarm {
+        kind: "LEFTOVER_SNAPSHOT".into(),
+        subject: format!("vm {}", vm_id()),
+        disk_key: None,
+        cleared_at: Some(at(60)),
+        ..lied.clone()
+    };
+    vec![lied, over]
+}
+
 fn vcenters() -> Vec<Vcenter> {
     let pinned = Vcenter {
         vcenter_id: VcenterId::from_bytes(id(1)),
@@ -285,6 +307,8 @@ fn tables_are_as_people_know_them() {
     assert_snapshot!("points", point::list(&[shown_point().point]));
     assert_snapshot!("nodes", node::list(&nodes()));
     assert_snapshot!("vcenters", vcenter::list(&vcenters()));
+    assert_snapshot!("alarms", alarm::list(&alarms()));
+    assert_json_snapshot!("alarms_json", alarm::json(&alarms()));
     assert_snapshot!("vms", vm::list(&[one_vm().summary]));
 }
 

@@ -676,6 +676,22 @@ proptest! {
         check::<pb::ListVmsResponse, _>(g.list(Gen::summary));
         check::<pb::GetVmRequest, _>(g.text());
         check::<pb::GetVmResponse, _>(g.vm());
+        check::<pb::ProbeVmRequest, _>(ProbeVmRequest {
+            vm: g.text(),
+            disk_key: g.maybe(Gen::u32).map(|key| key as i32),
+            read_bytes: g.u64() % (PROBE_BYTES_MAX + 1),
+        });
+        check::<pb::ProbeVmResponse, _>(Probe {
+            proxy_name: g.text(),
+            disk_key: g.u32() as i32,
+            way: g.text(),
+            read_bytes: g.u64(),
+            elapsed_micros: g.u64(),
+            open_micros: g.u64(),
+            latency_median_micros: g.u64(),
+            latency_p99_micros: g.u64(),
+            fault: g.maybe(Gen::fault),
+        });
         check::<pb::PreflightVmRequest, _>(PreflightVmRequest {
             vm: g.text(),
             restore: g.flag(),
@@ -731,6 +747,25 @@ proptest! {
         check::<pb::LockPointResponse, _>(g.point());
         check::<pb::DeletePointRequest, _>(g.point_id());
         check::<pb::DeletePointResponse, _>(());
+    }
+
+    #[test]
+    fn alarms_arrive_as_they_were_sent(seed: u64) {
+        let g = &mut Gen(seed);
+        check::<pb::ListAlarmsRequest, _>(ListAlarmsRequest {
+            include_cleared: g.flag(),
+        });
+        check::<pb::ListAlarmsResponse, _>(g.list(|g| Alarm {
+            kind: g.text(),
+            subject: g.text(),
+            vm_id: g.maybe(Gen::vm_id),
+            disk_key: g.maybe(|g| g.u32() as i32),
+            node_id: g.maybe(|g| NodeId::from_bytes(g.hash())),
+            message: g.text(),
+            raised_at: g.time(),
+            changed_at: g.time(),
+            cleared_at: g.maybe(Gen::time),
+        }));
     }
 
     #[test]

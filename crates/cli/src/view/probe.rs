@@ -1,0 +1,77 @@
+//! How fast proxies reach a disk.
+
+use serde_json::{Value, json};
+use stillwater_controller_api::Probe;
+
+use crate::output::{Field, size, table};
+
+pub(crate) fn list(probes: &[Probe]) -> String {
+    let header = [
+        "PROXY", "DISK", "WAY", "READ", "RATE", "MEDIAN", "P99", "OPENED", "PROBLEM",
+    ];
+    table(header, probes.iter().map(row))
+}
+
+fn row(probe: &Probe) -> [Field; 9] {
+    let Probe {
+        proxy_name,
+        disk_key,
+        way,
+        read_bytes,
+        elapsed_micros: _,
+        open_micros,
+        latency_median_micros,
+        latency_p99_micros,
+        fault,
+    } = probe;
+    let figure = |text: String| match fault {
+        Some(_) => Field::Number("-".to_owned()),
+        None => Field::Number(text),
+    };
+    let rate = rate(probe).map(|rate| format!("{}/s", size(rate)));
+    [
+        Field::text(proxy_name),
+        Field::text(disk_key),
+        Field::text(way),
+        figure(size(*read_bytes)),
+        figure(rate.unwrap_or_else(|| "-".to_owned())),
+        figure(millis(*latency_median_micros)),
+        figure(millis(*latency_p99_micros)),
+        figure(millis(*open_micros)),
+        Field::maybe(
+            fault
+                .as_ref()
+                .map(|fault| format!("{}: {}", fault.reason, fault.message)),
+        ),
+    ]
+}
+
+/// Bytes in a second; none when nothing was read.
+fn rate(probe: &Probe) -> Option<u64> {
+    let bytes = u128::from(probe.read_bytes) * 1_000_000;
+    let rate = bytes.checked_div(u128::from(probe.elapsed_micros))?;
+    u64::try_from(rate).ok().filter(|rate| *rate > 0)
+}
+
+fn millis(micros: u64) -> String {
+    format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
+}
+
+pub(crate) fn json(probes: &[Probe]) -> Value {
+    let one = |probe: &Probe| {
+        let fault = probe.fault.as_ref();
+        json!({
+            "proxy_name": probe.proxy_name,
+            "disk_key": probe.disk_key,
+            "way": probe.way,
+            "read_bytes": probe.read_bytes,
+            "elapsed_micros": probe.elapsed_micros,
+            "bytes_per_second": rate(probe),
+            "open_micros": probe.open_micros,
+            "latency_median_micros": probe.latency_median_micros,
+            "latency_p99_micros": probe.latency_p99_micros,
+            "fault": fault.map(super::run::fault),
+        })
+    };
+    probes.iter().map(one).collect()
+}
