@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use crate::alarm;
 use crate::charter::Charter;
 use crate::config::Config;
 use crate::error::Error;
@@ -96,9 +97,11 @@ impl Controller {
     }
 
     fn routes(&self, engine: &Engine) -> Routes {
+        let alarms = Arc::new(alarm::Service::new(self.memory.clone()));
         Routes::new(api::node_service(self.nodes.clone()))
             .add_service(api::token_service(self.nodes.clone()))
             .add_service(api::vcenter_service(self.vcenters.clone()))
+            .add_service(api::alarm_service(alarms))
             .add_service(api::vm_service(engine.vms()))
             .add_service(api::run_service(engine.runs()))
             .add_service(api::point_service(engine.points()))

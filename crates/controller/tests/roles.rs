@@ -11,6 +11,7 @@ use stillwater_types::Role;
 use support::Cluster;
 
 const CALLERS: &str = "\
+AlarmService/ListAlarms: admin
 NodeService/JoinCluster: controller proxy repository admin nobody
 NodeService/RenewCertificate: proxy repository admin
 NodeService/SendHeartbeat: proxy repository

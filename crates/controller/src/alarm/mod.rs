@@ -6,6 +6,7 @@
 //! compares, as the metrics do.
 
 mod event;
+mod service;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::event::{Actor, Part};
 use crate::memory::Memory;
 
 pub use event::{AlarmEvent, AlarmKind, Subject};
+pub use service::Service;
 
 /// How many alarms that are over are kept.
 const CLEARED_MAX: usize = 512;
