@@ -14,6 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("format", &["types"]),
     ("seal", &["types"]),
     ("policy", &["types"]),
+    ("scheduler", &["types", "policy"]),
     ("chunking", &["types", "format"]),
     ("store", &["types", "format"]),
     // Reads a repository's directory by itself; the one place where the repository's program meets a key.
@@ -23,6 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("disk", &["types", "vsphere"]),
     ("rpc", &["types"]),
     ("service", &["types", "rpc"]),
+    ("nbd", &["types"]),
     ("wire", &["types", "rpc"]),
     ("controller-api", &["types", "rpc", "wire"]),
     ("proxy-api", &["types", "rpc", "wire"]),
@@ -71,7 +73,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "format",
         ],
     ),
-    ("cli", &["types", "rpc", "controller-api", "proxy-api"]),
+    (
+        "cli",
+        &["types", "rpc", "controller-api", "proxy-api", "nbd"],
+    ),
     ("xtask", &["types"]),
     ("testkit", &["types", "format", "store", "rpc"]),
     // The workspace's own tests drive real processes and read what they leave behind.
