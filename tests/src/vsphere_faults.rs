@@ -30,7 +30,7 @@ const FAULTS_PER_CLUSTER: u32 = 400;
 /// How long a run may take at worst, through everything that it repeats.
 const RUN: Duration = Duration::from_secs(240);
 /// The controller waits for tasks less long than usual, and looks for leftovers more often.
-pub const CONTROLLER: &str = "";
+pub const CONTROLLER: &str = "[snapshots]\ncreate-timeout = \"3s\"\nremove-timeout = \"3s\"\nsearch-every = \"2s\"\nretry-every = \"1s\"";
 
 /// What is tried.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use stillwater_service::config::{Bytes, Faults, Period, SecretRef, Settings};
 use stillwater_service::metrics::MetricsSettings;
 use stillwater_service::telemetry::LogSettings;
 
-use crate::run::{HostLimits, Trust};
+use crate::run::{HostLimits, Patience, Timing, Trust};
 
 /// Runs at once that one controller plans, at most: more would only wait for proxies.
 const PARALLEL_RUNS_MAX: u32 = 256;
@@ -21,6 +21,11 @@ const HOST_DISKS_MAX: u32 = 50;
 /// What one disk needs, and more than any host has.
 const HOST_BUFFERS_MIN: Bytes = Bytes(2 << 20);
 const HOST_BUFFERS_MAX: Bytes = Bytes(96 << 20);
+/// A task that is given up goes on all the same: less would only make work.
+const SNAPSHOT_TASK_MIN: Period = Period(Duration::from_secs(1));
+const SNAPSHOT_TASK_MAX: Period = Period(Duration::from_secs(24 * 3600));
+const LEFTOVERS_MIN: Period = Period(Duration::from_secs(1));
+const LEFTOVERS_MAX: Period = Period(Duration::from_secs(3600));
 const DRAIN_MAX: Period = Period(Duration::from_secs(600));
 
 /// The controller's settings.
@@ -44,6 +49,8 @@ pub struct Config {
     pub limits: Limits,
     /// How far vSphere's maps of changed areas are believed.
     pub change_maps: ChangeMaps,
+    /// How long snapshots may take, and how often leftovers are looked for.
+    pub snapshots: Snapshots,
     /// By which ways disks are read.
     pub transports: Transports,
     /// Where metrics are answered.
@@ -80,6 +87,67 @@ impl Limits {
 pub struct Transports {
     /// Whether disks are read through their host's port 902 first.
     pub nfc: bool,
+}
+
+/// How long snapshots may take, and how often leftovers are looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Snapshots {
+    /// How long the making of a snapshot is waited for.
+    pub create_timeout: Period,
+    /// How long a removal or a consolidation is waited for; it goes on all the same.
+    pub remove_timeout: Period,
+    /// How often all VMs are searched for leftovers of ours.
+    pub search_every: Period,
+    /// How soon a leftover that could not be removed is tried again at first.
+    pub retry_every: Period,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        let Patience { create, remove } = Patience::default();
+        let timing = Timing::default();
+        Self {
+            create_timeout: Period(create),
+            remove_timeout: Period(remove),
+            search_every: Period(timing.search_every),
+            retry_every: Period(timing.reap_every),
+        }
+    }
+}
+
+impl Snapshots {
+    /// How long tasks are waited for, in the run engine's words.
+    pub fn patience(&self) -> Patience {
+        Patience {
+            create: self.create_timeout.0,
+            remove: self.remove_timeout.0,
+        }
+    }
+
+    /// How often leftovers are looked for, in the run engine's words.
+    pub fn timing(&self) -> Timing {
+        Timing {
+            search_every: self.search_every.0,
+            reap_every: self.retry_every.0,
+            ..Timing::default()
+        }
+    }
+
+    fn check(&self, faults: &mut Faults) {
+        let Self {
+            create_timeout,
+            remove_timeout,
+            search_every,
+            retry_every,
+        } = *self;
+        let tasks = || SNAPSHOT_TASK_MIN..=SNAPSHOT_TASK_MAX;
+        let leftovers = || LEFTOVERS_MIN..=LEFTOVERS_MAX;
+        faults.check_period("snapshots.create-timeout", create_timeout, tasks());
+        faults.check_period("snapshots.remove-timeout", remove_timeout, tasks());
+        faults.check_period("snapshots.search-every", search_every, leftovers());
+        faults.check_period("snapshots.retry-every", retry_every, leftovers());
+    }
 }
 
 /// How far vSphere's maps of changed areas are believed.
@@ -126,6 +194,7 @@ impl Default for Config {
             drain: Period(Duration::from_secs(20)),
             limits: Limits::default(),
             change_maps: ChangeMaps::default(),
+            snapshots: Snapshots::default(),
             transports: Transports::default(),
             metrics: MetricsSettings::default(),
             log: LogSettings::default(),
@@ -184,6 +253,7 @@ impl Settings for Config {
             compare_after,
             Period(Duration::ZERO)..=COMPARE_AFTER_MAX,
         );
+        self.snapshots.check(faults);
         self.metrics.check(faults);
         self.log.check(faults);
     }
@@ -241,6 +311,10 @@ mod tests {
             limits.host-buffers = "1MiB"
             change-maps.compare-after-points = 1000000
             change-maps.compare-after = "1000d"
+            snapshots.create-timeout = "0s"
+            snapshots.remove-timeout = "2d"
+            snapshots.search-every = "0s"
+            snapshots.retry-every = "2h"
             metrics.listen = "0.0.0.0:9443"
             log.level = "a=loud"
         "#;
@@ -254,6 +328,10 @@ mod tests {
             "drain",
             "change-maps.compare-after-points",
             "change-maps.compare-after",
+            "snapshots.create-timeout",
+            "snapshots.remove-timeout",
+            "snapshots.search-every",
+            "snapshots.retry-every",
             "metrics.listen",
             "log.level",
         ];

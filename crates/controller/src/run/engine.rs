@@ -22,7 +22,6 @@ use super::scratch::Scratch;
 use super::service::Service;
 use super::slots::Slots;
 use super::state::Run;
-use super::timing::Timing;
 use super::vcenters::Vcenters;
 use super::view::view;
 use crate::config::Config;
@@ -73,7 +72,10 @@ impl Engine {
             memory: memory.clone(),
             nodes: resources.nodes.clone(),
             points: points.clone(),
-            vsphere: Arc::new(Vcenters::new(resources.vcenters.clone())),
+            vsphere: Arc::new(Vcenters::new(
+                resources.vcenters.clone(),
+                config.snapshots.patience(),
+            )),
             proxies: peers.clone(),
             repositories: peers.clone(),
             grants: resources.grants.clone(),
@@ -85,7 +87,7 @@ impl Engine {
             )),
             stuck: Mutex::default(),
             budgets: Budgets::new(config.limits.host_limits()),
-            timing: Timing::default(),
+            timing: config.snapshots.timing(),
             trust: config.change_maps.trust(),
             bases: Bases::default(),
             reads_nfc: config.transports.nfc,

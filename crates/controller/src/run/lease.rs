@@ -3,6 +3,9 @@
 //! `stillwater lease v1 cluster=<id> run=<id> expires=<rfc 3339>`, on a line of its own. It is
 //! enough to find and reap a snapshot by inventory when the journal is lost, and it is the only
 //! thing that makes a snapshot ours: what cannot be parsed whole is somebody else's.
+//!
+//! A lease is not made longer, though `RenameSnapshot` could: a run is stopped before its lease ends,
+//! so that a controller that knows nothing of the run may take the lease at its word.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +17,7 @@ use stillwater_types::{ClusterId, RunId};
 const PREFIX: &str = "stillwater lease v1 ";
 
 /// A run's time-bounded claim on one snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Lease {
     /// The cluster that made the snapshot.
     pub cluster: ClusterId,

@@ -56,5 +56,6 @@ pub use state::{
 pub use step::step;
 pub use timing::Timing;
 
+pub use vcenters::Patience;
 #[cfg(test)]
 mod tests;

@@ -101,7 +101,7 @@ pub struct Changes {
 }
 
 /// A snapshot that carries a lease, of whichever cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeasedSnapshot {
     /// The VM.
     pub vm: VmId,
@@ -233,6 +233,12 @@ pub trait Vsphere: Send + Sync + 'static {
     ) -> Result<(), Fault>;
 
     /// Powers a VM on; one that runs is no error.
+    /// Whether deltas of the VM wait to be merged that no snapshot explains.
+    async fn has_deltas(&self, vm: &VmId) -> Result<bool, Fault>;
+
+    /// Merges such deltas, once; whether none are left. Snapshots and what they froze stay.
+    async fn consolidate(&self, vm: &VmId) -> Result<bool, Fault>;
+
     async fn power_on(&self, vm: &VmId) -> Result<(), Fault>;
 }
 

@@ -1,46 +1,128 @@
-//! The reaper: removes snapshots that a run of ours left behind, and no other.
+//! The reaper: removes snapshots and deltas that runs of ours left behind, and no others.
 //!
 //! A snapshot is ours when its description holds a whole lease of this cluster, and it is left
-//! behind when the lease's run is not active. The search goes by inventory, so that even a
-//! controller that lost its journal finds what it made. A run is journalled before its snapshot is
-//! asked for; a lease that was found before its run was looked up therefore has no active run that
+//! behind when the lease's run is over. The search goes by inventory, so that even a controller
+//! that lost its journal finds what it made; of a run that the journal does not know it believes the
+//! lease alone: somebody with another journal may be at work. A run is journalled before its snapshot
+//! is asked for; a lease that was found before its run was looked up therefore has no active run that
 //! could still want it.
+//!
+//! Deltas that no snapshot explains carry no lease. Merging them takes nothing away from anybody, and is
+//! done for VMs that runs of ours worked on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use stillwater_types::{ClusterId, Fault, Reason, VmId};
+use futures::stream::{self, StreamExt};
+use jiff::Timestamp;
+use stillwater_types::{ClusterId, Fault, Kind, Reason, VmId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::act::World;
+use super::event::Work;
 use super::lease::Lease;
 use super::outside::LeasedSnapshot;
-use crate::memory::State;
+use super::state::Run;
+use crate::alarm::{AlarmKind, Subject};
 
-/// How long a leftover may resist before each further failure is an alarm.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+/// After so many failures the pause until the next try does not double any more.
+const DOUBLINGS_MAX: u32 = 5;
+/// The VMs of so many runs, the newest, are searched for deltas.
+const RUNS_SEARCHED: usize = 2000;
+/// How many VMs are searched for deltas at a time.
+const SEARCH_PARALLEL: usize = 4;
+
+/// Something of ours that nobody works on any more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Leftover {
+    /// A snapshot with its lease.
+    Snapshot(LeasedSnapshot),
+    /// Deltas that no snapshot explains.
+    Deltas(VmId),
+}
+
+impl Leftover {
+    fn vm(&self) -> &VmId {
+        match self {
+            Leftover::Snapshot(found) => &found.vm,
+            Leftover::Deltas(vm) => vm,
+        }
+    }
+
+    fn alarm(&self) -> AlarmKind {
+        match self {
+            Leftover::Snapshot(_) => AlarmKind::LeftoverSnapshot,
+            Leftover::Deltas(_) => AlarmKind::ConsolidationNeeded,
+        }
+    }
+
+    /// What a person is told when it resists for long.
+    fn help(&self, fault: &Fault) -> String {
+        match self {
+            Leftover::Snapshot(found) => format!(
+                "the snapshot of run {} cannot be removed ({}); remove it in vsphere",
+                found.lease.run, fault.message
+            ),
+            Leftover::Deltas(_) => format!(
+                "deltas that no snapshot explains cannot be merged ({}); see what holds the files and consolidate the vm's disks in vsphere",
+                fault.message
+            ),
+        }
+    }
+}
 
 /// Searches at the start and now and then, and keeps at what it found.
 pub struct Reaper {
     world: Arc<World>,
-    /// What could not be removed yet, and since when.
-    left: BTreeMap<Key, (Lease, Instant)>,
+    /// What could not be removed yet.
+    left: BTreeMap<Leftover, Resistance>,
     /// Which of these are being removed.
-    at_work: BTreeSet<Key>,
-    removals: JoinSet<(Key, Result<(), Fault>)>,
+    at_work: BTreeSet<Leftover>,
+    removals: JoinSet<(Leftover, Result<Done, Fault>)>,
     searched_at: Option<Instant>,
 }
 
-/// A leftover: its VM and its lease as it is written.
-type Key = (VmId, String);
+/// How long a leftover has resisted.
+#[derive(Debug, Clone, Copy)]
+struct Resistance {
+    since: Instant,
+    failures: u32,
+    /// When it is tried next.
+    due: Instant,
+}
+
+/// What a removal came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// Nothing is left.
+    Gone,
+    /// The snapshot is gone, its deltas are not.
+    DeltasLeft,
+}
+
+/// What the journal knows of a lease's run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is at work.
+    Active,
+    /// It has ended.
+    Ended,
+    /// Nothing: the run is another journal's.
+    Unknown,
+}
 
 /// Whether a snapshot may be removed.
-pub fn is_leftover(lease: &Lease, cluster: ClusterId, state: &State) -> bool {
-    lease.cluster == cluster && state.runs.find(lease.run).is_none()
+pub fn is_leftover(lease: &Lease, cluster: ClusterId, standing: Standing, now: Timestamp) -> bool {
+    lease.cluster == cluster
+        && match standing {
+            Standing::Active => false,
+            Standing::Ended => true,
+            Standing::Unknown => lease.expires_at < now,
+        }
 }
 
 impl Reaper {
@@ -74,14 +156,18 @@ impl Reaper {
             .searched_at
             .is_none_or(|searched_at| searched_at.elapsed() >= every)
         {
-            let whole = self.search().await;
+            let whole = self.search_snapshots().await;
+            self.search_deltas().await;
+            if whole {
+                self.clear_snapshots().await;
+            }
             self.searched_at = whole.then(Instant::now);
         }
         self.note_stuck();
-        self.reap_all();
+        self.reap_all().await;
     }
 
-    async fn search(&mut self) -> bool {
+    async fn search_snapshots(&mut self) -> bool {
         let state = self.world.memory.state();
         let mut whole = true;
         // All at once: one that does not answer must not keep the others' leftovers alive.
@@ -91,7 +177,7 @@ impl Reaper {
         });
         for (vcenter, found) in futures::future::join_all(searches).await {
             match found {
-                Ok(found) => self.note(found),
+                Ok(found) => self.note_snapshots(found).await,
                 Err(fault) => {
                     whole = false;
                     tracing::warn!(vcenter.name = %vcenter.name, %fault, "cannot search for leftover snapshots");
@@ -101,87 +187,237 @@ impl Reaper {
         whole
     }
 
-    fn note(&mut self, found: Vec<LeasedSnapshot>) {
-        let state = self.world.memory.state();
-        let leftovers = found
-            .into_iter()
-            .filter(|found| is_leftover(&found.lease, self.world.cluster, &state));
-        for LeasedSnapshot { vm, lease } in leftovers {
-            tracing::warn!(vm.id = %vm, run.id = %lease.run, "found a leftover snapshot");
-            self.left
-                .entry((vm, lease.to_string()))
-                .or_insert((lease, Instant::now()));
+    async fn note_snapshots(&mut self, found: Vec<LeasedSnapshot>) {
+        for found in found {
+            let LeasedSnapshot { vm, lease } = &found;
+            let standing = self.standing(lease).await;
+            if is_leftover(lease, self.world.cluster, standing, self.world.clock.now()) {
+                self.note(Leftover::Snapshot(found));
+            } else if lease.cluster == self.world.cluster && standing == Standing::Unknown {
+                tracing::info!(vm.id = %vm, run.id = %lease.run, until = %lease.expires_at, "a snapshot of a run that is not in the journal is left until its lease ends");
+            }
         }
+    }
+
+    /// What the journal knows of the lease's run now. A run that ends meanwhile is still active here.
+    async fn standing(&self, lease: &Lease) -> Standing {
+        if self.world.memory.state().runs.find(lease.run).is_some() {
+            return Standing::Active;
+        }
+        let (memory, run) = (self.world.memory.clone(), lease.run);
+        let ended = tokio::task::spawn_blocking(move || memory.ended_run(run)).await;
+        match ended {
+            Ok(Some(_)) => Standing::Ended,
+            Ok(None) => Standing::Unknown,
+            Err(error) => {
+                tracing::error!(%error, "looking for a run panicked");
+                Standing::Unknown
+            }
+        }
+    }
+
+    /// Looks at VMs that runs of ours worked on. One that cannot be read is looked at another time.
+    async fn search_deltas(&mut self) {
+        let vms = self.vms_of_runs().await;
+        let searches = vms.into_iter().map(|vm| async {
+            let found = self.world.vsphere.has_deltas(&vm).await;
+            (vm, found)
+        });
+        let searched: Vec<_> = stream::iter(searches)
+            .buffer_unordered(SEARCH_PARALLEL)
+            .collect()
+            .await;
+        for (vm, found) in searched {
+            match found {
+                Ok(true) => self.note(Leftover::Deltas(vm)),
+                Ok(false) => self.clear(AlarmKind::ConsolidationNeeded, vm).await,
+                Err(fault) => tracing::debug!(vm.id = %vm, %fault, "cannot look for deltas"),
+            }
+        }
+    }
+
+    /// VMs that were backed up, without those that are being backed up.
+    async fn vms_of_runs(&self) -> BTreeSet<VmId> {
+        let memory = self.world.memory.clone();
+        let ended = tokio::task::spawn_blocking(move || memory.ended_runs(None, RUNS_SEARCHED));
+        let ended = ended.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "looking for runs panicked");
+            Vec::new()
+        });
+        let vms = ended.iter().filter_map(backed_up).cloned();
+        vms.filter(|vm| !self.is_in_use(vm)).collect()
+    }
+
+    fn is_in_use(&self, vm: &VmId) -> bool {
+        self.world.memory.state().runs.on_vm(vm).is_some()
+    }
+
+    fn note(&mut self, leftover: Leftover) {
+        let now = Instant::now();
+        let fresh = Resistance {
+            since: now,
+            failures: 0,
+            due: now,
+        };
+        if self.left.contains_key(&leftover) {
+            return;
+        }
+        match &leftover {
+            Leftover::Snapshot(LeasedSnapshot { vm, lease }) => {
+                tracing::warn!(vm.id = %vm, run.id = %lease.run, "found a leftover snapshot");
+            }
+            Leftover::Deltas(vm) => {
+                tracing::warn!(vm.id = %vm, "found deltas that no snapshot explains");
+            }
+        }
+        self.left.insert(leftover, fresh);
     }
 
     /// Takes over what runs could not remove themselves, without another search. A run that has not
     /// ended yet keeps its own for a later round.
     fn note_stuck(&mut self) {
         let state = self.world.memory.state();
-        let is_active = |found: &LeasedSnapshot| state.runs.find(found.lease.run).is_some();
-        let ended = {
+        let is_active = |found: &Leftover| match found {
+            Leftover::Snapshot(found) => state.runs.find(found.lease.run).is_some(),
+            Leftover::Deltas(vm) => state.runs.on_vm(vm).is_some(),
+        };
+        let ended: Vec<Leftover> = {
             let mut stuck = self.world.stuck();
             let (active, ended) = std::mem::take(&mut *stuck).into_iter().partition(is_active);
             *stuck = active;
             ended
         };
-        self.note(ended);
+        ended.into_iter().for_each(|found| self.note(found));
     }
 
-    /// Begins to remove whatever is not being removed already. A removal may take hours, and so does
-    /// one that waits for a vCenter that is away: neither keeps another waiting.
-    fn reap_all(&mut self) {
+    /// Begins to remove whatever is due and not being removed already. A removal may take hours, and
+    /// so does one that waits for a vCenter that is away: neither keeps another waiting.
+    async fn reap_all(&mut self) {
         while let Some(ended) = self.removals.try_join_next() {
             match ended {
-                Ok((key, done)) => self.reaped(key, done),
+                Ok((leftover, done)) => self.reaped(leftover, done).await,
                 Err(error) => tracing::error!(%error, "a removal was lost"),
             }
         }
-        for (key, (lease, _)) in &self.left {
-            if self.at_work.insert(key.clone()) {
-                let (world, key, lease) = (Arc::clone(&self.world), key.clone(), *lease);
+        let now = Instant::now();
+        for (leftover, resistance) in &self.left {
+            // A run that came to the VM meanwhile is not disturbed: it finds the deltas itself.
+            let waits = matches!(leftover, Leftover::Deltas(vm) if self.is_in_use(vm));
+            if resistance.due <= now && !waits && self.at_work.insert(leftover.clone()) {
+                let (world, leftover) = (Arc::clone(&self.world), leftover.clone());
                 self.removals.spawn(async move {
-                    let removal = AssertUnwindSafe(remove(&world, &key.0, &lease)).catch_unwind();
+                    let removal = AssertUnwindSafe(remove(&world, &leftover)).catch_unwind();
                     let done = removal.await.unwrap_or_else(|_| {
                         Err(Fault::new(
                             Reason::Bug,
-                            "removing a leftover snapshot panicked; see the log",
+                            "removing a leftover panicked; see the log",
                         ))
                     });
-                    (key, done)
+                    (leftover, done)
                 });
             }
         }
     }
 
-    fn reaped(&mut self, key: Key, done: Result<(), Fault>) {
-        self.at_work.remove(&key);
-        let Some((lease, since)) = self.left.get(&key) else {
+    async fn reaped(&mut self, leftover: Leftover, done: Result<Done, Fault>) {
+        self.at_work.remove(&leftover);
+        let done = match done {
+            Ok(done) => done,
+            Err(fault) => return self.resisted(&leftover, &fault).await,
+        };
+        self.left.remove(&leftover);
+        let (kind, vm) = (leftover.alarm(), leftover.vm().clone());
+        if !self.resists(kind, &vm) {
+            self.clear(kind, vm.clone()).await;
+        }
+        if done == Done::DeltasLeft {
+            self.note(Leftover::Deltas(vm));
+        }
+    }
+
+    /// Whether something of that kind is left on the VM.
+    fn resists(&self, kind: AlarmKind, vm: &VmId) -> bool {
+        let mut left = self.left.keys();
+        left.any(|leftover| leftover.alarm() == kind && leftover.vm() == vm)
+    }
+
+    /// Is tried again, later each time: what blocks a removal, such as another's task, takes its time.
+    async fn resisted(&mut self, leftover: &Leftover, fault: &Fault) {
+        let Some(resistance) = self.left.get_mut(leftover) else {
             return;
         };
-        let vm = &key.0;
-        match done {
-            Ok(()) => {
-                self.left.remove(&key);
+        let pause = self.world.timing.reap_every * (1 << resistance.failures.min(DOUBLINGS_MAX));
+        resistance.failures += 1;
+        resistance.due = Instant::now() + pause;
+        let vm = leftover.vm();
+        tracing::warn!(vm.id = %vm, ?leftover, %fault, "cannot remove a leftover yet");
+        if resistance.since.elapsed() > self.world.timing.alarm_after {
+            let alarms = self.world.alarms();
+            let subject = Subject::Vm(vm.clone());
+            let raised = alarms.raise(leftover.alarm(), subject, leftover.help(fault));
+            if let Err(fault) = raised.await {
+                tracing::error!(vm.id = %vm, %fault, "an alarm could not be raised");
             }
-            Err(fault) if since.elapsed() > PATIENCE => {
-                tracing::error!(vm.id = %vm, run.id = %lease.run, %fault, "a leftover snapshot cannot be removed; remove it in vsphere");
+        }
+    }
+
+    /// Clears the alarms of snapshots that are gone, whoever removed them; also those of an earlier controller.
+    async fn clear_snapshots(&self) {
+        let state = self.world.memory.state();
+        for alarm in state.alarms.standing() {
+            if let (AlarmKind::LeftoverSnapshot, Subject::Vm(vm)) = (alarm.kind, &alarm.subject)
+                && !self.resists(alarm.kind, vm)
+            {
+                self.clear(alarm.kind, vm.clone()).await;
             }
-            Err(fault) => {
-                tracing::warn!(vm.id = %vm, run.id = %lease.run, %fault, "cannot remove a leftover snapshot yet");
-            }
+        }
+    }
+
+    async fn clear(&self, kind: AlarmKind, vm: VmId) {
+        if let Err(fault) = self.world.alarms().clear(kind, Subject::Vm(vm)).await {
+            tracing::error!(%fault, "an alarm could not be cleared");
         }
     }
 }
 
-async fn remove(world: &World, vm: &VmId, lease: &Lease) -> Result<(), Fault> {
-    let removal = match world.vsphere.remove_snapshot(vm, lease).await {
-        Err(fault) if fault.kind() == stillwater_types::Kind::NotFound => return Ok(()),
-        removal => removal?,
-    };
-    tracing::info!(vm.id = %vm, run.id = %lease.run, count = removal.removed_count, "removed a leftover snapshot");
-    if removal.consolidation_needed {
-        tracing::warn!(vm.id = %vm, "the vm needs consolidation; consolidate its disks in vsphere");
+fn backed_up(run: &Run) -> Option<&VmId> {
+    match &run.work {
+        Work::Backup(work) => Some(&work.vm),
+        Work::RestoreVm(_) | Work::ExportDisk(_) => None,
     }
-    Ok(())
+}
+
+async fn remove(world: &World, leftover: &Leftover) -> Result<Done, Fault> {
+    let removed = match leftover {
+        Leftover::Snapshot(found) => remove_snapshot(world, found).await,
+        Leftover::Deltas(vm) => merge(world, vm).await,
+    };
+    match removed {
+        // A VM that is gone has no leftovers.
+        Err(fault) if fault.kind() == Kind::NotFound => Ok(Done::Gone),
+        removed => removed,
+    }
+}
+
+async fn remove_snapshot(world: &World, found: &LeasedSnapshot) -> Result<Done, Fault> {
+    let LeasedSnapshot { vm, lease } = found;
+    let removal = world.vsphere.remove_snapshot(vm, lease).await?;
+    tracing::info!(vm.id = %vm, run.id = %lease.run, count = removal.removed_count, "removed a leftover snapshot");
+    Ok(match removal.consolidation_needed {
+        true => Done::DeltasLeft,
+        false => Done::Gone,
+    })
+}
+
+async fn merge(world: &World, vm: &VmId) -> Result<Done, Fault> {
+    match world.vsphere.consolidate(vm).await? {
+        true => {
+            tracing::info!(vm.id = %vm, "merged leftover deltas");
+            Ok(Done::Gone)
+        }
+        false => Err(Fault::new(
+            Reason::VcenterTaskFailed,
+            "the vm's disks could not be consolidated",
+        )),
+    }
 }

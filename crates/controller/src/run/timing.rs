@@ -43,6 +43,8 @@ pub struct Timing {
     pub reap_every: Duration,
     /// How often all VMs are searched for leftovers.
     pub search_every: Duration,
+    /// How long a leftover may resist before it is an alarm.
+    pub alarm_after: Duration,
     /// How long a grant is valid: longer than any restore, for it cannot be renewed. It is worth
     /// nothing without the run's session, which ends with the run.
     pub grant: Duration,
@@ -76,6 +78,7 @@ impl Default for Timing {
             export_poll: Duration::from_millis(500),
             reap_every: Duration::from_secs(20),
             search_every: Duration::from_secs(600),
+            alarm_after: Duration::from_secs(15 * 60),
             grant: Duration::from_secs(14 * 24 * 3600),
         }
     }

@@ -23,12 +23,8 @@ use super::outside::{
 };
 use crate::vcenter::Sessions;
 
-/// A snapshot without quiescing takes seconds; with many disks on slow storage, minutes.
-const CREATE_SNAPSHOT: Duration = Duration::from_secs(15 * 60);
 /// The end of a VM's log that has its last stun.
 const LOG_TAIL_BYTES: usize = 64 * 1024;
-/// Removing merges what was written meanwhile, which can take hours on a busy VM.
-const REMOVE_SNAPSHOT: Duration = Duration::from_secs(4 * 3600);
 /// Reconfiguring, creating, destroying and powering on.
 const SHORT_TASK: Duration = Duration::from_secs(10 * 60);
 /// How often a VM is looked for whose making was asked for and whose answer was lost: the task may
@@ -39,14 +35,34 @@ const STRAY_PAUSE: Duration = Duration::from_secs(2);
 const SEARCH_PARALLEL: usize = 4;
 
 /// The registered vCenters.
+/// How long tasks are waited for. What has not ended then goes on, and is waited for again by
+/// whoever cleans up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// A snapshot without quiescing takes seconds; with many disks on slow storage, minutes.
+    pub create: Duration,
+    /// Removing merges what was written meanwhile, which can take hours on a busy VM.
+    pub remove: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            create: Duration::from_secs(15 * 60),
+            remove: Duration::from_secs(4 * 3600),
+        }
+    }
+}
+
 pub struct Vcenters {
     sessions: Sessions,
 }
+    patience: Patience,
 
 impl Vcenters {
     /// Calls through `sessions`.
-    pub fn new(sessions: Sessions) -> Self {
-        Self { sessions }
+    pub fn new(sessions: Sessions, patience: Patience) -> Self {
+        Self { sessions, patience }
     }
 
     async fn client(&self, vm: &VmId) -> Result<(Client, VmRef), Fault> {
@@ -63,19 +79,6 @@ async fn leased(client: &Client, vm: &VmRef, lease: &Lease) -> Result<Vec<Snapsh
             .is_some_and(|found| found.is_for(lease.cluster, lease.run))
     });
     Ok(snapshots)
-}
-
-/// Waits for snapshots that are being made, whoever asked: one of them may be ours.
-async fn settle(client: &Client, vm: &VmRef) -> Result<(), Error> {
-    for task in client.snapshot_tasks(vm).await? {
-        match client.wait_task(&task, CREATE_SNAPSHOT).await {
-            // How it ended is read from the tree.
-            Ok(_) | Err(Error::TaskFailed { .. } | Error::TaskLost { .. }) => {}
-            // It may still run, and what it makes would be missed.
-            Err(unknown) => return Err(unknown),
-        }
-    }
-    Ok(())
 }
 
 /// What a server will not or cannot tell is noted; one that does not answer fails the call.
@@ -180,14 +183,17 @@ impl Vsphere for Vcenters {
             description: lease.to_string(),
             quiesce,
         };
-        let taken = client.take_snapshot(&vm, &spec, CREATE_SNAPSHOT).await;
+        let limit = self.patience.create;
+        let taken = client.take_snapshot(&vm, &spec, limit).await;
         let lost = match taken {
             Ok(_) => None,
             Err(lost @ (Error::OutcomeUnknown { .. } | Error::TaskLost { .. })) => Some(lost),
             Err(error) => return Err(refusal(error)),
         };
         if lost.is_some() {
-            settle(&client, &vm).await.map_err(refusal)?;
+            // One that is being made, whoever asked, may be ours.
+            let settled = client.settle_snapshot_tasks(&vm, limit).await;
+            settled.map_err(refusal)?;
         }
         // The tree is read either way: it says whether the guest was quiesced.
         let found = leased(&client, &vm, lease).await.map_err(refusal)?;
@@ -254,12 +260,14 @@ impl Vsphere for Vcenters {
 
     async fn remove_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<Removal, Fault> {
         let (client, vm) = self.client(vm).await?;
-        settle(&client, &vm).await?;
+        let limit = self.patience.remove;
+        // A snapshot may still be made; and a removal that an earlier controller began goes on.
+        client.settle_snapshot_tasks(&vm, limit).await?;
         let found = leased(&client, &vm, lease).await?;
         let mut failed = None;
         for snapshot in &found {
             // One that resists must not keep the others.
-            let removed = remove_one(&client, &snapshot.snapshot).await;
+            let removed = remove_one(&client, &snapshot.snapshot, limit).await;
             failed = failed.or(removed.err());
         }
         // The tree decides: a removal can fail and leave nothing but deltas.
@@ -273,12 +281,8 @@ impl Vsphere for Vcenters {
                 ));
             }
         }
-        let consolidation_needed = match found.is_empty() {
-            // An earlier call, whose answer was lost, may have left deltas: told, and not acted upon,
-            // for they may be somebody else's.
-            true => client.vm(&vm).await?.consolidation_needed,
-            false => !consolidated(&client, &vm).await?,
-        };
+        // Also when none was found: an earlier call, whose answer was lost, may have left deltas.
+        let consolidation_needed = !consolidated(&client, &vm, limit).await?;
         let removed_count = u32::try_from(found.len()).unwrap_or(u32::MAX);
         Ok(Removal {
             removed_count,
@@ -333,6 +337,18 @@ impl Vsphere for Vcenters {
         for _ in 0..count {
             let ticket = client.nfc_ticket(&vm, access, None).await?;
             // A proxy is told one host; a ticket for another dies by itself.
+    async fn has_deltas(&self, vm: &VmId) -> Result<bool, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        Ok(!client.unmerged(&vm).await?.is_none())
+    }
+
+    async fn consolidate(&self, vm: &VmId) -> Result<bool, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        let limit = self.patience.remove;
+        client.settle_snapshot_tasks(&vm, limit).await?;
+        consolidated(&client, &vm, limit).await
+    }
+
             let is_same = |first: &NfcTicket| {
                 first.host == ticket.host
                     && first.port == ticket.port
@@ -452,26 +468,26 @@ async fn destroy_marked(client: &Client, name: &str, marker: &Marker) -> Result<
     Ok(found)
 }
 
-async fn remove_one(client: &Client, snapshot: &SnapshotRef) -> Result<(), Error> {
+async fn remove_one(client: &Client, snapshot: &SnapshotRef, limit: Duration) -> Result<(), Error> {
     match client.remove_snapshot(snapshot, true).await? {
-        Some(task) => client.wait_task(&task, REMOVE_SNAPSHOT).await.map(drop),
+        Some(task) => client.wait_task(&task, limit).await.map(drop),
         None => Ok(()),
     }
 }
 
 /// Merges deltas that a removal left, once; whether none are left.
-async fn consolidated(client: &Client, vm: &VmRef) -> Result<bool, Fault> {
-    if !client.vm(vm).await?.consolidation_needed {
+async fn consolidated(client: &Client, vm: &VmRef, limit: Duration) -> Result<bool, Fault> {
+    if client.unmerged(vm).await?.is_none() {
         return Ok(true);
     }
     let merged = match client.consolidate(vm).await {
-        Ok(task) => client.wait_task(&task, REMOVE_SNAPSHOT).await.map(|_| ()),
+        Ok(task) => client.wait_task(&task, limit).await.map(drop),
         Err(error) => Err(error),
     };
     if let Err(error) = merged {
         tracing::warn!(vm.moref = %vm, fault = %Fault::from(error), "cannot consolidate");
     }
-    Ok(!client.vm(vm).await?.consolidation_needed)
+    Ok(client.unmerged(vm).await?.is_none())
 }
 
 fn leases(vm: &VmId, snapshots: &[SnapshotInfo]) -> Vec<LeasedSnapshot> {

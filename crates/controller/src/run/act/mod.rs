@@ -35,10 +35,12 @@ use super::reading::Trust;
 use super::scratch::Scratch;
 use super::slots::Slots;
 use super::state::Run;
+use super::reaper::Leftover;
 use super::timing::Timing;
 use crate::memory::Memory;
 use crate::node::Directory;
 use crate::point::Points;
+use crate::alarm::Alarms;
 use crate::secret::Secrets;
 
 /// What acts work with; shared by all runs.
@@ -67,8 +69,8 @@ pub struct World {
     pub slots: Slots,
     /// How many runs may be at work.
     pub turns: Arc<tokio::sync::Semaphore>,
-    /// Snapshots that runs could not remove, for the reaper.
-    pub stuck: Mutex<Vec<LeasedSnapshot>>,
+    /// What runs could not remove, for the reaper.
+    pub stuck: Mutex<Vec<Leftover>>,
     /// What may be taken of each host.
     pub budgets: Budgets,
     /// How long to wait and how often to try.
@@ -82,8 +84,13 @@ pub struct World {
 }
 
 impl World {
-    /// Snapshots that runs could not remove.
-    pub(super) fn stuck(&self) -> MutexGuard<'_, Vec<LeasedSnapshot>> {
+    /// Where alarms are raised and cleared.
+    pub(super) fn alarms(&self) -> Alarms {
+        Alarms::new(self.memory.clone())
+    }
+
+    /// What runs could not remove.
+    pub(super) fn stuck(&self) -> MutexGuard<'_, Vec<Leftover>> {
         // Every change is one push or take, so a panic elsewhere leaves nothing half done.
         self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,10 +218,10 @@ impl Act {
 
     fn leave_to_reaper(&self, hold: Hold) {
         if let (Hold::Snapshot, Some(held), Ok(vm)) = (hold, &self.run.snapshot, self.vm()) {
-            self.world.stuck().push(LeasedSnapshot {
+            self.world.stuck().push(Leftover::Snapshot(LeasedSnapshot {
                 vm: vm.clone(),
                 lease: held.lease,
-            });
+            }));
         }
     }
 }

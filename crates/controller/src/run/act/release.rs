@@ -11,6 +11,7 @@ use stillwater_vsphere::DataAccess;
 use super::Act;
 use crate::run::cause::Cause;
 use crate::run::event::{Hold, RunEvent};
+use crate::run::reaper::Leftover;
 
 impl Act {
     /// Gives one thing back; what a person should know goes to `events`.
@@ -116,15 +117,21 @@ impl Act {
         match removal {
             Ok(removal) if removal.consolidation_needed => {
                 events.push(RunEvent::Warned(Cause(
+                self.world.stuck().push(Leftover::Deltas(vm.clone()));
                     Fault::new(
                         Reason::VcenterTaskFailed,
-                        "the snapshot is gone but the vm needs consolidation; consolidate its disks in vsphere",
+                        "the snapshot is gone but its deltas could not be merged; that is tried again until it succeeds",
                     )
                     .with("vm", vm),
                 )));
                 Ok(())
             }
-            removal => unless_gone(removal.map(|_| ())),
+            // One answer that the vm is gone may be a mistake: the reaper asks once more.
+            Err(fault) if is_gone(&fault) => {
+                self.leave_to_reaper(Hold::Snapshot);
+                Ok(())
+            }
+            removal => removal.map(drop),
         }
     }
 

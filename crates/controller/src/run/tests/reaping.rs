@@ -1,21 +1,53 @@
 //! What the reaper removes, and what it never touches.
 
+use jiff::{SignedDuration, Timestamp};
 use stillwater_types::{ClusterId, RunId};
 
 use super::world::*;
+use crate::alarm::{AlarmKind, Subject};
 use crate::run::lease::Lease;
 use crate::run::outside::LeasedSnapshot;
+use crate::run::reaper::{Leftover, Standing, is_leftover};
 
+/// A lease that is over, of a run that no journal knows.
 fn lease(cluster: ClusterId) -> Lease {
     Lease {
         cluster,
         run: RunId::mint(),
-        expires_at: "2026-11-23T12:00:00Z".parse().unwrap(),
+        expires_at: "2025-11-23T12:00:00Z".parse().unwrap(),
+    }
+}
+
+#[track_caller]
+fn check(is_ours: bool, standing: Standing, left_seconds: i64, expected: bool) {
+    let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+    let lease = Lease {
+        cluster: if is_ours {
+            cluster()
+        } else {
+            ClusterId::mint()
+        },
+        run: RunId::mint(),
+        expires_at: now + SignedDuration::from_secs(left_seconds),
+    };
+    assert_eq!(is_leftover(&lease, cluster(), standing, now), expected);
+}
+
+#[test]
+fn a_snapshot_of_a_run_that_is_over_is_a_leftover_and_a_lease_counts_where_nothing_is_known() {
+    check(true, Standing::Ended, 3600, true);
+    check(true, Standing::Active, -3600, false);
+    // The journal was lost, or is an old copy beside a controller that is at work.
+    check(true, Standing::Unknown, 3600, false);
+    check(true, Standing::Unknown, -1, true);
+    for standing in [Standing::Ended, Standing::Unknown] {
+        check(false, standing, -3600, false);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn snapshots_of_a_lost_journal_are_found_by_inventory_and_no_other_is_touched() {
+async fn snapshots_of_a_lost_journal_are_found_by_inventory_when_their_lease_is_over_and_no_other_is_touched()
+ {
     let fake = Fake::new(Habits {
         foreign_snapshots: 1,
         ..Habits::default()
@@ -26,6 +58,11 @@ async fn snapshots_of_a_lost_journal_are_found_by_inventory_and_no_other_is_touc
         let mut things = fake.things();
         let snapshots = things.snapshots.get_mut(&vm().moref).unwrap();
         snapshots.push(("lost-1".into(), lease(cluster()).to_string()));
+        let at_work = Lease {
+            expires_at: "2096-11-23T12:00:00Z".parse().unwrap(),
+            ..lease(cluster())
+        };
+        snapshots.push(("still-leased".into(), at_work.to_string()));
         snapshots.push(("other-cluster".into(), other));
         snapshots.push(("quoted".into(), quoted));
         let elsewhere = vec![("lost-2".into(), lease(cluster()).to_string())];
@@ -51,7 +88,10 @@ async fn snapshots_of_a_lost_journal_are_found_by_inventory_and_no_other_is_touc
     tokio::time::timeout(std::time::Duration::from_secs(20), reaped)
         .await
         .unwrap();
-    assert_eq!(left(), ["foreign-0", "other-cluster", "quoted"]);
+    assert_eq!(
+        left(),
+        ["foreign-0", "still-leased", "other-cluster", "quoted"]
+    );
     cluster.kill().await;
 }
 
@@ -143,7 +183,7 @@ async fn what_an_active_run_could_not_remove_is_kept_for_when_it_has_ended() {
     cluster
         .world
         .stuck()
-        .push(LeasedSnapshot { vm: vm(), lease });
+        .push(Leftover::Snapshot(LeasedSnapshot { vm: vm(), lease }));
     // The reaper comes by several times while the run is still active.
     tokio::time::sleep(quick().reap_every * 10).await;
     assert_eq!(cluster.world.stuck().len(), 1, "the reaper forgot it");
@@ -183,5 +223,106 @@ async fn a_removal_that_takes_long_keeps_no_other_waiting() {
         .await
         .expect("waits for another vm");
     assert_eq!(fake.things().snapshots["vm-0"].len(), 1);
+    cluster.kill().await;
+}
+
+async fn merged(fake: &Fake) {
+    let merged = async {
+        while !fake.things().deltas.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), merged)
+        .await
+        .expect("deltas are left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deltas_that_a_removal_left_are_told_and_merged_later() {
+    let fake = Fake::new(Habits {
+        removals_leave_deltas: true,
+        ..Habits::default()
+    });
+    let dir = tempfile::tempdir().unwrap();
+    // Searches are rare: only what the run left behind tells the reaper.
+    let timing = crate::run::Timing {
+        search_every: std::time::Duration::from_secs(3600),
+        ..quick()
+    };
+    let cluster = Cluster::open_with(dir.path(), &fake, timing).await;
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.state, stillwater_controller_api::RunState::Succeeded);
+    assert!(
+        run.warnings
+            .iter()
+            .any(|warning| warning.message.contains("deltas")),
+        "{run:?}"
+    );
+    merged(&fake).await;
+    cluster.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deltas_are_found_after_a_restart_on_vms_that_were_backed_up_and_on_no_others() {
+    let fake = Fake::new(Habits::default());
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), &fake).await;
+    cluster.run(backup()).await;
+    cluster.kill().await;
+    let things = Things {
+        deltas: [(vm().moref, 1), ("vm-7".to_owned(), 0)].into(),
+        ..fake.things()
+    };
+    fake.set(things);
+    let cluster = Cluster::open(dir.path(), &fake).await;
+    let reaped = async {
+        while fake.things().deltas.contains_key(&vm().moref) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), reaped)
+        .await
+        .expect("deltas are left");
+    assert!(
+        fake.things().deltas.contains_key("vm-7"),
+        "not ours to merge"
+    );
+    cluster.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_resists_for_long_is_an_alarm_until_it_is_gone() {
+    let fake = Fake::new(Habits::default());
+    let dir = tempfile::tempdir().unwrap();
+    let timing = crate::run::Timing {
+        alarm_after: std::time::Duration::from_millis(20),
+        ..quick()
+    };
+    let cluster = Cluster::open_with(dir.path(), &fake, timing).await;
+    fake.fail_every("remove_snapshot");
+    cluster.run(backup()).await;
+    let standing = || -> Vec<(AlarmKind, Subject)> {
+        let state = cluster.memory.state();
+        let standing = state.alarms.standing();
+        standing
+            .map(|alarm| (alarm.kind, alarm.subject.clone()))
+            .collect()
+    };
+    let until = |is_raised: bool| {
+        let waited = async move {
+            while standing().is_empty() == is_raised {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), waited)
+    };
+    until(true).await.expect("no alarm");
+    assert_eq!(
+        standing(),
+        [(AlarmKind::LeftoverSnapshot, Subject::Vm(vm()))]
+    );
+    fake.forget_failing();
+    until(false).await.expect("the alarm stands for ever");
+    assert!(ours(&fake.things()).is_empty());
     cluster.kill().await;
 }

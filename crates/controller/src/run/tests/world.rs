@@ -88,6 +88,8 @@ pub struct Things {
     pub vms: BTreeMap<String, String>,
     /// Data sessions that are open.
     pub accesses: BTreeSet<String>,
+    /// VMs with deltas that no snapshot explains, and how often merging them fails still.
+    pub deltas: BTreeMap<String, u32>,
     /// Transfers that run.
     pub transfers: BTreeSet<TransferId>,
     /// Exports that are open, and whether they were read.
@@ -151,6 +153,8 @@ pub struct Habits {
     pub foreign_snapshots: usize,
     /// Whether no change map is to be had.
     pub maps_are_lost: bool,
+    /// Whether a snapshot that is removed leaves its deltas.
+    pub removals_leave_deltas: bool,
     /// Bytes that proxies find changed where the map said that nothing had.
     pub lie_bytes: u64,
     /// How transfers fail that need a base.
@@ -488,7 +492,7 @@ impl Vsphere for Fake {
             let removed_count = (before - snapshots.len()) as u32;
             Ok(Removal {
                 removed_count,
-                consolidation_needed: false,
+                consolidation_needed: things.deltas.contains_key(&vm.moref),
             })
         })
     }
@@ -582,6 +586,9 @@ impl Vsphere for Fake {
                     vcenter: vcenter(),
                     moref,
                 },
+            if removed_count > 0 && habits.removals_leave_deltas {
+                things.deltas.insert(vm.moref.clone(), 2);
+            }
                 disks: disks.collect(),
             })
         })
@@ -589,6 +596,27 @@ impl Vsphere for Fake {
 
     async fn destroy_vm(
         &self,
+    async fn has_deltas(&self, vm: &VmId) -> Result<bool, Fault> {
+        self.call("has_deltas", |things, _| {
+            Ok(things.deltas.contains_key(&vm.moref))
+        })
+    }
+
+    async fn consolidate(&self, vm: &VmId) -> Result<bool, Fault> {
+        self.call("consolidate", |things, _| {
+            match things.deltas.get_mut(&vm.moref) {
+                Some(failures) if *failures > 0 => {
+                    *failures -= 1;
+                    Ok(false)
+                }
+                _ => {
+                    things.deltas.remove(&vm.moref);
+                    Ok(true)
+                }
+            }
+        })
+    }
+
         _vcenter: VcenterId,
         _name: &str,
         _known: Option<&VmId>,
@@ -1164,6 +1192,7 @@ impl Cluster {
             loop {
                 let idle = self.memory.state().runs.iter().next().is_none();
                 if idle && ours(&self.fake.things()).is_empty() {
+        alarm_after: Duration::from_secs(15 * 60),
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
