@@ -1,15 +1,23 @@
 //! Incremental for ever: what is read and stored follows what changed, every point is whole, and a
 //! change map is believed no further than it was checked.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use stillwater_tests::Site;
-use stillwater_tests::cluster::{Cluster, rows, text};
+use stillwater_tests::cluster::{Cluster, Role, hash, rows, text};
 use stillwater_tests::guest::{Disks, Writer};
 use stillwater_tests::lab::{DiskSpec, VmSpec};
 use stillwater_tests::sparse;
+use stillwater_types::TreeId;
+
+use nodes::Nodes;
+
+mod nodes;
 
 const MIB: u64 = 1 << 20;
 
@@ -147,31 +155,166 @@ fn an_increment_costs_what_changed() -> Result<()> {
     check_equal(&site, &made.point)
 }
 
-#[test]
-fn fifty_increments_under_a_writer_each_restore_exactly() -> Result<()> {
-    let disks = Disks::new()?;
-    let site = Site::with(&[VmSpec::new("web", vec![disks.small()?])])?;
-    let mut made = Vec::new();
-    let writer = Writer::start(&site.lab.live_disk("web", 0)?, 3)?;
-    for round in 0..51 {
-        let point = back_up(&site, &[])?;
-        point.check(if round == 0 { "full" } else { "increment" }, "")?;
-        let frozen = site.lab.last_frozen("web")?;
-        made.push((point.point, frozen));
-    }
-    ensure!(writer.stop()? > 50, "the writer hardly wrote");
-    // The first, the last, and some between: the whole history is one store.
-    for (point, frozen) in made.iter().step_by(10).chain(made.last()) {
-        for disk in frozen {
-            let key = disk.key.to_string();
-            let file = site.cluster.dir().join(format!("{point}-{key}.raw"));
-            let to = file.to_str().context("utf-8")?;
-            site.cluster
-                .ok(&["restore", "disk", point, "--disk", &key, "--to", to])?;
-            sparse::check_equal(&file, &disk.file)?;
-            std::fs::remove_file(&file)?;
+/// A disk of a point as it was frozen.
+struct Kept {
+    point: String,
+    disk: i32,
+    hash: String,
+}
+
+/// Backs `web` up and notes what was frozen of these disks; the copies are then forgotten, as fifty are
+/// many.
+fn back_up_and_note(site: &Site, disks: &[i32]) -> Result<Vec<Kept>> {
+    let run = site.cluster.backup("web", "succeeded")?;
+    let point = text(&run["backup"], "point_id")?;
+    let frozen = site.lab.last_frozen("web")?.into_iter();
+    let frozen: Vec<_> = frozen.filter(|disk| disks.contains(&disk.key)).collect();
+    let notes = frozen.iter().map(|disk| {
+        Ok(Kept {
+            point: point.clone(),
+            disk: disk.key,
+            hash: hash(&disk.file)?,
+        })
+    });
+    let notes = notes.collect::<Result<_>>()?;
+    prune(site)?;
+    Ok(notes)
+}
+
+/// Copies of the disks that were frozen last, by key.
+fn keep_frozen(site: &Site, name: &str) -> Result<BTreeMap<i32, PathBuf>> {
+    let frozen = site.lab.last_frozen("web")?.into_iter();
+    let copies = frozen.map(|disk| {
+        let to = site.cluster.dir().join(format!("{name}-{}", disk.key));
+        std::fs::copy(&disk.file, &to)?;
+        Ok((disk.key, to))
+    });
+    copies.collect()
+}
+
+fn check_kept(site: &Site, kept: &Kept) -> Result<()> {
+    let Kept {
+        point,
+        disk,
+        hash: frozen,
+    } = kept;
+    let (key, file) = (
+        disk.to_string(),
+        site.cluster.dir().join(format!("{point}-{disk}.raw")),
+    );
+    let to = file.to_str().context("utf-8")?;
+    site.cluster
+        .ok(&["restore", "disk", point, "--disk", &key, "--to", to])?;
+    ensure!(
+        hash(&file)? == *frozen,
+        "disk {disk} of {point} differs from its freeze"
+    );
+    std::fs::remove_file(&file).map_err(Into::into)
+}
+
+/// Verifies in as many threads as there are cores here.
+fn check_all(site: &Site, kept: &[Kept]) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<()> {
+        while let Some(kept) = kept.get(next.fetch_add(1, Ordering::Relaxed)) {
+            check_kept(site, kept)?;
         }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+        let ended = threads.into_iter().map(|thread| match thread.join() {
+            Ok(ended) => ended,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        ended.collect()
+    })
+}
+
+/// The root of a point's disk.
+fn root(site: &Site, point: &str, disk: i32) -> Result<TreeId> {
+    let shown = site.cluster.json(&["point", "show", point])?;
+    let disks = rows(&shown["disks"]);
+    let found = disks.iter().find(|shown| shown["key"] == disk);
+    Ok(text(found.context("the disk")?, "root")?.parse()?)
+}
+
+/// How many nodes of the last tree cover nothing that was touched since the first one, and how many of
+/// these the first tree has as they are.
+fn shared(
+    nodes: &Nodes,
+    first: TreeId,
+    last: TreeId,
+    touched: &BTreeSet<u64>,
+) -> Result<(usize, usize)> {
+    let known: BTreeSet<TreeId> = nodes.of(first)?.iter().map(|node| node.id).collect();
+    let all = nodes.of(last)?;
+    // A node of one hole is one of thousands that are the same.
+    let mut untouched = nodes::untouched(&all, touched);
+    untouched.retain(|node| nodes.chunk_count(node) > 0);
+    let kept = untouched.iter().filter(|node| known.contains(&node.id));
+    Ok((untouched.len(), kept.count()))
+}
+
+#[test]
+fn fifty_increments_under_a_writer_each_restore_exactly_and_share_what_was_not_touched()
+-> Result<()> {
+    let disks = Disks::new()?;
+    let vm = VmSpec::new("web", vec![disks.small()?, DiskSpec::empty(224)]);
+    let site = Site::with(&[vm])?;
+    let dense = json!({"granule_bytes": 65_536, "fraction": 1.0, "seed": 1, "write_bytes": 65_536,
+        "start": 0, "length": 224 * MIB});
+    site.lab.act("web", "disks/2001/touch", &dense)?;
+    let writer = Writer::start(&site.lab.live_disk("web", 0)?, 3)?;
+    let began = Instant::now();
+    let mut made = back_up_and_note(&site, &[2000, 2001])?;
+    let first = keep_frozen(&site, "first")?;
+    for round in 1..51 {
+        let scattered = json!({"granule_bytes": 65_536, "fraction": 0.02, "seed": round, "write_bytes": 4096,
+            "start": 96 * MIB, "length": 16 * MIB});
+        site.lab.act("web", "disks/2001/touch", &scattered)?;
+        // Of the disk that no guest writes to the ends of the history will do.
+        let noted = if round == 50 {
+            &[2000, 2001][..]
+        } else {
+            &[2000]
+        };
+        made.extend(back_up_and_note(&site, noted)?);
     }
+    let backed_up = began.elapsed();
+    ensure!(writer.stop()? > 50, "the writer hardly wrote");
+    let last = keep_frozen(&site, "last")?;
+    let (one, fifty) = match (made.first(), made.last()) {
+        (Some(first), Some(last)) => (first.point.clone(), last.point.clone()),
+        _ => anyhow::bail!("no points"),
+    };
+    let nodes = Nodes::read(&site.cluster.state(Role::Repository).join("store"))?;
+    let (mut untouched, mut kept) = (0, 0);
+    for (disk, file) in &first {
+        let touched = nodes::touched(file, last.get(disk).context("the disk")?)?;
+        ensure!(!touched.is_empty(), "disk {disk} was not touched");
+        let (of, same) = shared(
+            &nodes,
+            root(&site, &one, *disk)?,
+            root(&site, &fifty, *disk)?,
+            &touched,
+        )?;
+        eprintln!(
+            "disk {disk}: {} blocks touched, {same} of {of} untouched nodes shared",
+            touched.len()
+        );
+        (untouched, kept) = (untouched + of, kept + same);
+    }
+    ensure!(
+        untouched >= 15 && kept * 100 >= untouched * 95,
+        "{kept} of {untouched} untouched nodes are shared"
+    );
+    ensure!(made.len() == 53, "{} disks to verify", made.len());
+    check_all(&site, &made)?;
+    eprintln!(
+        "51 points in {backed_up:?}, all with measure and verification {:?}",
+        began.elapsed()
+    );
     Ok(())
 }
 
