@@ -396,6 +396,26 @@ async fn a_restored_disk_is_byte_for_byte_what_was_written_though_sessions_are_l
     assert_eq!(frozen.odd(), json!([]));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn operations_are_numbered_in_the_order_in_which_the_host_sees_them() {
+    let frozen = Frozen::new().await;
+    let reader = Arc::new(frozen.open(options()).await.expect("opens"));
+    let readers = (0..8u64).map(|n| {
+        let reader = Arc::clone(&reader);
+        tokio::spawn(async move {
+            for round in 0..400 {
+                let sector = (n * 400 + round) % (LENGTH / 512);
+                let extent = Extent::new(sector * 512, 512);
+                reader.read(extent).await.expect("reads");
+            }
+        })
+    });
+    for reading in readers.collect::<Vec<_>>() {
+        reading.await.expect("no panic");
+    }
+    assert_eq!(frozen.odd(), json!([]));
+}
+
 #[tokio::test]
 async fn a_round_trip_costs_little_since_many_requests_are_in_flight() {
     let frozen = Frozen::new().await;

@@ -135,10 +135,9 @@ impl Connection {
             .reserve()
             .await
             .map_err(|_| self.awaited.why())?;
-        // Nothing is awaited from here on: what is noted is also sent.
-        let operation = self.awaited.add(work, Some(room))?;
-        place.send(order(operation));
-        Ok(())
+        // Nothing is awaited from here on: what is noted is also sent, and in the order of the numbers.
+        let send = |operation| place.send(order(operation));
+        self.awaited.add(work, Some(room), send)
     }
 }
 
@@ -227,7 +226,13 @@ impl Awaited {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, work: Work, room: Option<OwnedSemaphorePermit>) -> Result<u32> {
+    /// Notes a request and lets `send` have its number, before anybody else has the next one.
+    fn add<T>(
+        &self,
+        work: Work,
+        room: Option<OwnedSemaphorePermit>,
+        send: impl FnOnce(u32) -> T,
+    ) -> Result<T> {
         let mut state = self.state();
         if let Some(error) = &state.ended {
             return Err(error.clone());
@@ -237,7 +242,7 @@ impl Awaited {
         let since = Instant::now();
         let pending = Pending { work, since, room };
         state.pending.insert(operation, pending);
-        Ok(operation)
+        Ok(send(operation))
     }
 
     fn take(&self, operation: u32) -> Result<Pending, Violation> {
@@ -337,7 +342,7 @@ impl Task {
         W: AsyncWrite + Unpin,
     {
         let operation = || {
-            let added = self.awaited.add(Work::Goodbye, None);
+            let added = self.awaited.add(Work::Goodbye, None, |operation| operation);
             added.map_err(io::Error::other)
         };
         if is_open {
