@@ -18,6 +18,7 @@ use crate::alarm;
 use crate::charter::Charter;
 use crate::config::Config;
 use crate::error::Error;
+use crate::guest;
 use crate::home::Home;
 use crate::inventory::Inventory;
 use crate::kek;
@@ -107,6 +108,13 @@ impl Controller {
             .add_service(api::point_service(engine.points()))
             .add_service(api::repository_service(engine.repositories()))
     }
+            .add_service(api::guest_credential_service(Arc::new(
+                guest::Service::new(
+                    self.memory.clone(),
+                    self.resources.inventory.clone(),
+                    self.resources.secrets.clone(),
+                ),
+            )))
 
     /// What is lent to the run engine.
     pub fn resources(&self) -> &Resources {

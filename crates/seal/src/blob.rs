@@ -19,6 +19,8 @@ const INFO: &[u8] = b"stillwater/blob/v1";
 pub enum Purpose {
     /// The password of a vCenter account; the context is the vCenter id.
     VcenterPassword,
+    /// The password of an account in guests; the context is what names those guests.
+    GuestPassword,
     /// A dataset key; the context is the dataset id.
     DatasetKey,
     /// The section of a manifest that only key holders read.
@@ -34,6 +36,7 @@ impl Purpose {
     pub const fn as_str(self) -> &'static str {
         match self {
             Purpose::VcenterPassword => "vcenter password",
+            Purpose::GuestPassword => "guest password",
             Purpose::DatasetKey => "dataset key",
             Purpose::ManifestSection => "manifest section",
             Purpose::GrantKey => "grant key",

@@ -142,6 +142,10 @@ reasons! {
     VcenterTaskFailed = "VCENTER_TASK_FAILED", Precondition;
     /// VMware Tools in the guest cannot or may not do it.
     GuestUnavailable = "GUEST_UNAVAILABLE", Precondition;
+    /// No account is kept for the guest.
+    GuestCredentialMissing = "GUEST_CREDENTIAL_MISSING", Precondition;
+    /// A program that a run started in the guest failed.
+    HookFailed = "HOOK_FAILED", Precondition;
     /// The point is less consistent than was asked for.
     ConsistencyDowngraded = "CONSISTENCY_DOWNGRADED", Precondition;
     /// The guest could not be quiesced as was asked for.

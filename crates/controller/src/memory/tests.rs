@@ -50,6 +50,7 @@ fn started(moref: &str) -> RunEvent {
         exclude: vec![],
         full: false,
         quiesce: vec![],
+        hooks: None,
     });
     RunEvent::Started {
         request: RequestId::mint(),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stillwater_vsphere::VssWriter;
 
+use crate::guest::{HookRun, Release};
 use crate::run::Level;
 
 /// How a VM was frozen, and what is proved of it.
@@ -35,6 +36,12 @@ pub struct Quiescence {
     /// What could not be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+    /// What came of each hook, in the order in which they ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
+    /// How the guest was released; none when no hook held it, or nothing is known of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
 }
 
 /// A try that failed.

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use stillwater_format::manifest::Manifest;
+use stillwater_format::manifest::{Manifest, SEALED_BYTES_MAX};
 use stillwater_seal::DatasetKey;
 use stillwater_types::{DatasetId, Fault, NodeId, PointId, Reason};
 
@@ -14,6 +14,8 @@ use super::surroundings::Surroundings;
 use crate::run::Why;
 
 const VERSION: u32 = 1;
+/// What a manifest has room for, less what sealing adds.
+const PLAIN_BYTES_MAX: usize = SEALED_BYTES_MAX - 1024;
 
 /// What only key holders read of a point.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -133,6 +135,41 @@ impl std::fmt::Display for How {
 }
 
 impl Section {
+    /// Leaves out what the section has no room for, the least needed first, and says so: a point must
+    /// not fail for what is kept beside its disks.
+    ///
+    /// # Errors
+    /// `BUG` when it cannot be written.
+    pub fn fit(&mut self) -> Result<(), Fault> {
+        if self.json()?.len() <= PLAIN_BYTES_MAX {
+            return Ok(());
+        }
+        let around = self.surroundings.as_mut();
+        if let Some(around) = around.filter(|around| around.nvram.is_some()) {
+            around.nvram = None;
+            let remark = "the nvram is not kept: the point has no room for it";
+            around.remarks.push(remark.to_owned());
+        }
+        if self.json()?.len() <= PLAIN_BYTES_MAX {
+            return Ok(());
+        }
+        let froze = self.quiescence.as_mut();
+        if let Some(froze) = froze.filter(|froze| froze.archive.is_some()) {
+            froze.archive = None;
+            let remark = "the guest's own report is not kept: the point has no room for it";
+            froze.remarks.push(remark.to_owned());
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> Result<Vec<u8>, Fault> {
+        serde_json::to_vec(&Written {
+            version: VERSION,
+            section: self,
+        })
+        .map_err(|error| Fault::new(Reason::Bug, format!("write a section: {error}")))
+    }
+
     /// Seals the section for one point.
     ///
     /// # Errors
@@ -143,11 +180,7 @@ impl Section {
         dataset: DatasetId,
         point: PointId,
     ) -> Result<Vec<u8>, Fault> {
-        let json = serde_json::to_vec(&Written {
-            version: VERSION,
-            section: self,
-        })
-        .map_err(|error| Fault::new(Reason::Bug, format!("write a section: {error}")))?;
+        let json = self.json()?;
         Ok(key.seal_manifest(dataset, point.as_bytes(), &json)?)
     }
 
@@ -188,10 +221,11 @@ mod tests {
     use super::super::quiescence::QuiesceTry;
     use super::super::surroundings::{Attribute, Network, Nvram, Policy, Tag};
     use super::*;
+    use crate::guest::{HookEnd, HookRun, Phase, Release};
     use crate::run::Level;
 
     /// What docs/format.md says of the plaintext.
-    const DOCUMENTED: &str = r#"{"version":1,"config_xml":"<config/>","evidence":[{"name":"quiesced","value":"false"}],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404","reading":{"how":"compare","why":"tracking-reset","remarks":["odd"],"base":"05050505-0505-0505-0505-050505050505","changed_bytes":4096,"compared_bytes":8192,"lie_bytes":512,"checked_at":"2026-11-22T10:00:00Z","increments":2,"lies":1,"last_lie_at":"2026-11-22T11:00:00Z","file":"[ds] web/web.vmdk"}}],"missing":["disk 2001"],"excluded":[2002],"foreign_snapshots":["snapshot-7"],"quiescence":{"asked":["application","crash"],"achieved":"file-system","tries":[{"level":"application","problem":"no"}],"tools":"Running, Current","quiesced":true,"archive":"UEs=","writers":[{"name":"SqlServerWriter","failure":"VSS_WS_FAILED_AT_FREEZE","component_count":3}],"stun_micros":1500,"freeze_millis":2000,"remarks":["odd"]},"surroundings":{"vcenter":"VMware vCenter Server 8.0.2","folder":"/DC0/vm/shop","resource_pool":"/DC0/host/C0/Resources","host":"esx-1","cluster":"C0","datastores":["ds"],"networks":[{"name":"web","kind":"DistributedVirtualPortgroup","reference":"dvportgroup-7","portgroup_key":"dvportgroup-7","switch_uuid":"50 1f"}],"tags":[{"category":"tier","name":"gold"}],"attributes":[{"name":"owner","value":"sales"}],"home_policy":"aa6d5a82","disk_policies":[{"key":2000,"policy":"aa6d5a83"}],"nvram":{"file":"[ds] web/web.nvram","bytes":3,"zstd":"KLUv/SADGQAAAQID"},"remarks":["no answer"]}}"#;
+    const DOCUMENTED: &str = r#"{"version":1,"config_xml":"<config/>","evidence":[{"name":"quiesced","value":"false"}],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404","reading":{"how":"compare","why":"tracking-reset","remarks":["odd"],"base":"05050505-0505-0505-0505-050505050505","changed_bytes":4096,"compared_bytes":8192,"lie_bytes":512,"checked_at":"2026-11-22T10:00:00Z","increments":2,"lies":1,"last_lie_at":"2026-11-22T11:00:00Z","file":"[ds] web/web.vmdk"}}],"missing":["disk 2001"],"excluded":[2002],"foreign_snapshots":["snapshot-7"],"quiescence":{"asked":["application","crash"],"achieved":"file-system","tries":[{"level":"application","problem":"no"}],"tools":"Running, Current","quiesced":true,"archive":"UEs=","writers":[{"name":"SqlServerWriter","failure":"VSS_WS_FAILED_AT_FREEZE","component_count":3}],"stun_micros":1500,"freeze_millis":2000,"remarks":["odd"],"hooks":[{"name":"hold","phase":"before","end":{"code":0},"started_at":"2026-11-22T10:00:00Z","ended_at":"2026-11-22T10:00:01Z","output":"held","truncated":false}],"release":{"by_watchdog":true,"at":"2026-11-22T10:05:00Z"}},"surroundings":{"vcenter":"VMware vCenter Server 8.0.2","folder":"/DC0/vm/shop","resource_pool":"/DC0/host/C0/Resources","host":"esx-1","cluster":"C0","datastores":["ds"],"networks":[{"name":"web","kind":"DistributedVirtualPortgroup","reference":"dvportgroup-7","portgroup_key":"dvportgroup-7","switch_uuid":"50 1f"}],"tags":[{"category":"tier","name":"gold"}],"attributes":[{"name":"owner","value":"sales"}],"home_policy":"aa6d5a82","disk_policies":[{"key":2000,"policy":"aa6d5a83"}],"nvram":{"file":"[ds] web/web.nvram","bytes":3,"zstd":"KLUv/SADGQAAAQID"},"remarks":["no answer"]}}"#;
 
     fn section() -> Section {
         Section {
@@ -241,6 +275,19 @@ mod tests {
                 stun_micros: Some(1500),
                 freeze_millis: Some(2000),
                 remarks: vec!["odd".into()],
+                hooks: vec![HookRun {
+                    name: "hold".into(),
+                    phase: Phase::Before,
+                    end: HookEnd::Code(0),
+                    started_at: "2026-11-22T10:00:00Z".parse().unwrap(),
+                    ended_at: "2026-11-22T10:00:01Z".parse().unwrap(),
+                    output: "held".into(),
+                    truncated: false,
+                }],
+                release: Some(Release {
+                    by_watchdog: true,
+                    at: "2026-11-22T10:05:00Z".parse().unwrap(),
+                }),
             }),
             surroundings: Some(surroundings()),
         }
@@ -292,6 +339,42 @@ mod tests {
             key.open_manifest(dataset, PointId::mint().as_bytes(), &sealed)
                 .is_err()
         );
+    }
+
+    #[track_caller]
+    fn check_fit(config_bytes: usize, nvram: bool, archive: bool) {
+        let mut section = section();
+        let quiescence = section.quiescence.as_mut().unwrap();
+        quiescence.archive = Some("U".repeat(700 << 10));
+        section.surroundings.as_mut().unwrap().nvram = Some(Nvram {
+            zstd: "K".repeat(300 << 10),
+            ..surroundings().nvram.unwrap()
+        });
+        section.config_xml = "x".repeat(config_bytes);
+        section.fit().unwrap();
+        let Surroundings {
+            nvram: kept,
+            remarks,
+            ..
+        } = section.surroundings.clone().unwrap();
+        let quiescence = section.quiescence.clone().unwrap();
+        assert_eq!(
+            (kept.is_some(), quiescence.archive.is_some()),
+            (nvram, archive)
+        );
+        let told = remarks.iter().chain(&quiescence.remarks);
+        let told = told.filter(|remark| remark.contains("no room")).count();
+        assert_eq!(told, usize::from(!nvram) + usize::from(!archive));
+        let key = DatasetKey::generate().unwrap();
+        let sealed = section.seal(&key, DatasetId::mint(), PointId::mint());
+        assert!(sealed.unwrap().len() <= SEALED_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_a_section_has_no_room_for_is_left_out_and_told() {
+        check_fit(100 << 10, true, true);
+        check_fit(600 << 10, false, true);
+        check_fit(1200 << 10, false, false);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::cache::{KnownPoint, Points, blocking};
 use super::quiescence::Quiescence;
 use super::section::{ReadingNote, Section};
 use super::surroundings::Surroundings;
+use crate::guest::{HookEnd, HookRun, Phase};
 use crate::inventory::Inventory;
 use crate::memory::Memory;
 use crate::node::actor;
@@ -251,6 +252,35 @@ impl api::PointService for Service {
     }
 }
 
+fn hook_told(run: HookRun) -> api::HookRun {
+    let HookRun {
+        name,
+        phase,
+        end,
+        started_at,
+        ended_at,
+        output,
+        truncated,
+    } = run;
+    api::HookRun {
+        name,
+        phase: match phase {
+            Phase::Before => api::HookPhase::Before,
+            Phase::During => api::HookPhase::During,
+            Phase::After => api::HookPhase::After,
+        },
+        started_at,
+        ended_at,
+        exit_code: match end {
+            HookEnd::Code(code) => Some(code),
+            HookEnd::TimedOut | HookEnd::Released => None,
+        },
+        timed_out: end == HookEnd::TimedOut,
+        output,
+        truncated,
+    }
+}
+
 fn told_quiescence(kept: Quiescence) -> api::Quiescence {
     let Quiescence {
         asked,
@@ -263,6 +293,8 @@ fn told_quiescence(kept: Quiescence) -> api::Quiescence {
         stun_micros,
         freeze_millis,
         remarks,
+        hooks,
+        release,
     } = kept;
     let tries = tries.into_iter().map(|tried| api::QuiesceTry {
         level: told_level(tried.level),
@@ -283,8 +315,11 @@ fn told_quiescence(kept: Quiescence) -> api::Quiescence {
         stun_micros,
         freeze_millis,
         has_report: archive.is_some(),
-        hooks: Vec::new(),
-        hook_release: None,
+        hooks: hooks.into_iter().map(hook_told).collect(),
+        hook_release: release.map(|release| api::HookRelease {
+            by_watchdog: release.by_watchdog,
+            released_at: release.at,
+        }),
         remarks,
     }
 }

@@ -16,6 +16,10 @@ pub enum Effect {
     Plan,
     /// Open the repository session and take proxy slots.
     Reserve,
+    /// Prepare the guest and run the hooks that come before the snapshot.
+    HoldGuest,
+    /// Run the hooks that need the snapshot, while the guest is still held.
+    UseHeldGuest,
     /// Work out the lease of the snapshot to be made.
     IntendSnapshot,
     /// Make the snapshot.

@@ -16,6 +16,7 @@ use super::cause::Cause;
 use super::ladder::Rung;
 use super::lease::Lease;
 use super::reading::Why;
+use crate::guest::{Hooks, Phase};
 use crate::point::{How, QuiesceTry};
 
 /// What a run is for.
@@ -45,6 +46,9 @@ pub struct BackupWork {
     /// How consistent the point is to be, strongest first; what the guest can do when empty.
     #[serde(default)]
     pub quiesce: Vec<Rung>,
+    /// Programs to run in the guest around the freeze.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
 }
 
 /// A VM to make.
@@ -199,6 +203,8 @@ pub struct CommittedPoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hold {
+    /// The guest, which hooks hold still.
+    Guest,
     /// Transfers on proxies.
     Transfers,
     /// An export on a proxy.
@@ -216,6 +222,7 @@ pub enum Hold {
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Hold::Guest => "guest",
             Hold::Transfers => "transfers",
             Hold::Export => "export",
             Hold::Access => "data access",
@@ -266,6 +273,15 @@ pub enum RunEvent {
     Reserved {
         /// The session's fencing token.
         fence: u64,
+    },
+    /// Hooks are about to be put into the guest: from here on its release is owed.
+    GuestIntended,
+    /// The hooks of a phase ran, or could not and need not; never those that release the guest.
+    HooksRan {
+        /// Which.
+        phase: Phase,
+        /// What a person should know, such as a hook that failed and may.
+        warnings: Vec<Cause>,
     },
     /// A snapshot is about to be asked for.
     SnapshotIntended {

@@ -11,13 +11,14 @@ use stillwater_proxy_api as proxy_api;
 use stillwater_repository_api as repository_api;
 use stillwater_types::{ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId};
 use stillwater_vsphere::{
-    ChangeId, DataAccess, DatastoreFacts, MissingPrivilege, NfcAccess, NfcTicket, PrivilegeGroup,
-    Quiesce, RungOutcome, SnapshotConfig, Told, Vm, VmSurroundings,
+    ChangeId, DataAccess, DatastoreFacts, GuestLogin, MissingPrivilege, NfcAccess, NfcTicket,
+    PrivilegeGroup, Quiesce, RungOutcome, SnapshotConfig, Told, Vm, VmSurroundings,
 };
 
 use super::event::Placement;
 use super::lease::Lease;
 use super::marker::Marker;
+use crate::guest::{HookRun, Keeper, Release};
 
 /// What decides, around a VM, whether it can be protected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,6 +176,40 @@ pub trait Vsphere: Send + Sync + 'static {
         quiesce: Quiesce,
     ) -> Result<MadeSnapshot, Refusal>;
 
+    /// Puts the hooks of a run into a guest and starts the watchdog there. Idempotent, as what follows.
+    async fn begin_hooks(
+        &self,
+        vm: &VmId,
+        login: &GuestLogin,
+        keeper: &Keeper,
+    ) -> Result<(), Fault>;
+
+    /// Runs one hook to its end, once however often it is asked for; none when the guest was released.
+    async fn run_hook(
+        &self,
+        vm: &VmId,
+        login: &GuestLogin,
+        keeper: &Keeper,
+        number: usize,
+    ) -> Result<Option<HookRun>, Fault>;
+
+    /// Whether the guest has not been released yet.
+    async fn holds_guest(
+        &self,
+        vm: &VmId,
+        login: &GuestLogin,
+        keeper: &Keeper,
+    ) -> Result<bool, Fault>;
+
+    /// Runs the hooks that release the guest, unless it did so by itself, and leaves nothing there. None
+    /// when it was not held, or when nothing of that is left.
+    async fn release_guest(
+        &self,
+        vm: &VmId,
+        login: &GuestLogin,
+        keeper: &Keeper,
+    ) -> Result<Option<(Release, Vec<HookRun>)>, Fault>;
+
     /// What the freeze left: the guest's report, and how long the VM stood still.
     async fn freeze_evidence(&self, vm: &VmId, snapshot: &str) -> Result<FreezeEvidence, Fault>;
 
@@ -197,6 +232,12 @@ pub trait Vsphere: Send + Sync + 'static {
     /// Removes every snapshot of the VM that carries just this lease's cluster and run, and no
     /// other; waits for snapshot tasks that may still be making one.
     async fn remove_snapshot(&self, vm: &VmId, lease: &Lease) -> Result<Removal, Fault>;
+
+    /// Whether deltas of the VM wait to be merged that no snapshot explains.
+    async fn has_deltas(&self, vm: &VmId) -> Result<bool, Fault>;
+
+    /// Merges such deltas, once; whether none are left. Snapshots and what they froze stay.
+    async fn consolidate(&self, vm: &VmId) -> Result<bool, Fault>;
 
     /// Every snapshot with a lease on one vCenter.
     async fn leased_snapshots(&self, vcenter: VcenterId) -> Result<Vec<LeasedSnapshot>, Fault>;
@@ -233,12 +274,6 @@ pub trait Vsphere: Send + Sync + 'static {
     ) -> Result<(), Fault>;
 
     /// Powers a VM on; one that runs is no error.
-    /// Whether deltas of the VM wait to be merged that no snapshot explains.
-    async fn has_deltas(&self, vm: &VmId) -> Result<bool, Fault>;
-
-    /// Merges such deltas, once; whether none are left. Snapshots and what they froze stay.
-    async fn consolidate(&self, vm: &VmId) -> Result<bool, Fault>;
-
     async fn power_on(&self, vm: &VmId) -> Result<(), Fault>;
 }
 

@@ -15,6 +15,7 @@ use super::act::Mapped;
 use super::budget::Lease as HostLease;
 use super::outside::MadeDisk;
 use super::slots::Permit;
+use crate::guest::{HookRun, Release};
 use crate::point::{EvidenceNote, OpenedPoint, Quiescence, Surroundings};
 
 /// A run's memory. Locked for moments only, never across a wait.
@@ -64,10 +65,25 @@ pub struct Notes {
     pub export: Option<ExportAccess>,
     /// Whether the proxy has the export open.
     pub is_export_open: bool,
+    /// What hooks did in the guest; none before they were begun, as after a restart.
+    pub guest: Option<GuestNotes>,
     /// How consistent the snapshot is proved to be.
     pub quiescence: Option<Quiescence>,
     /// Why the point will be called what it will be called.
     pub evidence: Vec<EvidenceNote>,
+}
+
+/// What hooks did in the guest.
+#[derive(Debug, Clone, Default)]
+pub struct GuestNotes {
+    /// Whether something of ours may be there.
+    pub is_touched: bool,
+    /// Whether hooks may have run, so that those which release the guest are owed.
+    pub is_begun: bool,
+    /// What came of each, in the order in which they ran.
+    pub hooks: Vec<HookRun>,
+    /// How the guest was released.
+    pub release: Option<Release>,
 }
 
 /// How far a disk is, and by whom.

@@ -12,13 +12,14 @@ use tokio::time::Instant;
 use super::engine::Runs;
 use super::event::{BackupWork, ExportWork, Placement, RestoreWork, Work};
 use super::ladder::{Level, Rung};
+use crate::guest::{Hook, Hooks, OnFailure, Phase};
 use crate::inventory::Inventory;
 use crate::node::actor;
 use crate::point;
 
-/// How often a watched run is told although nothing was journalled.
 /// Tries of one rung at most: each is a stun of the VM.
 const TRIES_MAX: u32 = 10;
+/// How often a watched run is told although nothing was journalled.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers for runs.
@@ -78,6 +79,7 @@ impl Service {
             exclude: start.exclude_disk_keys,
             full: start.full_read,
             quiesce: start.quiesce.into_iter().map(rung).collect(),
+            hooks: hooks(start.hooks, start.hook_budget_seconds)?,
         }))
     }
 
@@ -231,6 +233,46 @@ fn parse_token(token: &str) -> Result<RunId, Fault> {
             "page_token is not one that a list answered with",
         )
     })
+}
+
+/// The hooks of a run; none when there are none.
+fn hooks(asked: Vec<api::Hook>, budget_seconds: u32) -> Result<Option<Hooks>, Fault> {
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    let hooks = asked.into_iter().map(hook).collect();
+    let hooks = Hooks {
+        hooks,
+        budget_seconds,
+    };
+    hooks.checked().map(Some)
+}
+
+fn hook(asked: api::Hook) -> Hook {
+    let api::Hook {
+        name,
+        phase,
+        program,
+        arguments,
+        timeout_seconds,
+        on_failure,
+    } = asked;
+    Hook {
+        name,
+        phase: match phase {
+            api::HookPhase::Before => Phase::Before,
+            api::HookPhase::During => Phase::During,
+            api::HookPhase::After => Phase::After,
+        },
+        program,
+        arguments,
+        timeout_seconds,
+        on_failure: match on_failure {
+            api::HookFailure::Fail => OnFailure::Fail,
+            api::HookFailure::Warn => OnFailure::Warn,
+            api::HookFailure::Ignore => OnFailure::Ignore,
+        },
+    }
 }
 
 fn rung(asked: api::QuiesceRung) -> Rung {

@@ -206,6 +206,9 @@ pub struct Run {
     pub fence: Option<u64>,
     /// Whether a session may be open.
     pub session_held: bool,
+    /// Whether hooks may hold the guest.
+    #[serde(default)]
+    pub guest_held: bool,
     /// The snapshot that exists or may exist.
     pub snapshot: Option<HeldSnapshot>,
     /// The VM that exists or may exist.
@@ -244,6 +247,7 @@ impl Run {
             target: None,
             fence: None,
             session_held: false,
+            guest_held: false,
             snapshot: None,
             vm: None,
             access_held: false,
@@ -289,10 +293,11 @@ impl Run {
 
     /// What the run holds in the world, in the order in which it is to be given back.
     ///
-    /// Readers go before what they read: a disk that a proxy still holds blocks the removal of its
+    /// A guest that is held still serves nobody, so it goes first. Readers go before what they read: a disk that a proxy still holds blocks the removal of its
     /// snapshot. The session goes last, because its end drops what was stored for the run.
     pub fn holds(&self) -> Vec<Hold> {
         let held = [
+            (Hold::Guest, self.guest_held),
             (
                 Hold::Transfers,
                 self.disks.values().any(|disk| disk.transfer.is_some()),

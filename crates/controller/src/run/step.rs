@@ -9,10 +9,11 @@ use stillwater_types::{NodeId, Reason, TransferId};
 
 use super::cause::Cause;
 use super::effect::Effect;
-use super::event::{Hold, Outcome, PlannedDisk, RestoreWork, RunEvent, Work};
+use super::event::{BackupWork, Hold, Outcome, PlannedDisk, RestoreWork, RunEvent, Work};
 use super::state::{
     ATTEMPTS_MAX, Assignment, Disk, HeldExport, HeldSnapshot, Moved, NewVm, Run, Stage,
 };
+use crate::guest::Phase;
 use crate::point::QuiesceTry;
 
 /// Takes `event` into `run` and says what to do next.
@@ -65,6 +66,8 @@ impl Run {
                 self.warnings.extend_from_slice(warnings);
             }
             RunEvent::Reserved { fence } => self.fence = Some(*fence),
+            RunEvent::GuestIntended => self.guest_held = true,
+            RunEvent::HooksRan { warnings, .. } => self.warnings.extend_from_slice(warnings),
             RunEvent::SnapshotIntended { lease, ladder } => {
                 self.snapshot = Some(HeldSnapshot::intended(*lease, ladder));
             }
@@ -176,9 +179,17 @@ impl Run {
                 Work::RestoreVm(_) => self.enter(Stage::CreatingVm),
                 Work::ExportDisk(_) => self.enter(Stage::Exporting),
             },
+            (Stage::Freezing, RunEvent::GuestIntended) => vec![Effect::HoldGuest],
+            (Stage::Freezing, RunEvent::HooksRan { phase, .. }) => match phase {
+                Phase::Before => vec![Effect::IntendSnapshot],
+                Phase::During | Phase::After => vec![Effect::LetGo(Hold::Guest)],
+            },
             (Stage::Freezing, RunEvent::SnapshotIntended { .. }) => vec![Effect::CreateSnapshot],
             (Stage::Freezing, RunEvent::RungFailed { failed, .. }) => self.try_rung(failed),
-            (Stage::Freezing, RunEvent::SnapshotCreated { .. }) => self.enter(Stage::Mapping),
+            (Stage::Freezing, RunEvent::SnapshotCreated { .. }) => match self.guest_held {
+                true => vec![Effect::UseHeldGuest],
+                false => self.enter(Stage::Mapping),
+            },
             (Stage::CreatingVm, RunEvent::VmIntended) => vec![Effect::CreateVm],
             (Stage::Mapping, RunEvent::Mapped { .. })
             | (Stage::CreatingVm, RunEvent::VmCreated { .. }) => self.enter(Stage::Opening),
@@ -226,7 +237,12 @@ impl Run {
         match stage {
             Stage::Planning => vec![Effect::Plan],
             Stage::Reserving => vec![Effect::Reserve],
-            Stage::Freezing => vec![Effect::IntendSnapshot],
+            Stage::Freezing => match &self.work {
+                Work::Backup(BackupWork { hooks: Some(_), .. }) => {
+                    vec![Effect::Record(RunEvent::GuestIntended)]
+                }
+                _ => vec![Effect::IntendSnapshot],
+            },
             Stage::Mapping => vec![Effect::Map],
             Stage::CreatingVm => vec![Effect::Record(RunEvent::VmIntended)],
             Stage::Opening => {
@@ -351,6 +367,7 @@ impl Run {
         self.drop_hold(hold);
         match (self.stage, hold) {
             (Stage::Cleaning, _) => self.clean(),
+            (Stage::Freezing, Hold::Guest) => self.enter(Stage::Mapping),
             (Stage::Detaching, Hold::Access) => self.detached(),
             (Stage::Releasing, Hold::Snapshot) => self.enter(Stage::Committing),
             _ => Vec::new(),
@@ -388,6 +405,7 @@ impl Run {
 
     fn drop_hold(&mut self, hold: Hold) {
         match hold {
+            Hold::Guest => self.guest_held = false,
             Hold::Transfers => self
                 .disks
                 .values_mut()

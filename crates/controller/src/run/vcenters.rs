@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use stillwater_types::{Fault, Reason, VcenterId, VmId};
 use stillwater_vsphere::{
-    ChangeId, Client, DataAccess, DatastoreFacts, DatastoreRef, Error, FaultKind, NewVm, NfcAccess,
-    NfcTicket, PlacementSpec, PrivilegeGroup, Quiesce, Since, SnapshotConfig, SnapshotInfo,
-    SnapshotRef, SnapshotSpec, Told, Vm, VmRef,
+    ChangeId, Client, DataAccess, DatastoreFacts, DatastoreRef, Error, FaultKind, Guest,
+    GuestLogin, NewVm, NfcAccess, NfcTicket, PlacementSpec, PrivilegeGroup, Quiesce, Since,
+    SnapshotConfig, SnapshotInfo, SnapshotRef, SnapshotSpec, Told, Vm, VmRef,
 };
 
 use super::event::Placement;
@@ -21,6 +21,7 @@ use super::outside::{
     Around, Changes, Circumstances, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm,
     Refusal, Removal, VmOrder, Vsphere,
 };
+use crate::guest::{Drive, HookRun, Keeper, Release};
 use crate::vcenter::Sessions;
 
 /// The end of a VM's log that has its last stun.
@@ -34,7 +35,6 @@ const STRAY_PAUSE: Duration = Duration::from_secs(2);
 /// How many VMs are searched for leases at a time on one vCenter.
 const SEARCH_PARALLEL: usize = 4;
 
-/// The registered vCenters.
 /// How long tasks are waited for. What has not ended then goes on, and is waited for again by
 /// whoever cleans up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +54,11 @@ impl Default for Patience {
     }
 }
 
+/// The registered vCenters.
 pub struct Vcenters {
     sessions: Sessions,
-}
     patience: Patience,
+}
 
 impl Vcenters {
     /// Calls through `sessions`.
@@ -68,6 +69,11 @@ impl Vcenters {
     async fn client(&self, vm: &VmId) -> Result<(Client, VmRef), Fault> {
         let client = self.sessions.client(vm.vcenter).await?;
         Ok((client, VmRef::new(&vm.moref)))
+    }
+
+    async fn guest(&self, vm: &VmId, login: &GuestLogin) -> Result<Guest, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        Ok(client.guest(&vm, login.clone()).await?)
     }
 }
 
@@ -207,6 +213,47 @@ impl Vsphere for Vcenters {
         }
     }
 
+    async fn begin_hooks(
+        &self,
+        vm: &VmId,
+        login: &GuestLogin,
+        keeper: &Keeper,
+    ) -> Result<(), Fault> {
+        let guest = self.guest(vm, login).await?;
+        Drive::new(&guest, keeper)?.begin().await
+    }
+
+    async fn run_hook(
+        &self,
+        vm: &VmId,
+        login: &GuestLogin,
+        keeper: &Keeper,
+        number: usize,
+    ) -> Result<Option<HookRun>, Fault> {
+        let guest = self.guest(vm, login).await?;
+        Drive::new(&guest, keeper)?.hook(number).await
+    }
+
+    async fn holds_guest(
+        &self,
+        vm: &VmId,
+        login: &GuestLogin,
+        keeper: &Keeper,
+    ) -> Result<bool, Fault> {
+        let guest = self.guest(vm, login).await?;
+        Drive::new(&guest, keeper)?.is_held().await
+    }
+
+    async fn release_guest(
+        &self,
+        vm: &VmId,
+        login: &GuestLogin,
+        keeper: &Keeper,
+    ) -> Result<Option<(Release, Vec<HookRun>)>, Fault> {
+        let guest = self.guest(vm, login).await?;
+        Drive::new(&guest, keeper)?.release().await
+    }
+
     async fn freeze_evidence(&self, vm: &VmId, snapshot: &str) -> Result<FreezeEvidence, Fault> {
         let (client, vm) = self.client(vm).await?;
         let vm = client.vm(&vm).await?;
@@ -290,6 +337,18 @@ impl Vsphere for Vcenters {
         })
     }
 
+    async fn has_deltas(&self, vm: &VmId) -> Result<bool, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        Ok(!client.unmerged(&vm).await?.is_none())
+    }
+
+    async fn consolidate(&self, vm: &VmId) -> Result<bool, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        let limit = self.patience.remove;
+        client.settle_snapshot_tasks(&vm, limit).await?;
+        consolidated(&client, &vm, limit).await
+    }
+
     async fn leased_snapshots(&self, vcenter: VcenterId) -> Result<Vec<LeasedSnapshot>, Fault> {
         let client = self.sessions.client(vcenter).await?;
         let vms = client.inventory().await?;
@@ -337,18 +396,6 @@ impl Vsphere for Vcenters {
         for _ in 0..count {
             let ticket = client.nfc_ticket(&vm, access, None).await?;
             // A proxy is told one host; a ticket for another dies by itself.
-    async fn has_deltas(&self, vm: &VmId) -> Result<bool, Fault> {
-        let (client, vm) = self.client(vm).await?;
-        Ok(!client.unmerged(&vm).await?.is_none())
-    }
-
-    async fn consolidate(&self, vm: &VmId) -> Result<bool, Fault> {
-        let (client, vm) = self.client(vm).await?;
-        let limit = self.patience.remove;
-        client.settle_snapshot_tasks(&vm, limit).await?;
-        consolidated(&client, &vm, limit).await
-    }
-
             let is_same = |first: &NfcTicket| {
                 first.host == ticket.host
                     && first.port == ticket.port

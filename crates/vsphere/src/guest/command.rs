@@ -168,8 +168,8 @@ impl Guest {
             .ok_or(lost)
     }
 
-    /// Waits for a process; ends it when its time is over.
-    async fn wait(&self, pid: i64, deadline: Instant) -> Result<GuestExit> {
+    /// Waits for a process that was started; ends it when its time is over.
+    pub async fn wait(&self, pid: i64, deadline: Instant) -> Result<GuestExit> {
         let mut delay = DELAY_MIN;
         loop {
             match self.looked_at(pid).await {

@@ -10,7 +10,7 @@ use stillwater_types::{Fault, PointId, Reason};
 use stillwater_vsphere::FrozenDisk;
 
 use super::{Act, Came, missing};
-use crate::point::{DiskNote, How, OpenedPoint, Section};
+use crate::point::{DiskNote, How, OpenedPoint, Quiescence, Section};
 use crate::run::cause::Cause;
 use crate::run::event::{BackupWork, CommittedPoint, RunEvent, Work};
 use crate::run::ladder;
@@ -95,7 +95,13 @@ impl Act {
             .ok_or_else(|| missing("frozen configuration"))?;
         let taken_at = notes.taken_at.ok_or_else(|| missing("time"))?;
         let quiescence = notes.quiescence.clone().ok_or_else(|| missing("freeze"))?;
-        let section = Section {
+        let guest = notes.guest.clone().unwrap_or_default();
+        let quiescence = Quiescence {
+            hooks: guest.hooks,
+            release: guest.release,
+            ..quiescence
+        };
+        let mut section = Section {
             config_xml: frozen.config_xml.clone(),
             evidence: notes.evidence.clone(),
             disks: disk_notes(&self.run, &notes, taken_at),
@@ -110,6 +116,7 @@ impl Act {
             quiescence: Some(quiescence.clone()),
             surroundings: notes.surroundings.clone(),
         };
+        section.fit()?;
         let disks = self
             .run
             .disks

@@ -180,6 +180,8 @@ impl Act {
             stun_micros: evidence.stun_micros,
             freeze_millis: None,
             remarks,
+            hooks: Vec::new(),
+            release: None,
         }
     }
 

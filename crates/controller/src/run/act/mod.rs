@@ -6,6 +6,7 @@
 mod backup;
 mod export;
 mod freeze;
+mod hooks;
 mod host;
 mod map;
 mod plan;
@@ -14,6 +15,7 @@ mod restore;
 mod surroundings;
 mod transfer;
 
+pub(super) use host::host_disk;
 pub use map::Mapped;
 pub(crate) use transfer::FOLDER;
 
@@ -33,14 +35,14 @@ use super::event::{Hold, RunEvent, Target};
 use super::outside::{LeasedSnapshot, Proxies, Repositories, Vsphere};
 use super::reading::Trust;
 use super::scratch::Scratch;
+use super::reaper::Leftover;
 use super::slots::Slots;
 use super::state::Run;
-use super::reaper::Leftover;
 use super::timing::Timing;
 use crate::memory::Memory;
+use crate::alarm::Alarms;
 use crate::node::Directory;
 use crate::point::Points;
-use crate::alarm::Alarms;
 use crate::secret::Secrets;
 
 /// What acts work with; shared by all runs.
@@ -121,6 +123,8 @@ impl Act {
             Effect::Plan => self.plan().await,
             Effect::Reserve => self.reserve().await,
             Effect::IntendSnapshot => self.intend_snapshot(),
+            Effect::HoldGuest => self.hold_guest().await,
+            Effect::UseHeldGuest => self.use_held_guest().await,
             Effect::CreateSnapshot => self.create_snapshot().await,
             Effect::Map => self.map().await,
             Effect::CreateVm => self.create_vm().await,

@@ -21,6 +21,7 @@ impl Act {
         events: &mut Vec<RunEvent>,
     ) -> Result<(), Fault> {
         match hold {
+            Hold::Guest => self.release_guest(events).await,
             Hold::Transfers => self.release_transfers().await,
             Hold::Export => self.release_export(events).await,
             Hold::Access => self.release_access().await,
@@ -31,7 +32,7 @@ impl Act {
     }
 
     /// Repeats whatever the fault: giving up leaves something behind, so only the count bounds it.
-    async fn insist<T, F: Future<Output = Result<T, Fault>>>(
+    pub(super) async fn insist<T, F: Future<Output = Result<T, Fault>>>(
         &self,
         backoff: &Backoff,
         mut call: impl FnMut() -> F,
@@ -116,8 +117,8 @@ impl Act {
             .await;
         match removal {
             Ok(removal) if removal.consolidation_needed => {
-                events.push(RunEvent::Warned(Cause(
                 self.world.stuck().push(Leftover::Deltas(vm.clone()));
+                events.push(RunEvent::Warned(Cause(
                     Fault::new(
                         Reason::VcenterTaskFailed,
                         "the snapshot is gone but its deltas could not be merged; that is tried again until it succeeds",
@@ -207,7 +208,7 @@ impl Act {
 }
 
 /// What is not there any more is given back, whoever did it.
-fn is_gone(fault: &Fault) -> bool {
+pub(super) fn is_gone(fault: &Fault) -> bool {
     fault.kind() == Kind::NotFound || fault.reason == Reason::FenceStale
 }
 

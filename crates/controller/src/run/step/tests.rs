@@ -8,6 +8,7 @@ use stillwater_types::{
 };
 
 use super::*;
+use crate::guest::{Hook, Hooks, OnFailure};
 use crate::run::event::{
     BackupWork, CommittedPoint, Counts, ExportWork, Findings, Placement, Root, Target,
 };
@@ -27,7 +28,29 @@ fn backup() -> Work {
         exclude: vec![],
         full: false,
         quiesce: vec![],
+        hooks: None,
     })
+}
+
+fn hooked() -> Work {
+    let hook = Hook {
+        name: "hold".into(),
+        phase: Phase::Before,
+        program: "/bin/true".into(),
+        arguments: vec![],
+        timeout_seconds: 60,
+        on_failure: OnFailure::Fail,
+    };
+    match backup() {
+        Work::Backup(work) => Work::Backup(BackupWork {
+            hooks: Some(Hooks {
+                hooks: vec![hook],
+                budget_seconds: 300,
+            }),
+            ..work
+        }),
+        other => other,
+    }
 }
 
 fn restore(power_on: bool) -> Work {
@@ -55,8 +78,8 @@ fn export() -> Work {
     })
 }
 
-fn works() -> [Work; 4] {
-    [backup(), restore(false), restore(true), export()]
+fn works() -> [Work; 5] {
+    [backup(), hooked(), restore(false), restore(true), export()]
 }
 
 fn node(n: u8) -> NodeId {
@@ -100,6 +123,10 @@ enum Luck {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct World {
     session: bool,
+    /// Whether hooks hold the guest, and how often they began to and were ended.
+    guest: bool,
+    guest_holds: u32,
+    guest_releases: u32,
     snapshot: bool,
     vm: bool,
     access: bool,
@@ -146,12 +173,33 @@ impl World {
                 self.session = true;
                 RunEvent::Reserved { fence: 7 }
             }
+            Effect::HoldGuest => {
+                assert!(self.session, "a guest is held before the storage is ready");
+                assert!(
+                    run.guest_held,
+                    "a guest is held without a journalled intent"
+                );
+                self.guest = true;
+                self.guest_holds += 1;
+                RunEvent::HooksRan {
+                    phase: Phase::Before,
+                    warnings: vec![],
+                }
+            }
+            Effect::UseHeldGuest => {
+                assert!(self.guest && self.snapshot);
+                RunEvent::HooksRan {
+                    phase: Phase::During,
+                    warnings: vec![],
+                }
+            }
             Effect::IntendSnapshot => RunEvent::SnapshotIntended {
                 lease: lease(),
                 ladder: vec![],
             },
             Effect::CreateSnapshot => {
                 assert!(self.session, "a vm is frozen before the storage is ready");
+                assert_eq!(self.guest, hooks(run), "hooks come before the snapshot");
                 assert!(
                     run.snapshot.is_some(),
                     "a snapshot without a journalled intent"
@@ -162,11 +210,17 @@ impl World {
                     warnings: vec![],
                 }
             }
-            Effect::Map => RunEvent::Mapped {
-                readings: BTreeMap::new(),
-                missing: vec![],
-                warnings: vec![],
-            },
+            Effect::Map => {
+                assert!(
+                    !self.guest,
+                    "a guest is held longer than its snapshot needs"
+                );
+                RunEvent::Mapped {
+                    readings: BTreeMap::new(),
+                    missing: vec![],
+                    warnings: vec![],
+                }
+            }
             Effect::CreateVm => {
                 assert_eq!(
                     run.vm,
@@ -258,8 +312,14 @@ impl World {
         vec![RunEvent::LetGo { hold }]
     }
 
+    fn release_guest(&mut self) {
+        self.guest_releases += u32::from(self.guest);
+        self.guest = false;
+    }
+
     fn reap(&mut self, hold: Hold) {
         match hold {
+            Hold::Guest => self.release_guest(),
             Hold::Transfers => self.transfers.clear(),
             Hold::Export => self.export = false,
             // A transfer whose data session ended cannot go on.
@@ -268,6 +328,10 @@ impl World {
                 self.transfers.clear();
             }
             Hold::Snapshot => {
+                assert!(
+                    !self.guest,
+                    "the guest waits for its snapshot to be removed"
+                );
                 assert!(
                     !self.access,
                     "a snapshot is removed while its disks are open"
@@ -282,6 +346,10 @@ impl World {
             }
         }
     }
+}
+
+fn hooks(run: &Run) -> bool {
+    matches!(&run.work, Work::Backup(work) if work.hooks.is_some())
 }
 
 fn planned(run: &Run) -> RunEvent {
@@ -425,8 +493,13 @@ impl Machine {
             transfers,
             export,
             point,
+            guest,
+            guest_holds,
+            guest_releases,
             ..
         } = &self.world;
+        assert!(!guest, "a guest is held after {trace:?}");
+        assert_eq!(guest_holds, guest_releases, "{trace:?}");
         assert!(!snapshot, "a snapshot is left after {trace:?}");
         assert!(
             !access && !export && transfers.is_empty(),
@@ -504,6 +577,33 @@ fn a_backup_takes_its_steps_in_the_order_of_the_design() {
         at(|event| matches!(event, RunEvent::Ended(_))),
     ];
     assert!(order.is_sorted(), "{:?}", machine.history);
+}
+
+#[test]
+fn hooks_hold_the_guest_around_its_snapshot_and_no_longer() {
+    let mut machine = Machine::new(hooked());
+    machine.finish();
+    let at = |wanted: fn(&RunEvent) -> bool| machine.history.iter().position(wanted).unwrap();
+    let ran = |event: &RunEvent, wanted| matches!(event, RunEvent::HooksRan { phase, .. } if *phase == wanted);
+    let order = [
+        at(|event| matches!(event, RunEvent::Reserved { .. })),
+        at(|event| matches!(event, RunEvent::GuestIntended)),
+        machine
+            .history
+            .iter()
+            .position(|event| ran(event, Phase::Before))
+            .unwrap(),
+        at(|event| matches!(event, RunEvent::SnapshotCreated { .. })),
+        machine
+            .history
+            .iter()
+            .position(|event| ran(event, Phase::During))
+            .unwrap(),
+        at(|event| matches!(event, RunEvent::LetGo { hold: Hold::Guest })),
+        at(|event| matches!(event, RunEvent::Mapped { .. })),
+    ];
+    assert!(order.is_sorted(), "{:?}", machine.history);
+    assert_eq!(machine.world.guest_releases, 1);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use stillwater_controller_api::{Run, RunState};
 use stillwater_types::{PointId, Reason};
 
 use super::world::*;
+use crate::guest::OnFailure;
 use crate::run::event::Work;
 
 /// Where a run begins: a journal and a world.
@@ -63,7 +64,9 @@ async fn check(base: &Base, work: Work, habits: Habits) {
     let things = cluster.fake.things();
     let context = format!("{habits:?} {run:?} {:?} {things:?}", cluster.fake.calls());
     check_outcome(base, &work, &run, &things, &context);
+    check_guest(&things, &context);
     if !habits.stays {
+        assert!(things.guest_held.is_none(), "a guest is held: {context}");
         assert!(things.sessions.is_empty(), "a session is left: {context}");
         assert!(things.transfers.is_empty(), "a transfer is left: {context}");
         assert!(things.exports.is_empty(), "an export is left: {context}");
@@ -148,6 +151,16 @@ async fn a_backup_bears_a_fault_of_any_call_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_bears_a_fault_of_any_call_for_good() {
     sweep(Base::empty(), backup(), true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_with_hooks_bears_a_fault_of_any_call_once() {
+    sweep(Base::empty(), hooked(OnFailure::Fail), false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_with_hooks_bears_a_fault_of_any_call_for_good() {
+    sweep(Base::empty(), hooked(OnFailure::Warn), true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ use stillwater_controller_api::RunState;
 use stillwater_types::Reason;
 
 use super::world::*;
+use crate::guest::OnFailure;
 use crate::run::event::Work;
 
 const JOURNAL: &str = "journal";
@@ -61,6 +62,8 @@ async fn recover(journal: &[u8], length: u64, moment: Things, habits: &Habits) {
     assert!(things.sessions.is_empty(), "a session is left: {context}");
     assert!(things.transfers.is_empty(), "a transfer is left: {context}");
     assert!(things.exports.is_empty(), "an export is left: {context}");
+    assert!(things.guest_held.is_none(), "a guest is held: {context}");
+    check_guest(&things, &context);
     for run in cluster.runs.list(None, 10).await.unwrap() {
         assert!(run.state.is_final(), "{context}");
         if let Some(fault) = run.fault {
@@ -97,6 +100,12 @@ fn only_point(things: &Things) -> stillwater_types::PointId {
 async fn a_backup_that_is_killed_at_any_journal_entry_is_cleaned_up_or_finished() {
     let things = Fake::new(Habits::default()).things();
     check(Habits::default(), |_| backup(), None, things).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_is_released_once_wherever_its_backup_is_killed() {
+    let things = Fake::new(Habits::default()).things();
+    check(Habits::default(), |_| hooked(OnFailure::Fail), None, things).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 
 mod faults;
 mod flow;
+mod hooks;
 mod kills;
 mod reaping;
 mod world;

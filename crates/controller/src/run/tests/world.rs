@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
+use secrecy::ExposeSecret;
 use stillwater_catalog::SystemClock;
 use stillwater_controller_api as api;
 use stillwater_controller_api::NodeLoad;
@@ -23,13 +24,16 @@ use stillwater_types::{
     RunId, TransferId, TreeId, VcenterId, VmId,
 };
 use stillwater_vsphere::{
-    ChangeId, DataAccess, FrozenDisk, HostIdentity, MissingPrivilege, NfcAccess, NfcTicket, Power,
-    PrivilegeGroup, Protectability, Quiesce, RungOutcome, SnapshotConfig, Tag, Told, Tools, Trust,
-    Vm, VmDisk, VmRef, VmSurroundings,
+    ChangeId, DataAccess, FrozenDisk, GuestFamily, GuestLogin, HostIdentity, MissingPrivilege,
+    NfcAccess, NfcTicket, Power, PrivilegeGroup, Protectability, Quiesce, RungOutcome,
+    SnapshotConfig, Tag, Told, Tools, Trust, Vm, VmDisk, VmRef, VmSurroundings,
 };
 
 use crate::dataset::{DatasetEvent, Wrapped};
 use crate::event::Actor;
+use crate::guest::{
+    CredentialEvent, Hook, HookEnd, HookRun, Hooks, Keeper, OnFailure, Phase, Release, Subject,
+};
 use crate::memory::Memory;
 use crate::node::{Directory, NodeEvent};
 use crate::point::{OpenedPoint, Points};
@@ -84,12 +88,12 @@ pub fn vm() -> VmId {
 pub struct Things {
     /// Snapshots by VM: name and description.
     pub snapshots: BTreeMap<String, Vec<(String, String)>>,
+    /// VMs with deltas that no snapshot explains, and how often merging them fails still.
+    pub deltas: BTreeMap<String, u32>,
     /// VMs that were created: moref, and what their notes say.
     pub vms: BTreeMap<String, String>,
     /// Data sessions that are open.
     pub accesses: BTreeSet<String>,
-    /// VMs with deltas that no snapshot explains, and how often merging them fails still.
-    pub deltas: BTreeMap<String, u32>,
     /// Transfers that run.
     pub transfers: BTreeSet<TransferId>,
     /// Exports that are open, and whether they were read.
@@ -102,6 +106,10 @@ pub struct Things {
     pub points: BTreeMap<PointId, Hidden>,
     /// Whether change tracking is on.
     pub tracking: bool,
+    /// Whether hooks hold the guest; none when nothing of them is there.
+    pub guest_held: Option<bool>,
+    /// The hooks that ran in the guest, and the snapshots that were made meanwhile.
+    pub guest_log: Vec<String>,
     /// Counts what was made, for names.
     pub made: u64,
 }
@@ -145,6 +153,8 @@ pub struct Habits {
     pub disks_added: Vec<i32>,
     /// By how much a proxy's root is shorter than the disk.
     pub roots_short_by: u64,
+    /// Whether a snapshot that is removed leaves its deltas.
+    pub removals_leave_deltas: bool,
     /// The VM whose snapshots take for ever to remove.
     pub removal_hangs_on: Option<&'static str>,
     /// How long it takes to remove a snapshot.
@@ -153,8 +163,6 @@ pub struct Habits {
     pub foreign_snapshots: usize,
     /// Whether no change map is to be had.
     pub maps_are_lost: bool,
-    /// Whether a snapshot that is removed leaves its deltas.
-    pub removals_leave_deltas: bool,
     /// Bytes that proxies find changed where the map said that nothing had.
     pub lie_bytes: u64,
     /// How transfers fail that need a base.
@@ -175,6 +183,14 @@ pub struct Habits {
     pub nfc_writes_fail: Option<Reason>,
     /// Whether VMware Tools are absent.
     pub no_tools: bool,
+    /// Hooks that end with exit code 3.
+    pub hooks_fail: Vec<&'static str>,
+    /// Whether hooks never end.
+    pub hooks_hang: bool,
+    /// Whether the guest knows no password.
+    pub refuses_guest_logins: bool,
+    /// Whether the guest releases itself when a snapshot is made.
+    pub watchdog_is_quick: bool,
     /// How many proposals that share something unread are refused for missing chunks.
     pub bases_refused: u32,
 }
@@ -367,6 +383,83 @@ impl Vsphere for Fake {
         })
     }
 
+    async fn begin_hooks(
+        &self,
+        _vm: &VmId,
+        login: &GuestLogin,
+        _keeper: &Keeper,
+    ) -> Result<(), Fault> {
+        assert_eq!(login.password.expose_secret(), "canary");
+        self.call("begin_hooks", |things, habits| {
+            if habits.refuses_guest_logins {
+                return Err(gone(Reason::GuestLoginRefused));
+            }
+            things.guest_held.get_or_insert(true);
+            Ok(())
+        })
+    }
+
+    async fn run_hook(
+        &self,
+        _vm: &VmId,
+        _login: &GuestLogin,
+        keeper: &Keeper,
+        number: usize,
+    ) -> Result<Option<HookRun>, Fault> {
+        if self.locked().habits.hooks_hang {
+            std::future::pending::<()>().await;
+        }
+        self.call("run_hook", |things, habits| {
+            if things.guest_held != Some(true) {
+                return Ok(None);
+            }
+            let hook = &keeper.hooks().hooks[number];
+            if !things.guest_log.contains(&hook.name) {
+                things.guest_log.push(hook.name.clone());
+            }
+            Ok(Some(hook_run(hook, habits)))
+        })
+    }
+
+    async fn holds_guest(
+        &self,
+        _vm: &VmId,
+        _login: &GuestLogin,
+        _keeper: &Keeper,
+    ) -> Result<bool, Fault> {
+        self.call("holds_guest", |things, _| {
+            Ok(things.guest_held == Some(true))
+        })
+    }
+
+    async fn release_guest(
+        &self,
+        _vm: &VmId,
+        _login: &GuestLogin,
+        keeper: &Keeper,
+    ) -> Result<Option<(Release, Vec<HookRun>)>, Fault> {
+        self.call("release_guest", |things, habits| {
+            if habits.refuses_guest_logins {
+                return Err(gone(Reason::GuestLoginRefused));
+            }
+            let Some(is_held) = things.guest_held.take() else {
+                return Ok(None);
+            };
+            let after = || keeper.hooks().of(Phase::After).map(|(_, hook)| hook);
+            if is_held {
+                things
+                    .guest_log
+                    .extend(after().map(|hook| hook.name.clone()));
+            }
+            let release = Release {
+                by_watchdog: !is_held,
+                at: Timestamp::UNIX_EPOCH,
+            };
+            let runs = after().map(|hook| hook_run(hook, habits)).collect();
+            Ok(Some((release, runs)))
+        })
+    }
+
     async fn freeze_evidence(&self, _vm: &VmId, _snapshot: &str) -> Result<FreezeEvidence, Fault> {
         self.call("freeze_evidence", |_, habits| {
             Ok(FreezeEvidence {
@@ -402,6 +495,13 @@ impl Vsphere for Fake {
                 !things.sessions.is_empty(),
                 "frozen before the storage is ready"
             );
+            if things.guest_held.is_some() {
+                things.guest_log.push("snapshot".to_owned());
+            }
+            if habits.watchdog_is_quick && things.guest_held == Some(true) {
+                things.guest_held = Some(false);
+                things.guest_log.push("free".to_owned());
+            }
             let snapshots = things.snapshots.entry(vm.moref.clone()).or_default();
             if !snapshots.iter().any(|(_, text)| *text == described(lease)) {
                 things.made += 1;
@@ -490,10 +590,34 @@ impl Vsphere for Fake {
                 !Lease::find(text).is_some_and(|found| found.is_for(lease.cluster, lease.run))
             });
             let removed_count = (before - snapshots.len()) as u32;
+            if removed_count > 0 && habits.removals_leave_deltas {
+                things.deltas.insert(vm.moref.clone(), 2);
+            }
             Ok(Removal {
                 removed_count,
                 consolidation_needed: things.deltas.contains_key(&vm.moref),
             })
+        })
+    }
+
+    async fn has_deltas(&self, vm: &VmId) -> Result<bool, Fault> {
+        self.call("has_deltas", |things, _| {
+            Ok(things.deltas.contains_key(&vm.moref))
+        })
+    }
+
+    async fn consolidate(&self, vm: &VmId) -> Result<bool, Fault> {
+        self.call("consolidate", |things, _| {
+            match things.deltas.get_mut(&vm.moref) {
+                Some(failures) if *failures > 0 => {
+                    *failures -= 1;
+                    Ok(false)
+                }
+                _ => {
+                    things.deltas.remove(&vm.moref);
+                    Ok(true)
+                }
+            }
         })
     }
 
@@ -586,9 +710,6 @@ impl Vsphere for Fake {
                     vcenter: vcenter(),
                     moref,
                 },
-            if removed_count > 0 && habits.removals_leave_deltas {
-                things.deltas.insert(vm.moref.clone(), 2);
-            }
                 disks: disks.collect(),
             })
         })
@@ -596,27 +717,6 @@ impl Vsphere for Fake {
 
     async fn destroy_vm(
         &self,
-    async fn has_deltas(&self, vm: &VmId) -> Result<bool, Fault> {
-        self.call("has_deltas", |things, _| {
-            Ok(things.deltas.contains_key(&vm.moref))
-        })
-    }
-
-    async fn consolidate(&self, vm: &VmId) -> Result<bool, Fault> {
-        self.call("consolidate", |things, _| {
-            match things.deltas.get_mut(&vm.moref) {
-                Some(failures) if *failures > 0 => {
-                    *failures -= 1;
-                    Ok(false)
-                }
-                _ => {
-                    things.deltas.remove(&vm.moref);
-                    Ok(true)
-                }
-            }
-        })
-    }
-
         _vcenter: VcenterId,
         _name: &str,
         _known: Option<&VmId>,
@@ -659,6 +759,19 @@ pub fn around() -> Around {
             }]),
             storage_policies: Told::Unknown("status 403".into()),
         },
+    }
+}
+
+fn hook_run(hook: &Hook, habits: &Habits) -> HookRun {
+    let fails = habits.hooks_fail.contains(&hook.name.as_str());
+    HookRun {
+        name: hook.name.clone(),
+        phase: hook.phase,
+        end: HookEnd::Code(if fails { 3 } else { 0 }),
+        started_at: Timestamp::UNIX_EPOCH,
+        ended_at: Timestamp::UNIX_EPOCH,
+        output: "no such table".into(),
+        truncated: false,
     }
 }
 
@@ -706,7 +819,10 @@ fn fake_vm(id: &VmId, disks: Vec<(i32, Protectability)>, things: &Things) -> Vm 
                 backup_manifest: None,
             })
             .collect(),
-        facts: stillwater_vsphere::VmFacts::default(),
+        facts: stillwater_vsphere::VmFacts {
+            guest_family: GuestFamily::Linux,
+            ..stillwater_vsphere::VmFacts::default()
+        },
         config_xml: "<config/>".into(),
     }
 }
@@ -1080,6 +1196,7 @@ fn reopen(dir: &Path) -> Memory {
         match Memory::open(dir, Arc::new(SystemClock)) {
             Ok(memory) => return memory,
             Err(fault) => assert!(
+        alarm_after: Duration::from_secs(15 * 60),
                 fault.reason == Reason::StorageFailed && std::time::Instant::now() < until,
                 "{fault}"
             ),
@@ -1192,7 +1309,6 @@ impl Cluster {
             loop {
                 let idle = self.memory.state().runs.iter().next().is_none();
                 if idle && ours(&self.fake.things()).is_empty() {
-        alarm_after: Duration::from_secs(15 * 60),
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -1282,6 +1398,7 @@ pub fn backup() -> Work {
         vm_name: "web".into(),
         exclude: vec![],
         full: false,
+    keep_account(memory).await;
         quiesce: vec![],
     })
 }
@@ -1303,7 +1420,53 @@ pub fn excluding(keys: &[i32]) -> Work {
         exclude: keys.to_vec(),
         full: false,
         quiesce: vec![],
+        hooks: None,
     })
+}
+
+/// A backup with hooks of every phase, which all mean the same when they fail.
+pub fn hooked(on_failure: OnFailure) -> Work {
+    let hook = |name: &str, phase| Hook {
+        name: name.to_owned(),
+        phase,
+        program: "/bin/true".into(),
+        arguments: vec![],
+        timeout_seconds: 60,
+        on_failure,
+    };
+    let hooks = vec![
+        hook("free", Phase::After),
+        hook("hold", Phase::Before),
+        hook("look", Phase::During),
+    ];
+    match backup() {
+        Work::Backup(work) => Work::Backup(BackupWork {
+            hooks: Some(Hooks {
+                hooks,
+                budget_seconds: 300,
+            }),
+            ..work
+        }),
+        other => other,
+    }
+}
+
+/// Keeps the account that the fake guest knows.
+async fn keep_account(memory: &Memory) {
+    let subject = Subject::Folder {
+        vcenter: vcenter(),
+        path: "/DC0/vm".into(),
+    };
+    let context = subject.to_string();
+    let password = secrets()
+        .seal(Purpose::GuestPassword, context.as_bytes(), b"canary")
+        .unwrap();
+    let event = CredentialEvent::Set {
+        subject,
+        username: "root".into(),
+        password,
+    };
+    memory.append(Actor::Console, event).await.unwrap();
 }
 
 pub fn restore(point: PointId, power_on: bool) -> Work {
@@ -1313,6 +1476,7 @@ pub fn restore(point: PointId, power_on: bool) -> Work {
         folder: None,
         resource_pool: None,
         host: None,
+        hooks: None,
     };
     let name = "web-restored".into();
     Work::RestoreVm(RestoreWork {
@@ -1323,6 +1487,7 @@ pub fn restore(point: PointId, power_on: bool) -> Work {
         power_on,
     })
 }
+        hooks: None,
 
 pub fn export(point: PointId) -> Work {
     Work::ExportDisk(ExportWork {
@@ -1337,5 +1502,16 @@ pub fn point_of(run: &api::Run) -> PointId {
     match &run.kind {
         api::RunKind::Backup(backup) => backup.point_id.expect("a point"),
         _ => panic!("no backup: {run:?}"),
+    }
+}
+
+/// However a run went, what held the guest is released, and once.
+#[track_caller]
+pub fn check_guest(things: &Things, context: &str) {
+    let count = |name: &str| things.guest_log.iter().filter(|ran| *ran == name).count();
+    let is_released = things.guest_held != Some(true);
+    assert!(count("hold") <= 1 && count("free") <= 1, "{context}");
+    if count("hold") == 1 && is_released {
+        assert_eq!(count("free"), 1, "the guest stays held: {context}");
     }
 }
