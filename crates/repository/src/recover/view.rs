@@ -246,6 +246,15 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
+/// What the VM lay in and hung on. Its NVRAM is a file of its own.
+fn surroundings(section: &Section) -> Value {
+    let mut told = section.surroundings.clone().unwrap_or_default();
+    if let Some(nvram) = told.get_mut("nvram").and_then(Value::as_object_mut) {
+        nvram.remove("zstd");
+    }
+    told
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,13 +283,4 @@ mod tests {
     fn a_name_cannot_command_the_terminal() {
         assert_eq!(plain("web\u{1b}[2J"), "web\u{fffd}[2J");
     }
-}
-
-/// What the VM lay in and hung on. Its NVRAM is a file of its own.
-fn surroundings(section: &Section) -> Value {
-    let mut told = section.surroundings.clone().unwrap_or_default();
-    if let Some(nvram) = told.get_mut("nvram").and_then(Value::as_object_mut) {
-        nvram.remove("zstd");
-    }
-    told
 }
