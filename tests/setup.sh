@@ -40,7 +40,7 @@ elif [[ "${1:-}" == crash ]]; then
 elif [[ "${1:-}" == bench ]]; then
     packages restic borgbackup time diffutils
 else
-    packages build-essential cmake qemu-utils nbdkit e2fsprogs fdisk golang-go \
+    packages build-essential cmake qemu-utils nbdkit libnbd-bin e2fsprogs fdisk golang-go \
         golang-github-vmware-govmomi-dev golang-github-google-uuid-dev debootstrap
     tool cargo-nextest cargo-nextest
     # Repositories under test take no backup below their reserve, which is at least 2 % of this file system.
