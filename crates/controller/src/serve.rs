@@ -105,6 +105,7 @@ impl Controller {
             .add_service(api::alarm_service(alarms))
             .add_service(api::vm_service(engine.vms()))
             .add_service(api::run_service(engine.runs()))
+            .add_service(api::probe_service(engine.probes()))
             .add_service(api::point_service(engine.points()))
             .add_service(api::repository_service(engine.repositories()))
     }

@@ -21,6 +21,7 @@ PointService/ListPoints: admin
 PointService/GetPoint: admin
 PointService/LockPoint: admin
 PointService/DeletePoint: admin
+ProbeService/ProbeVm: admin
 RepositoryService/ListRepositories: admin
 RepositoryService/GetRepository: admin
 RepositoryService/StartTask: admin

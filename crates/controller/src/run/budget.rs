@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 /// Less in flight than this is too slow to be worth a session.
 pub const IN_FLIGHT_MIN: u64 = 1 << 20;
 /// As much as a proxy reads ahead; more would be taken and not used.
-pub const IN_FLIGHT_MAX: u64 = 4 << 20;
+pub const IN_FLIGHT_MAX: u64 = 8 << 20;
 /// What an open disk takes of the host before anything is in flight.
 pub const OPEN_BYTES: u64 = 512 << 10;
 

@@ -16,6 +16,7 @@ use super::bases::Bases;
 use super::budget::Budgets;
 use super::event::{RunEvent, Work};
 use super::peers::Peers;
+use super::probe;
 use super::reaper::Reaper;
 use super::runner::{Message, Runner};
 use super::scratch::Scratch;
@@ -48,6 +49,7 @@ pub struct Engine {
 
 struct Services {
     vms: Arc<preflight::Service>,
+    probes: Arc<probe::Service>,
     runs: Arc<Service>,
     points: Arc<point::Service>,
     repositories: Arc<repository::Service>,
@@ -113,9 +115,16 @@ impl Engine {
         tasks.spawn(points.clone().keep_fresh(runs.stop.clone()));
         let inventory = resources.inventory;
         let vms = preflight::Service::new(inventory.clone(), Arc::clone(&runs.world));
+        let probes = probe::Service::new(
+            inventory.clone(),
+            Arc::clone(&runs.world),
+            tasks.clone(),
+            runs.stop.clone(),
+        );
         let service = Service::new(runs.clone(), points.clone(), inventory);
         let services = Services {
             vms: Arc::new(vms),
+            probes: Arc::new(probes),
             runs: Arc::new(service),
             repositories: Arc::new(repository::Service::new(
                 memory,
@@ -140,6 +149,11 @@ impl Engine {
     /// Answers for VMs.
     pub fn vms(&self) -> Arc<preflight::Service> {
         Arc::clone(&self.services.vms)
+    }
+
+    /// Answers for probes.
+    pub fn probes(&self) -> Arc<probe::Service> {
+        Arc::clone(&self.services.probes)
     }
 
     /// Answers for points.

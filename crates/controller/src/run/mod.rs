@@ -16,6 +16,7 @@ mod lease;
 mod marker;
 mod outside;
 mod peers;
+mod probe;
 mod reading;
 mod reaper;
 mod runner;

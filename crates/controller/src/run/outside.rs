@@ -297,6 +297,13 @@ pub trait Proxies: Send + Sync + 'static {
     /// Stops a transfer; answers when it has stopped.
     async fn cancel_transfer(&self, proxy: NodeId, transfer: TransferId) -> Result<(), Fault>;
 
+    /// Reads a part of a disk and tells how fast that was.
+    async fn probe_disk(
+        &self,
+        proxy: NodeId,
+        request: proxy_api::ProbeDiskRequest,
+    ) -> Result<proxy_api::ProbeDiskResponse, Fault>;
+
     /// Makes an export ready, and tells whether it is or was read. Idempotent by its id.
     async fn open_export(
         &self,

@@ -86,6 +86,14 @@ impl Proxies for Peers {
             .map(|_| ())
     }
 
+    async fn probe_disk(
+        &self,
+        proxy: NodeId,
+        request: proxy_api::ProbeDiskRequest,
+    ) -> Result<proxy_api::ProbeDiskResponse, Fault> {
+        self.proxy(proxy)?.probe_disk(request).await
+    }
+
     async fn open_export(
         &self,
         proxy: NodeId,

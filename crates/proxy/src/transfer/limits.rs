@@ -79,7 +79,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             request_bytes: MIB as u32,
-            requests_in_flight: 4,
+            requests_in_flight: 8,
             plain_bytes: 16 * MIB,
             queue_items: 256,
             job_bytes: 512 * KIB,

@@ -18,6 +18,7 @@ mod transfer;
 pub(super) use host::host_disk;
 pub use map::Mapped;
 pub(crate) use transfer::FOLDER;
+pub(super) use transfer::{NFC, folder};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

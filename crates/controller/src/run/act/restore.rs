@@ -111,7 +111,7 @@ impl Act {
 
     async fn write_through_host(&self, made: &MadeDisk) -> Result<HostDisk, Fault> {
         let access = NfcAccess::WriteDisk { key: made.key };
-        self.host_disk(access, made.file_name.clone()).await
+        self.host_disk(access, &made.file_name).await
     }
 
     /// Notes how a disk is written. The folder is the last way, whatever comes of it.

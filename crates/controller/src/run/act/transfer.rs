@@ -22,7 +22,7 @@ use crate::run::state::Disk;
 /// How a disk behind a datastore's HTTPS folder is reached, the last of all ways.
 pub(crate) const FOLDER: &str = "folder";
 /// How a disk is reached through its host's port 902.
-pub(super) const NFC: &str = "nfc";
+pub(crate) const NFC: &str = "nfc";
 
 impl Act {
     pub(super) async fn open_access(&self) -> Came {
@@ -233,7 +233,7 @@ impl Act {
             let mut disks = notes.frozen.iter().flat_map(|frozen| &frozen.disks);
             disks.find(|disk| disk.key == key)?.file_name.clone()
         };
-        let disk = self.host_disk(NfcAccess::ReadVm, path).await;
+        let disk = self.host_disk(NfcAccess::ReadVm, &path).await;
         disk.inspect_err(|fault| {
             tracing::warn!(run.id = %self.run.id, %fault, "no way through nfc, reading through the folder");
             let mut notes = self.scratch.notes();
@@ -463,17 +463,20 @@ fn lost(fault: Fault) -> Fault {
 }
 
 pub(super) fn folder_disk(notes: &Notes, path: &str) -> Result<proxy_api::Disk, Fault> {
+    let access = notes.accesses.last().cloned();
+    let access = access.ok_or_else(|| missing("data access"))?;
+    Ok(proxy_api::Disk::Folder(folder(access, path)))
+}
+
+/// A disk as a data session reaches it.
+pub(in crate::run) fn folder(access: DataAccess, path: &str) -> FolderDisk {
     let DataAccess {
         address,
         cookie,
         trust,
         datacenter,
-    } = notes
-        .accesses
-        .last()
-        .ok_or_else(|| missing("data access"))?
-        .clone();
-    Ok(proxy_api::Disk::Folder(FolderDisk {
+    } = access;
+    FolderDisk {
         address,
         cookie,
         trust: match trust {
@@ -482,7 +485,7 @@ pub(super) fn folder_disk(notes: &Notes, path: &str) -> Result<proxy_api::Disk, 
         },
         datacenter,
         path: path.to_owned(),
-    }))
+    }
 }
 
 /// What a proxy is told to do with a disk.

@@ -963,6 +963,26 @@ impl Proxies for Fake {
         })
     }
 
+    async fn probe_disk(
+        &self,
+        _proxy: NodeId,
+        request: proxy_api::ProbeDiskRequest,
+    ) -> Result<proxy_api::ProbeDiskResponse, Fault> {
+        self.call("probe_disk", |things, _| {
+            assert!(
+                things.snapshots.values().any(|held| !held.is_empty()),
+                "probed without a snapshot"
+            );
+            if matches!(request.disk, proxy_api::Disk::Nfc(_)) {
+                return Err(gone(Reason::DiskReadFailed));
+            }
+            Ok(proxy_api::ProbeDiskResponse {
+                read_bytes: request.areas.bytes(),
+                ..proxy_api::ProbeDiskResponse::default()
+            })
+        })
+    }
+
     async fn open_export(
         &self,
         _proxy: NodeId,
