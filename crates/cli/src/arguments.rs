@@ -60,6 +60,9 @@ pub(crate) enum Command {
     /// VMs as their vCenters know them now
     #[command(subcommand)]
     Vm(Vm),
+    /// Accounts that hooks use in guests
+    #[command(subcommand)]
+    GuestCredential(GuestCredential),
     /// Protect VMs now
     Backup(Backup),
     /// Attempts to protect or to restore
@@ -273,9 +276,48 @@ pub(crate) struct Backup {
     /// How many minutes the guest may take each time
     #[arg(long, value_name = "MINUTES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(5..=240))]
     pub quiesce_minutes: u32,
+    /// Run the programs in the guest that this TOML file names, around the freeze
+    #[arg(long, value_name = "FILE")]
+    pub hooks: Option<PathBuf>,
     /// Show progress and wait for the end
     #[arg(long)]
     pub follow: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GuestCredential {
+    /// Keep an account for the guest of a VM, or of every VM below a folder; the nearest counts
+    Set(GuestSet),
+    /// List the accounts, without their passwords
+    List,
+    /// Forget an account and its password
+    Remove(GuestsOf),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GuestSet {
+    #[command(flatten)]
+    pub of: GuestsOf,
+    /// The account in the guest
+    #[arg(long)]
+    pub username: String,
+    /// Read the password from this file; otherwise it is taken from STILLWATER_GUEST_PASSWORD or
+    /// asked for
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GuestsOf {
+    /// The VM's id, inventory path or name
+    #[arg(required_unless_present = "folder", conflicts_with = "folder")]
+    pub vm: Option<String>,
+    /// Every VM below this folder, by its inventory path
+    #[arg(long, value_name = "PATH")]
+    pub folder: Option<String>,
+    /// The vCenter that the folder is in, by name or id; the only one by default
+    #[arg(long, requires = "folder")]
+    pub vcenter: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod backup;
+mod guest_credential;
 mod login;
 mod node;
 mod point;
@@ -50,6 +51,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Outcome, Fault> {
         Command::Proxy(proxy) => proxy::run(&desk().await?, proxy).await,
         Command::Vcenter(vcenter) => vcenter::run(&desk().await?, vcenter).await,
         Command::Vm(vm) => vm::run(&desk().await?, vm).await,
+        Command::GuestCredential(credential) => {
+            guest_credential::run(&desk().await?, credential).await
+        }
         Command::Backup(backup) => backup::run(&desk().await?, backup).await,
         Command::Run(run) => run::run(&desk().await?, run).await,
         Command::Point(point) => point::run(&desk().await?, point).await,

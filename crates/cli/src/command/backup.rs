@@ -9,7 +9,8 @@ use super::Desk;
 use super::run::conclude;
 use crate::arguments::{Backup, Level};
 use crate::exit::Outcome;
-use crate::{exit, output, view};
+use crate::hooks::Hooks;
+use crate::{exit, hooks, output, view};
 
 pub(super) async fn run(desk: &Desk, backup: Backup) -> Result<Outcome, Fault> {
     let Backup {
@@ -19,6 +20,7 @@ pub(super) async fn run(desk: &Desk, backup: Backup) -> Result<Outcome, Fault> {
         quiesce,
         quiesce_tries,
         quiesce_minutes,
+        hooks,
         follow,
     } = backup;
     let rung = |level: &Level| QuiesceRung {
@@ -35,6 +37,10 @@ pub(super) async fn run(desk: &Desk, backup: Backup) -> Result<Outcome, Fault> {
         budget_minutes: quiesce_minutes,
     };
     let quiesce: Vec<QuiesceRung> = quiesce.iter().map(rung).collect();
+    let hooks = match hooks {
+        Some(file) => hooks::load(&file)?,
+        None => Hooks::default(),
+    };
     let mut started = Vec::new();
     let mut refused = None;
     for vm in vms {
@@ -44,8 +50,8 @@ pub(super) async fn run(desk: &Desk, backup: Backup) -> Result<Outcome, Fault> {
             exclude_disk_keys,
             full_read: full,
             quiesce: quiesce.clone(),
-            hooks: Vec::new(),
-            hook_budget_seconds: 0,
+            hooks: hooks.hooks.clone(),
+            hook_budget_seconds: hooks.budget_seconds,
         });
         let request = StartRunRequest {
             request_id: RequestId::mint(),

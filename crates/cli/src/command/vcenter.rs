@@ -1,10 +1,8 @@
 //! `stillwater vcenter`.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::Path;
 
 use bytes::Bytes;
-use secrecy::SecretString;
 use stillwater_controller_api::{AddVcenterRequest, Client, VcenterTrust};
 use stillwater_types::{Fault, Reason, RequestId};
 
@@ -12,13 +10,10 @@ use super::Desk;
 use crate::arguments::{AddVcenter, Trust, Vcenter};
 use crate::exit::Outcome;
 use crate::view::vcenter::fingerprint;
-use crate::{output, view};
+use crate::{output, password, view};
 
 /// Where the password may be, for scripts.
 const PASSWORD_VARIABLE: &str = "STILLWATER_VCENTER_PASSWORD";
-
-/// More is no password and no certificate.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 pub(super) async fn run(desk: &Desk, vcenter: Vcenter) -> Result<Outcome, Fault> {
     let controller = &desk.session.controller;
@@ -53,7 +48,7 @@ async fn request(controller: &Client, add: AddVcenter) -> Result<AddVcenterReque
         Trust {
             ca_file: Some(file),
             ..
-        } => VcenterTrust::CaPem(Bytes::from(read(file)?)),
+        } => VcenterTrust::CaPem(Bytes::from(password::read(file)?)),
         Trust {
             fingerprint: Some(hex),
             ..
@@ -63,7 +58,11 @@ async fn request(controller: &Client, add: AddVcenter) -> Result<AddVcenterReque
             fingerprint: None,
         } => ask_trust(controller, &add).await?,
     };
-    let password = password(&add)?;
+    let password = password::ask(
+        add.password_file.as_deref(),
+        PASSWORD_VARIABLE,
+        &add.username,
+    )?;
     let AddVcenter {
         name,
         address,
@@ -144,44 +143,6 @@ fn quoted(word: &str) -> String {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
-}
-
-fn password(add: &AddVcenter) -> Result<SecretString, Fault> {
-    if let Some(file) = &add.password_file {
-        let text = String::from_utf8(read(file)?).map_err(|_| {
-            Fault::new(Reason::BadField, format!("{} is not UTF-8", file.display()))
-        })?;
-        // Editors end the line; no password ends with one.
-        let password = text.strip_suffix('\n').unwrap_or(&text);
-        return Ok(SecretString::from(
-            password.strip_suffix('\r').unwrap_or(password),
-        ));
-    }
-    if let Ok(password) = std::env::var(PASSWORD_VARIABLE) {
-        return Ok(SecretString::from(password));
-    }
-    if !io::stdin().is_terminal() {
-        let message = format!("no password: give --password-file or set {PASSWORD_VARIABLE}");
-        return Err(Fault::new(Reason::BadField, message));
-    }
-    let asked = rpassword::prompt_password(format!("Password of {}: ", add.username));
-    let failed = |err| Fault::new(Reason::BadField, format!("read the password: {err}"));
-    asked.map(SecretString::from).map_err(failed)
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, Fault> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(
-            &mut io::Read::take(std::fs::File::open(file)?, FILE_BYTES_MAX + 1),
-            &mut bytes,
-        )?;
-        match bytes.len() as u64 > FILE_BYTES_MAX {
-            true => Err(io::Error::other("more than 64 KiB")),
-            false => Ok(bytes),
-        }
-    };
-    read().map_err(|err| Fault::new(Reason::BadField, format!("read {}: {err}", file.display())))
 }
 
 /// Reads a fingerprint as browsers, openssl and we print it.

@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 use stillwater_controller_api::{
-    Consistency, DiskReading, Evidence, GetPointResponse, Point, PointDisk, QuiesceWriter,
-    Quiescence,
+    Consistency, DiskReading, Evidence, GetPointResponse, HookPhase, HookRun, Point, PointDisk,
+    QuiesceWriter, Quiescence,
 };
 use stillwater_types::{Fault, PointId};
 
 use crate::output::{Field, moment, sheet, size, table};
+
+/// How many lines of what a hook printed are shown; JSON has them all.
+const OUTPUT_LINES_MAX: usize = 10;
 
 pub(crate) fn list(points: &[Point]) -> String {
     let header = [
@@ -184,7 +187,73 @@ fn quiescence(quiescence: &Quiescence) -> String {
     if !quiescence.writers.is_empty() {
         text.push_str(&format!("\n\n{}", writers(&quiescence.writers)));
     }
+    if !quiescence.hooks.is_empty() {
+        text.push_str(&format!("\n\n{}", hooks(&quiescence.hooks)));
+    }
+    if let Some(release) = &quiescence.hook_release {
+        let by = match release.by_watchdog {
+            true => "by itself, because its time was over",
+            false => "by the controller",
+        };
+        let at = moment(release.released_at);
+        text.push_str(&format!(
+            "\nthe guest was released {by}, at {at} of its own"
+        ));
+    }
     text
+}
+
+/// What came of each hook, with the end of what it printed.
+fn hooks(runs: &[HookRun]) -> String {
+    let row = |run: &HookRun| {
+        let took = run.ended_at.duration_since(run.started_at);
+        [
+            Field::text(&run.name),
+            Field::text(phase(run.phase)),
+            Field::text(moment(run.started_at)),
+            Field::text(format!("{} s", took.as_secs())),
+            Field::text(ended(run)),
+        ]
+    };
+    let header = ["HOOK", "PHASE", "STARTED", "TOOK", "ENDED"];
+    let mut text = table(header, runs.iter().map(row));
+    for run in runs {
+        let lines: Vec<&str> = run.output.lines().collect();
+        for line in &lines[lines.len().saturating_sub(OUTPUT_LINES_MAX)..] {
+            let line = crate::output::plain(line);
+            text.push_str(&format!("\n{}: {line}", crate::output::plain(&run.name)));
+        }
+    }
+    text
+}
+
+fn phase(phase: HookPhase) -> &'static str {
+    match phase {
+        HookPhase::Before => "before",
+        HookPhase::During => "during",
+        HookPhase::After => "after",
+    }
+}
+
+fn ended(run: &HookRun) -> String {
+    match (run.timed_out, run.exit_code) {
+        (true, _) => "ran too long and was ended".to_owned(),
+        (false, Some(code)) => format!("exit code {code}"),
+        (false, None) => "was ended with the guest's release".to_owned(),
+    }
+}
+
+fn hook_json(run: &HookRun) -> Value {
+    json!({
+        "name": run.name,
+        "phase": phase(run.phase),
+        "started_at": run.started_at.to_string(),
+        "ended_at": run.ended_at.to_string(),
+        "exit_code": run.exit_code,
+        "timed_out": run.timed_out,
+        "output": run.output,
+        "truncated": run.truncated,
+    })
 }
 
 fn writers(writers: &[QuiesceWriter]) -> String {
@@ -271,6 +340,11 @@ fn quiescence_json(quiescence: &Quiescence) -> Value {
         "tries": tries.collect::<Vec<_>>(),
         "tools": quiescence.tools,
         "quiesced": quiescence.quiesced,
+        "hooks": quiescence.hooks.iter().map(hook_json).collect::<Vec<_>>(),
+        "hook_release": quiescence.hook_release.map(|release| json!({
+            "by_watchdog": release.by_watchdog,
+            "released_at": release.released_at.to_string(),
+        })),
         "writers": writers.collect::<Vec<_>>(),
         "stun_micros": quiescence.stun_micros,
         "freeze_millis": quiescence.freeze_millis,
