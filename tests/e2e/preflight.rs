@@ -1,12 +1,14 @@
 //! What keeps a VM from being protected is told before a run and in the words of a run, and a point
 //! keeps the whole VM.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use stillwater_tests::Site;
-use stillwater_tests::cluster::{rows, text};
+use stillwater_tests::cluster::{Role, rows, text};
 use stillwater_tests::guest::Disks;
 use stillwater_tests::lab::{DiskSpec, VmSpec};
+use stillwater_tests::{Site, workspace};
 
 const MIB: u64 = 1 << 20;
 
@@ -108,8 +110,8 @@ fn a_point_keeps_the_whole_vm_and_tells_what_it_could_not_read() -> Result<()> {
         .with("tags", json!(["tier:gold", "zone:eu"]))
         .with("policy", json!("aa6d5a82-1c88-45da-85d3-3d74b91a5bad"));
     let site = Site::with(&[spec])?;
-    let point = site.back_up()?;
-    let kept = site.cluster.json(&["point", "show", &point, "--config"])?;
+    let first = site.back_up()?;
+    let kept = site.cluster.json(&["point", "show", &first, "--config"])?;
     let around = &kept["surroundings"];
     let expected = json!({
         "folder": "/DC0/vm/prod/eu",
@@ -138,7 +140,7 @@ fn a_point_keeps_the_whole_vm_and_tells_what_it_could_not_read() -> Result<()> {
         networks == [(json!("VM Network"), false), (json!("DC0_DVPG0"), true)],
         "{around:#}"
     );
-    check_nvram(&site, around)?;
+    let nvram = nvram(&site, around)?;
     check_types(&text(&kept, "config_xml")?)?;
 
     // What cannot be read is told, and nothing else is lost for it.
@@ -153,11 +155,43 @@ fn a_point_keeps_the_whole_vm_and_tells_what_it_could_not_read() -> Result<()> {
         ensure!(remarks.contains(what), "{what}: {remarks}");
     }
     ensure!(around["folder"] == "/DC0/vm/prod/eu", "{around:#}");
+    check_recovered(site, &first, &nvram)
+}
+
+/// The repository's files and the recovery key give the same back.
+fn check_recovered(mut site: Site, point: &str, nvram: &[u8]) -> Result<()> {
+    site.cluster.stop_role(Role::Repository)?;
+    let to = site.cluster.dir().join("recovered");
+    let key = site.cluster.dir().join("recovery.key");
+    std::fs::write(&key, &site.cluster.recovery_key)?;
+    let recovered = Command::new(workspace::binary("stillwater-repository")?)
+        .arg("recover")
+        .arg(site.cluster.state(Role::Repository).join("store"))
+        .arg("--key-file")
+        .arg(&key)
+        .args(["restore", point, "--to"])
+        .arg(&to)
+        .output()?;
+    ensure!(
+        recovered.status.success(),
+        "{}",
+        String::from_utf8_lossy(&recovered.stderr)
+    );
+    ensure!(
+        std::fs::read(to.join("vm.nvram"))? == nvram,
+        "another nvram"
+    );
+    let told: Value = serde_json::from_slice(&std::fs::read(to.join("point.json"))?)?;
+    let around = &told["surroundings"];
+    ensure!(
+        around["folder"] == "/DC0/vm/prod/eu" && around["tags"][0]["name"] == "gold",
+        "{told:#}"
+    );
     Ok(())
 }
 
-/// The NVRAM in the point is the file that the lab has.
-fn check_nvram(site: &Site, around: &Value) -> Result<()> {
+/// The NVRAM in the point, which is the file that the lab has.
+fn nvram(site: &Site, around: &Value) -> Result<Vec<u8>> {
     let vms = site.lab.control("GET", "/vms", None)?;
     let vms = vms.as_array().context("a list")?;
     let file = text(vms.first().context("a vm")?, "nvram")?;
@@ -177,7 +211,7 @@ fn check_nvram(site: &Site, around: &Value) -> Result<()> {
         kept.len(),
         bytes.len()
     );
-    Ok(())
+    Ok(kept)
 }
 
 /// The kept configuration names the types of its devices by the schema's own prefix, which it declares.
