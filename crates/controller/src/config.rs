@@ -9,7 +9,7 @@ use stillwater_service::config::{Bytes, Faults, Period, SecretRef, Settings};
 use stillwater_service::metrics::MetricsSettings;
 use stillwater_service::telemetry::LogSettings;
 
-use crate::run::{HostLimits, Patience, Timing, Trust};
+use crate::run::{Guards, HostLimits, Patience, Timing, Trust};
 
 /// Runs at once that one controller plans, at most: more would only wait for proxies.
 const PARALLEL_RUNS_MAX: u32 = 256;
@@ -26,6 +26,13 @@ const SNAPSHOT_TASK_MIN: Period = Period(Duration::from_secs(1));
 const SNAPSHOT_TASK_MAX: Period = Period(Duration::from_secs(24 * 3600));
 const LEFTOVERS_MIN: Period = Period(Duration::from_secs(1));
 const LEFTOVERS_MAX: Period = Period(Duration::from_secs(3600));
+const PERCENT_MAX: u32 = 90;
+/// A chain of 32 snapshots is the most that vSphere bears, and ours is one.
+const FOREIGN_SNAPSHOTS_MAX: u32 = 31;
+const FOREIGN_AGE_MAX: Period = Period(Duration::from_secs(3650 * 24 * 3600));
+/// The lease ends after a day, and a run is stopped before that anyway.
+const SNAPSHOT_AGE_MAX: Period = Period(Duration::from_secs(24 * 3600));
+const SNAPSHOT_AGE_MIN: Period = Period(Duration::from_secs(1));
 const DRAIN_MAX: Period = Period(Duration::from_secs(600));
 
 /// The controller's settings.
@@ -51,6 +58,8 @@ pub struct Config {
     pub change_maps: ChangeMaps,
     /// How long snapshots may take, and how often leftovers are looked for.
     pub snapshots: Snapshots,
+    /// What must hold before a VM is frozen.
+    pub guards: GuardSettings,
     /// By which ways disks are read.
     pub transports: Transports,
     /// Where metrics are answered.
@@ -150,6 +159,100 @@ impl Snapshots {
     }
 }
 
+/// What must hold before a VM is frozen, and for how long it may be.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GuardSettings {
+    /// A datastore with less free than this part, in percent, is warned of.
+    pub headroom_percent: u32,
+    /// One with less than this refuses runs.
+    pub headroom_min_percent: u32,
+    /// How much of a disk is expected to be written while its snapshot lives, in percent.
+    pub delta_percent: u32,
+    /// A VM with more snapshots of others is refused.
+    pub foreign_snapshots: u32,
+    /// A snapshot of others that is older is warned of.
+    pub foreign_snapshot_age: Period,
+    /// A run whose snapshot grows older is ended.
+    pub snapshot_age: Period,
+    /// Snapshots that are made or removed at once on the VMs of one host.
+    pub host_snapshot_tasks: u32,
+    /// The same of VMs with files on one datastore.
+    pub datastore_snapshot_tasks: u32,
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        let guards = Guards::default();
+        Self {
+            headroom_percent: guards.headroom_percent,
+            headroom_min_percent: guards.headroom_min_percent,
+            delta_percent: guards.delta_percent,
+            foreign_snapshots: guards.foreign_count_max,
+            foreign_snapshot_age: Period(guards.foreign_age_max),
+            snapshot_age: Period(guards.snapshot_age_max),
+            host_snapshot_tasks: guards.host_tasks,
+            datastore_snapshot_tasks: guards.datastore_tasks,
+        }
+    }
+}
+
+impl GuardSettings {
+    /// The same in the run engine's words.
+    pub fn guards(&self) -> Guards {
+        Guards {
+            headroom_percent: self.headroom_percent,
+            headroom_min_percent: self.headroom_min_percent,
+            delta_percent: self.delta_percent,
+            foreign_count_max: self.foreign_snapshots,
+            foreign_age_max: self.foreign_snapshot_age.0,
+            snapshot_age_max: self.snapshot_age.0,
+            host_tasks: self.host_snapshot_tasks,
+            datastore_tasks: self.datastore_snapshot_tasks,
+        }
+    }
+
+    fn check(&self, faults: &mut Faults) {
+        let percents = [
+            ("guards.headroom-percent", self.headroom_percent),
+            ("guards.headroom-min-percent", self.headroom_min_percent),
+            ("guards.delta-percent", self.delta_percent),
+        ];
+        for (key, percent) in percents {
+            faults.check_number(key, percent, 0..=PERCENT_MAX);
+        }
+        if self.headroom_min_percent > self.headroom_percent {
+            faults.add(
+                "guards.headroom-min-percent",
+                "must not be more than guards.headroom-percent, which only warns",
+            );
+        }
+        let snapshots = 0..=FOREIGN_SNAPSHOTS_MAX;
+        faults.check_number(
+            "guards.foreign-snapshots",
+            self.foreign_snapshots,
+            snapshots,
+        );
+        faults.check_period(
+            "guards.foreign-snapshot-age",
+            self.foreign_snapshot_age,
+            Period(Duration::ZERO)..=FOREIGN_AGE_MAX,
+        );
+        let ages = SNAPSHOT_AGE_MIN..=SNAPSHOT_AGE_MAX;
+        faults.check_period("guards.snapshot-age", self.snapshot_age, ages);
+        let tasks = [
+            ("guards.host-snapshot-tasks", self.host_snapshot_tasks),
+            (
+                "guards.datastore-snapshot-tasks",
+                self.datastore_snapshot_tasks,
+            ),
+        ];
+        for (key, count) in tasks {
+            faults.check_number(key, count, 1..=PARALLEL_RUNS_MAX);
+        }
+    }
+}
+
 /// How far vSphere's maps of changed areas are believed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -195,6 +298,7 @@ impl Default for Config {
             limits: Limits::default(),
             change_maps: ChangeMaps::default(),
             snapshots: Snapshots::default(),
+            guards: GuardSettings::default(),
             transports: Transports::default(),
             metrics: MetricsSettings::default(),
             log: LogSettings::default(),
@@ -254,6 +358,7 @@ impl Settings for Config {
             Period(Duration::ZERO)..=COMPARE_AFTER_MAX,
         );
         self.snapshots.check(faults);
+        self.guards.check(faults);
         self.metrics.check(faults);
         self.log.check(faults);
     }
@@ -293,8 +398,8 @@ mod tests {
             (defaults.listen, defaults.drain)
         );
         assert_eq!(
-            (shown.state_dir, shown.limits),
-            (defaults.state_dir, defaults.limits)
+            (shown.state_dir, shown.limits, shown.guards),
+            (defaults.state_dir, defaults.limits, defaults.guards)
         );
         assert!(shown.advertise.is_some() && shown.kek.is_some() && shown.name.is_some());
     }
@@ -315,6 +420,14 @@ mod tests {
             snapshots.remove-timeout = "2d"
             snapshots.search-every = "0s"
             snapshots.retry-every = "2h"
+            guards.headroom-percent = 91
+            guards.headroom-min-percent = 91
+            guards.delta-percent = 91
+            guards.foreign-snapshots = 32
+            guards.foreign-snapshot-age = "10000d"
+            guards.snapshot-age = "0s"
+            guards.host-snapshot-tasks = 0
+            guards.datastore-snapshot-tasks = 0
             metrics.listen = "0.0.0.0:9443"
             log.level = "a=loud"
         "#;
@@ -332,10 +445,25 @@ mod tests {
             "snapshots.remove-timeout",
             "snapshots.search-every",
             "snapshots.retry-every",
+            "guards.headroom-percent",
+            "guards.headroom-min-percent",
+            "guards.delta-percent",
+            "guards.foreign-snapshots",
+            "guards.foreign-snapshot-age",
+            "guards.snapshot-age",
+            "guards.host-snapshot-tasks",
+            "guards.datastore-snapshot-tasks",
             "metrics.listen",
             "log.level",
         ];
         assert_eq!(faults(text), expected);
+    }
+
+    #[test]
+    fn what_refuses_must_not_come_before_what_warns() {
+        let key = "guards.headroom-min-percent";
+        assert_eq!(faults("guards.headroom-percent = 4"), [key]);
+        assert_eq!(faults("guards.headroom-min-percent = 10"), [""; 0]);
     }
 
     #[test]

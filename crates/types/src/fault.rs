@@ -152,6 +152,8 @@ reasons! {
     QuiesceFailed = "QUIESCE_FAILED", Precondition;
     /// The snapshot could not be made.
     SnapshotFailed = "SNAPSHOT_FAILED", Precondition;
+    /// The VM has more snapshots of others than it may have.
+    SnapshotLimit = "SNAPSHOT_LIMIT", Precondition;
     /// The session is over or a newer one took its place.
     FenceStale = "FENCE_STALE", Conflict;
     /// A proposal does not fit what is stored.
@@ -186,6 +188,8 @@ reasons! {
     StorageFailed = "STORAGE_FAILED", Unavailable;
     /// The call took too long.
     Deadline = "DEADLINE", Timeout;
+    /// A snapshot grew older than it may.
+    SnapshotTooOld = "SNAPSHOT_TOO_OLD", Timeout;
     /// A vSphere task did not end in time.
     VcenterTaskTimeout = "VCENTER_TASK_TIMEOUT", Timeout;
     /// The run was cancelled.

@@ -4,6 +4,7 @@
 //! a run asks the same ones when it is planned, so that nothing is refused in other words than foretold.
 
 mod disk;
+mod guard;
 mod machine;
 mod privilege;
 mod service;
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 use stillwater_types::{ClusterId, Fault, Reason};
 use stillwater_vsphere::{PrivilegeGroup, Vm};
 
-use crate::run::{Cause, Circumstances};
+use crate::run::{Cause, Circumstances, Guards};
 
 pub use privilege::{BACKUP, RESTORE};
 pub use service::Service;
@@ -80,6 +81,10 @@ checks! {
     Consolidation = "CONSOLIDATION";
     /// Whether a datastore can be reached.
     Datastore = "DATASTORE";
+    /// Whether a datastore has room for what is written while a snapshot lives.
+    Headroom = "HEADROOM";
+    /// How many snapshots others made, and how old they are.
+    ForeignSnapshots = "FOREIGN_SNAPSHOTS";
     /// Whether our account may do what is needed.
     Privilege = "PRIVILEGE";
 }
@@ -201,6 +206,8 @@ pub struct Facts<'a> {
     pub cluster: ClusterId,
     /// For what privileges were asked.
     pub purposes: &'a [PrivilegeGroup],
+    /// How careful to be with what is around it.
+    pub guards: &'a Guards,
     /// Whether disks may be read through their host.
     pub reads_nfc: bool,
     /// The time.
@@ -212,6 +219,7 @@ pub fn examine(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = machine::examine(facts.vm);
     found.extend(disk::examine(facts.vm, facts.exclude));
     found.extend(storage::examine(facts));
+    found.extend(guard::examine(facts));
     found.extend(privilege::examine(facts));
     found.sort_by_key(|finding| finding.check);
     found
@@ -255,3 +263,5 @@ impl Ruling {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::sound;

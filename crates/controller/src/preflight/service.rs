@@ -51,6 +51,7 @@ impl Service {
             exclude: &[],
             cluster: self.world.cluster,
             purposes: &purposes,
+            guards: &self.world.guards,
             reads_nfc: self.world.reads_nfc,
             now: self.world.clock.now(),
         });

@@ -21,7 +21,7 @@ fn disk(key: i32, protectability: Protectability) -> VmDisk {
 }
 
 /// A VM that nothing is wrong with.
-fn sound() -> Vm {
+pub(crate) fn sound() -> Vm {
     Vm {
         vm: VmRef::new("vm-1"),
         name: "web".into(),
@@ -73,6 +73,7 @@ fn found(vm: &Vm, around: &Circumstances, reads_nfc: bool) -> Vec<Finding> {
         exclude: &[2009],
         cluster: ClusterId::from_bytes([1; 16]),
         purposes: BACKUP,
+        guards: &Guards::default(),
         reads_nfc,
         now: Timestamp::UNIX_EPOCH,
     })

@@ -23,6 +23,7 @@ use super::scratch::Scratch;
 use super::service::Service;
 use super::slots::Slots;
 use super::state::Run;
+use super::turnstile::Turnstile;
 use super::vcenters::Vcenters;
 use super::view::view;
 use crate::config::Config;
@@ -92,6 +93,8 @@ impl Engine {
             timing: config.snapshots.timing(),
             trust: config.change_maps.trust(),
             bases: Bases::default(),
+            guards: config.guards.guards(),
+            turnstile: Turnstile::new(&config.guards.guards()),
             reads_nfc: config.transports.nfc,
         };
         let keeper = Keeper {

@@ -5,12 +5,14 @@
 //! given back to the world is in the journal before it is taken.
 
 mod act;
+mod alarming;
 mod bases;
 mod budget;
 mod cause;
 mod effect;
 mod engine;
 mod event;
+mod guard;
 mod ladder;
 mod lease;
 mod marker;
@@ -27,6 +29,7 @@ mod slots;
 mod state;
 mod step;
 mod timing;
+mod turnstile;
 mod vcenters;
 mod view;
 
@@ -40,6 +43,7 @@ pub use event::{
     BackupWork, CommittedPoint, Counts, DiskReading, ExportWork, Findings, Hold, Outcome,
     Placement, PlannedDisk, RestoreWork, Root, RunEvent, Target, Work,
 };
+pub use guard::{Guards, Judgement};
 pub use ladder::{Level, Rung};
 pub use lease::{Lease, NoLease};
 pub use marker::Marker;
@@ -56,7 +60,7 @@ pub use state::{
 };
 pub use step::step;
 pub use timing::Timing;
-
 pub use vcenters::Patience;
+
 #[cfg(test)]
 mod tests;

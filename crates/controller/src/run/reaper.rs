@@ -401,7 +401,9 @@ async fn remove(world: &World, leftover: &Leftover) -> Result<Done, Fault> {
 
 async fn remove_snapshot(world: &World, found: &LeasedSnapshot) -> Result<Done, Fault> {
     let LeasedSnapshot { vm, lease } = found;
+    let turn = world.snapshot_turn(vm).await;
     let removal = world.vsphere.remove_snapshot(vm, lease).await?;
+    drop(turn);
     tracing::info!(vm.id = %vm, run.id = %lease.run, count = removal.removed_count, "removed a leftover snapshot");
     Ok(match removal.consolidation_needed {
         true => Done::DeltasLeft,
@@ -410,6 +412,7 @@ async fn remove_snapshot(world: &World, found: &LeasedSnapshot) -> Result<Done, 
 }
 
 async fn merge(world: &World, vm: &VmId) -> Result<Done, Fault> {
+    let _turn = world.snapshot_turn(vm).await;
     match world.vsphere.consolidate(vm).await? {
         true => {
             tracing::info!(vm.id = %vm, "merged leftover deltas");

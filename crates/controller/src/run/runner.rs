@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::act::{Act, World};
+use super::alarming::{self, Change};
 use super::cause::Cause;
 use super::effect::Effect;
 use super::event::RunEvent;
@@ -43,7 +44,10 @@ pub struct Runner {
     keeper: JoinSet<Cause>,
     /// Keeps data sessions from falling idle; as the keeper, apart from the acts.
     toucher: JoinSet<()>,
-    deadline: Option<Instant>,
+    /// When the snapshot's lease is nearly over.
+    lease_ends: Option<Instant>,
+    /// When the snapshot is older than it may be.
+    too_old: Option<Instant>,
 }
 
 impl Runner {
@@ -65,7 +69,8 @@ impl Runner {
             is_halting: false,
             keeper: JoinSet::new(),
             toucher: JoinSet::new(),
-            deadline: None,
+            lease_ends: None,
+            too_old: None,
         }
     }
 
@@ -96,7 +101,7 @@ impl Runner {
             }
             self.keep_session();
             self.keep_access();
-            self.watch_lease();
+            self.watch_snapshot();
         }
         tracing::info!(run.id = %run_id, outcome = ?self.run.ending, "run ended");
     }
@@ -111,7 +116,7 @@ impl Runner {
                 self.is_halting = false;
                 return (Actor::Controller, RunEvent::Halted);
             }
-            let late = tokio::time::sleep_until(self.deadline.unwrap_or_else(far_future));
+            let late = tokio::time::sleep_until(self.deadline().unwrap_or_else(far_future));
             tokio::select! {
                 Some(message) = self.inbox.recv() => return message,
                 Some(ended) = self.acts.join_next() => {
@@ -122,9 +127,13 @@ impl Runner {
                     let lost = ended.unwrap_or_else(|_| Cause::new(Reason::Bug, "the session keeper panicked"));
                     return (Actor::Controller, RunEvent::Failed(lost));
                 }
-                () = late, if self.deadline.is_some() => {
-                    self.deadline = None;
-                    return (Actor::Controller, RunEvent::Failed(lease_over()));
+                () = late, if self.deadline().is_some() => {
+                    let cause = match self.too_old.is_some_and(|too_old| too_old <= Instant::now()) {
+                        true => too_old(self.world.guards.snapshot_age_max),
+                        false => lease_over(),
+                    };
+                    (self.lease_ends, self.too_old) = (None, None);
+                    return (Actor::Controller, RunEvent::Failed(cause));
                 }
             }
         }
@@ -133,6 +142,7 @@ impl Runner {
     /// Journals an event and decides.
     async fn take(&mut self, by: Actor, event: RunEvent) -> Result<Vec<Effect>, Fault> {
         tracing::debug!(run.id = %self.run.id, %by, ?event, "run event");
+        self.alarm(&event).await;
         let entry = Event::Run {
             run: self.run.id,
             event: Box::new(event.clone()),
@@ -141,6 +151,22 @@ impl Runner {
         let (next, effects) = step(&self.run, self.world.clock.now(), &event);
         self.run = Arc::new(next);
         Ok(effects)
+    }
+
+    /// Raises and clears alarms. Before the event is journalled, for the alarm is true whatever becomes
+    /// of the run; and what cannot be journalled stops the run with the event itself.
+    async fn alarm(&self, event: &RunEvent) {
+        let alarms = self.world.alarms();
+        let done = match alarming::changes(&self.run, event) {
+            Some(Change::Raise(kind, subject, message)) => {
+                alarms.raise(kind, subject, message).await
+            }
+            Some(Change::Clear(kind, subject)) => alarms.clear(kind, subject).await.map(drop),
+            None => Ok(()),
+        };
+        if let Err(fault) = done {
+            tracing::error!(run.id = %self.run.id, %fault, "an alarm could not be kept");
+        }
     }
 
     /// Begins an act.
@@ -204,19 +230,27 @@ impl Runner {
         }
     }
 
-    /// No snapshot of ours outlives its lease: a run that takes too long is stopped in time.
-    fn watch_lease(&mut self) {
-        match (&self.run.snapshot, self.deadline) {
-            (Some(held), None) if self.run.stage < Stage::Releasing => {
-                let left = held.lease.expires_at.duration_since(self.world.clock.now());
-                let left = Duration::try_from(left).unwrap_or_default();
-                self.deadline =
-                    Some(Instant::now() + left.saturating_sub(self.world.timing.lease_margin));
-            }
-            // Once it is being removed, a run that gave up would only throw its work away.
-            (Some(_), Some(_)) if self.run.stage >= Stage::Releasing => self.deadline = None,
-            (None, Some(_)) => self.deadline = None,
-            _ => {}
+    /// When the run is stopped for its snapshot's sake.
+    fn deadline(&self) -> Option<Instant> {
+        self.lease_ends.into_iter().chain(self.too_old).min()
+    }
+
+    /// No snapshot of ours outlives its lease or grows too old: a run that takes too long is stopped in
+    /// time. Once it is being removed, a run that gave up would only throw its work away.
+    fn watch_snapshot(&mut self) {
+        let held = self.run.snapshot.as_ref();
+        let Some(held) = held.filter(|_| self.run.stage < Stage::Releasing) else {
+            (self.lease_ends, self.too_old) = (None, None);
+            return;
+        };
+        let now = Instant::now();
+        if self.lease_ends.is_none() {
+            let left = held.lease.expires_at.duration_since(self.world.clock.now());
+            let left = Duration::try_from(left).unwrap_or_default();
+            self.lease_ends = Some(now + left.saturating_sub(self.world.timing.lease_margin));
+        }
+        if self.too_old.is_none() && held.snapshot.is_some() {
+            self.too_old = Some(now + self.world.guards.snapshot_age_max);
         }
     }
 }
@@ -317,6 +351,14 @@ fn lease_over() -> Cause {
         Reason::Deadline,
         "the run took longer than its snapshot may live; make the vm smaller or add proxies",
     )
+}
+
+fn too_old(age_max: Duration) -> Cause {
+    let message = format!(
+        "the run took longer than the {} seconds that its snapshot may be old; find out what is slow, add proxies, or change `guards.snapshot-age`",
+        age_max.as_secs()
+    );
+    Cause::new(Reason::SnapshotTooOld, message)
 }
 
 fn far_future() -> Instant {

@@ -15,6 +15,7 @@ use super::act::Mapped;
 use super::budget::Lease as HostLease;
 use super::outside::MadeDisk;
 use super::slots::Permit;
+use super::turnstile::Turn;
 use crate::guest::{HookRun, Release};
 use crate::point::{EvidenceNote, OpenedPoint, Quiescence, Surroundings};
 
@@ -33,6 +34,8 @@ pub struct Notes {
     pub turn: Option<OwnedSemaphorePermit>,
     /// The VM as it was when the run was planned.
     pub vm: Option<Vm>,
+    /// The turn to make a snapshot, until that was tried.
+    pub snapshot_turn: Option<Turn>,
     /// When the snapshot was there.
     pub taken_at: Option<Timestamp>,
     /// The VM as the snapshot froze it.

@@ -12,6 +12,7 @@ use crate::run::event::{RunEvent, Work};
 use crate::run::ladder::{self, Level, Proof, Rung};
 use crate::run::outside::{FreezeEvidence, MadeSnapshot, Refusal};
 use crate::run::state::HeldSnapshot;
+use crate::run::turnstile::Turn;
 
 /// Most bytes of a shadow copy's archive that go into the point as they are; of a larger one the list
 /// of writers stays.
@@ -20,16 +21,19 @@ const ARCHIVE_BYTES_MAX: usize = 512 * 1024;
 const BUSY_TRIES: u32 = 3;
 
 impl Act {
-    pub(super) fn intend_snapshot(&self) -> Came {
+    /// Takes the turn first: neither the lease's time nor the guest's patience is spent on waiting.
+    pub(super) async fn intend_snapshot(&self) -> Came {
         let Work::Backup(work) = &self.run.work else {
             return Err(missing("backup"));
         };
+        let turn = self.take_snapshot_turn(&work.vm).await?;
         let ttl = self.world.timing.lease;
         let expires_at = self.world.clock.now().saturating_add(ttl);
         let expires_at = expires_at.map_err(|error| {
             Fault::new(Reason::Bug, format!("work out the end of a lease: {error}"))
         })?;
-        let notes = self.scratch.notes();
+        let mut notes = self.scratch.notes();
+        notes.snapshot_turn = Some(turn);
         let vm = notes.vm.as_ref().ok_or_else(|| missing("plan"))?;
         Ok(vec![RunEvent::SnapshotIntended {
             lease: self.lease(expires_at),
@@ -38,6 +42,13 @@ impl Act {
                 false => work.quiesce.clone(),
             },
         }])
+    }
+
+    /// Waits for a turn at the VM's host and datastores, unless the run is told to stop.
+    async fn take_snapshot_turn(&self, vm: &VmId) -> Result<Turn, Fault> {
+        let turn = self.world.snapshot_turn(vm);
+        let turn = self.halt.run_until_cancelled(turn).await;
+        turn.ok_or_else(|| Fault::new(Reason::RunCancelled, "the run was told to stop"))
     }
 
     /// Tries the rung that the run is at, once.
@@ -57,8 +68,15 @@ impl Act {
             self.halt.run_until_cancelled(pause).await;
         }
         let warnings = self.track_changes(vm_id).await;
+        let kept = self.scratch.notes().snapshot_turn.take();
+        let turn = match kept {
+            Some(turn) => turn,
+            None => self.take_snapshot_turn(vm_id).await?,
+        };
         let began = self.world.clock.now();
-        let made = match self.ask(vm_id, held, quiesce).await {
+        let asked = self.ask(vm_id, held, quiesce).await;
+        drop(turn);
+        let made = match asked {
             Ok(made) => made,
             Err(Refusal { fault, outcome }) => match outcome {
                 RungOutcome::Failed => return Ok(vec![failed(&rung, &fault.message, true)]),
@@ -73,10 +91,10 @@ impl Act {
         };
         if let Some(again) = self.is_too_little(held, &rung, &quiescence) {
             // Never two snapshots of one run: this one goes before another is asked for.
-            self.world
-                .vsphere
-                .remove_snapshot(vm_id, &held.lease)
-                .await?;
+            let turn = self.world.snapshot_turn(vm_id).await;
+            let vsphere = &self.world.vsphere;
+            vsphere.remove_snapshot(vm_id, &held.lease).await?;
+            drop(turn);
             let problem = quiescence.shortcoming();
             return Ok(vec![failed(&rung, &problem, again)]);
         }

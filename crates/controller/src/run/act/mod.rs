@@ -20,6 +20,7 @@ pub use map::Mapped;
 pub(crate) use transfer::FOLDER;
 pub(super) use transfer::{NFC, folder};
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stillwater_catalog::Clock;
@@ -32,16 +33,18 @@ use tokio_util::sync::CancellationToken;
 use super::bases::Bases;
 use super::budget::Budgets;
 use super::effect::Effect;
+use super::guard::Guards;
 use super::event::{Hold, RunEvent, Target};
 use super::outside::{LeasedSnapshot, Proxies, Repositories, Vsphere};
 use super::reading::Trust;
-use super::scratch::Scratch;
 use super::reaper::Leftover;
+use super::scratch::Scratch;
 use super::slots::Slots;
 use super::state::Run;
 use super::timing::Timing;
-use crate::memory::Memory;
+use super::turnstile::{self, Turn, Turnstile};
 use crate::alarm::Alarms;
+use crate::memory::Memory;
 use crate::node::Directory;
 use crate::point::Points;
 use crate::secret::Secrets;
@@ -82,6 +85,10 @@ pub struct World {
     pub trust: Trust,
     /// What increments are built upon.
     pub bases: Bases,
+    /// What must hold before a VM is frozen.
+    pub guards: Guards,
+    /// How many snapshots are made and removed at once.
+    pub turnstile: Turnstile,
     /// Whether disks are read through their host's NFC first.
     pub reads_nfc: bool,
 }
@@ -90,6 +97,19 @@ impl World {
     /// Where alarms are raised and cleared.
     pub(super) fn alarms(&self) -> Alarms {
         Alarms::new(self.memory.clone())
+    }
+
+    /// Waits for a turn to make or remove snapshots of a VM. One that cannot be looked at waits for
+    /// nobody: what must be given back does not hang on a good mood of vSphere.
+    pub(super) async fn snapshot_turn(&self, vm: &VmId) -> Turn {
+        let places = match self.vsphere.vm(vm).await {
+            Ok(read) => turnstile::places(vm.vcenter, &read),
+            Err(fault) => {
+                tracing::debug!(vm.id = %vm, %fault, "cannot tell where the vm is");
+                BTreeSet::new()
+            }
+        };
+        self.turnstile.wait(places).await
     }
 
     /// What runs could not remove.
@@ -123,9 +143,9 @@ impl Act {
             Effect::Halt => Ok(Vec::new()),
             Effect::Plan => self.plan().await,
             Effect::Reserve => self.reserve().await,
-            Effect::IntendSnapshot => self.intend_snapshot(),
             Effect::HoldGuest => self.hold_guest().await,
             Effect::UseHeldGuest => self.use_held_guest().await,
+            Effect::IntendSnapshot => self.intend_snapshot().await,
             Effect::CreateSnapshot => self.create_snapshot().await,
             Effect::Map => self.map().await,
             Effect::CreateVm => self.create_vm().await,
@@ -206,6 +226,8 @@ impl Act {
 
     async fn let_go(&self, hold: Hold) -> Vec<RunEvent> {
         let mut events = Vec::new();
+        // A turn that was not used must not keep the removal from its own.
+        drop(self.scratch.notes().snapshot_turn.take());
         let done = match self.release(hold, &mut events).await {
             Ok(()) => RunEvent::LetGo { hold },
             Err(fault) => {

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use stillwater_repository_api::OpenSessionRequest;
-use stillwater_types::{ClusterId, Fault, NodeId, Reason, Role, RunId};
-use stillwater_vsphere::{SnapshotInfo, Vm};
+use stillwater_types::{Fault, NodeId, Reason, Role, RunId};
+use stillwater_vsphere::Vm;
 
 use super::{Act, Came};
 use crate::point::OpenedPoint;
 use crate::preflight::{self, Facts, Ruling};
 use crate::run::cause::Cause;
 use crate::run::event::{BackupWork, PlannedDisk, RunEvent, Target, Work};
+use crate::run::guard::foreign_snapshots;
 use crate::run::lease::Lease;
 use crate::run::outside::Circumstances;
 
@@ -59,7 +60,11 @@ impl Act {
         let base = self.find_base(&work.vm, target.repository).await;
         let mut notes = self.scratch.notes();
         notes.base = base;
-        notes.foreign_snapshots = foreign(&vm, self.world.cluster);
+        let foreign = foreign_snapshots(&vm, self.world.cluster);
+        notes.foreign_snapshots = foreign
+            .into_iter()
+            .map(|snapshot| snapshot.snapshot.to_string())
+            .collect();
         notes.note("vm path", &vm.path);
         notes.note("vmware tools", format!("{:?}", vm.tools));
         notes.note("power", format!("{:?}", vm.power));
@@ -94,6 +99,7 @@ impl Act {
             exclude: &work.exclude,
             cluster: self.world.cluster,
             purposes: preflight::BACKUP,
+            guards: &self.world.guards,
             reads_nfc: self.world.reads_nfc,
             now: self.world.clock.now(),
         });
@@ -247,17 +253,6 @@ impl Act {
             expires_at,
         }
     }
-}
-
-/// The snapshots that no run of this cluster made.
-fn foreign(vm: &Vm, cluster: ClusterId) -> Vec<String> {
-    let is_ours = |snapshot: &&SnapshotInfo| {
-        Lease::find(&snapshot.description).is_some_and(|lease| lease.cluster == cluster)
-    };
-    let foreign = vm.snapshots.iter().filter(|snapshot| !is_ours(snapshot));
-    foreign
-        .map(|snapshot| snapshot.snapshot.to_string())
-        .collect()
 }
 
 /// Which disks to move; those that are `missing` cannot be.

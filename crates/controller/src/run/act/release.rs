@@ -112,6 +112,7 @@ impl Act {
         events.extend(self.reset_tracking(vm).await);
         let removal = self
             .insist(&self.world.timing.release, || async {
+                let _turn = self.world.snapshot_turn(vm).await;
                 self.world.vsphere.remove_snapshot(vm, &held.lease).await
             })
             .await;

@@ -42,6 +42,7 @@ use crate::run::bases::Bases;
 use crate::run::budget::Budgets;
 use crate::run::engine::Runs;
 use crate::run::event::{BackupWork, ExportWork, Placement, RestoreWork, Work};
+use crate::run::guard::Guards;
 use crate::run::lease::Lease;
 use crate::run::marker::Marker;
 use crate::run::outside::{
@@ -51,6 +52,7 @@ use crate::run::outside::{
 use crate::run::reading::Trust as MapTrust;
 use crate::run::slots::Slots;
 use crate::run::timing::Timing;
+use crate::run::turnstile::Turnstile;
 use crate::secret::{Sealed, Secrets};
 use crate::vcenter::{Trust as VcenterTrust, VcenterEvent};
 
@@ -1196,6 +1198,7 @@ pub fn quick() -> Timing {
         export_poll: Duration::from_millis(1),
         reap_every: Duration::from_millis(5),
         search_every: Duration::from_millis(5),
+        alarm_after: Duration::from_secs(15 * 60),
         grant: Duration::from_secs(3600),
     }
 }
@@ -1216,7 +1219,6 @@ fn reopen(dir: &Path) -> Memory {
         match Memory::open(dir, Arc::new(SystemClock)) {
             Ok(memory) => return memory,
             Err(fault) => assert!(
-        alarm_after: Duration::from_secs(15 * 60),
                 fault.reason == Reason::StorageFailed && std::time::Instant::now() < until,
                 "{fault}"
             ),
@@ -1274,6 +1276,8 @@ impl Cluster {
             timing,
             trust: MapTrust::default(),
             bases: Bases::default(),
+            guards: Guards::default(),
+            turnstile: Turnstile::default(),
             reads_nfc: fake.locked().habits.gives_nfc_tickets,
             budgets: Budgets::default(),
         });
@@ -1398,6 +1402,7 @@ async fn join_all(memory: &Memory) {
         trust: VcenterTrust::Ca(String::new()),
     };
     memory.append(Actor::Console, added).await.unwrap();
+    keep_account(memory).await;
     let wrapped = Wrapped(vec![1]);
     let made = DatasetEvent::Made {
         dataset: dataset(),
@@ -1417,27 +1422,6 @@ pub fn backup() -> Work {
         vm: vm(),
         vm_name: "web".into(),
         exclude: vec![],
-        full: false,
-    keep_account(memory).await;
-        quiesce: vec![],
-    })
-}
-
-pub fn reading_everything() -> Work {
-    Work::Backup(BackupWork {
-        vm: vm(),
-        vm_name: "web".into(),
-        exclude: vec![],
-        full: true,
-        quiesce: vec![],
-    })
-}
-
-pub fn excluding(keys: &[i32]) -> Work {
-    Work::Backup(BackupWork {
-        vm: vm(),
-        vm_name: "web".into(),
-        exclude: keys.to_vec(),
         full: false,
         quiesce: vec![],
         hooks: None,
@@ -1489,6 +1473,28 @@ async fn keep_account(memory: &Memory) {
     memory.append(Actor::Console, event).await.unwrap();
 }
 
+pub fn reading_everything() -> Work {
+    Work::Backup(BackupWork {
+        vm: vm(),
+        vm_name: "web".into(),
+        exclude: vec![],
+        full: true,
+        quiesce: vec![],
+        hooks: None,
+    })
+}
+
+pub fn excluding(keys: &[i32]) -> Work {
+    Work::Backup(BackupWork {
+        vm: vm(),
+        vm_name: "web".into(),
+        exclude: keys.to_vec(),
+        full: false,
+        quiesce: vec![],
+        hooks: None,
+    })
+}
+
 pub fn restore(point: PointId, power_on: bool) -> Work {
     let placement = Placement {
         vcenter: vcenter(),
@@ -1496,7 +1502,6 @@ pub fn restore(point: PointId, power_on: bool) -> Work {
         folder: None,
         resource_pool: None,
         host: None,
-        hooks: None,
     };
     let name = "web-restored".into();
     Work::RestoreVm(RestoreWork {
@@ -1507,7 +1512,6 @@ pub fn restore(point: PointId, power_on: bool) -> Work {
         power_on,
     })
 }
-        hooks: None,
 
 pub fn export(point: PointId) -> Work {
     Work::ExportDisk(ExportWork {
