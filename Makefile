@@ -6,6 +6,7 @@
 #   make lab       build the lab: VMware's simulator and guest disks
 #   make fuzz      throw random bytes at every decoder (SECONDS=600)
 #   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=… GUEST=small|debian)
+#   make vsphere-faults  vCenter fails at every call of a backup (FAULTS=2000 KILLS=60 SEED=… ONLY=METHOD|CLASS)
 #   make sim       break the storage of the store in every way, in memory (SIM_STATES=100000)
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
 #   make bench-transports  what each way to a disk costs (BENCH_MIB=512, BENCH_ROUNDS=3); root, for loop devices
@@ -38,7 +39,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo test sim lint torture fuzz crash bench bench-transports binaries advisories
+.PHONY: help setup lab demo test sim lint torture vsphere-faults fuzz crash bench bench-transports binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -67,6 +68,10 @@ test: lab binaries
 torture: lab binaries
 	$(call images,$(GUEST))
 	cargo run --locked --quiet -p stillwater-tests --bin torture -- --rounds $(ROUNDS) --guest $(GUEST) $(if $(SEED),--seed $(SEED))
+
+# FAULTS, KILLS, SEED and ONLY come from the environment.
+vsphere-faults: lab binaries
+	cargo run --locked --quiet -p stillwater-tests --bin vsphere-faults
 
 # Root only; tests/crash/README.md tells what it does and how to replay a state.
 crash: setup

@@ -5,7 +5,7 @@
 //! every point must restore to exactly what its snapshot froze. A batch is drawn from its own seed,
 //! which is told when it fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +16,7 @@ use crate::guest::{Disks, Random};
 use crate::lab::{DiskSpec, VmSpec};
 use crate::{Cluster, Lab};
 
+mod kills;
 mod ledger;
 mod strike;
 
@@ -52,6 +53,8 @@ pub struct Tally {
     pub classes: BTreeMap<Class, u32>,
     /// Faults that hit, by method.
     pub methods: BTreeMap<String, u32>,
+    /// In which phase runs were that a kill ended.
+    pub phases: BTreeMap<String, u32>,
     /// How runs ended.
     pub ends: Ends,
     /// The longest time from the end of a run until nothing of it was left.
@@ -88,6 +91,8 @@ impl Tally {
                 .iter()
                 .map(|(method, count)| format!("  {method:<34} {count}")),
         );
+        let phases = self.phases.iter();
+        lines.extend(phases.map(|(phase, count)| format!("  killed while {phase:<20} {count}")));
         lines.join("\n")
     }
 }
@@ -95,8 +100,15 @@ impl Tally {
 /// Tries what `options` ask for; `tell` gets a line now and then.
 pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Tally> {
     let mut tally = Tally::default();
+    if options.kills > 0 {
+        Bench::set_up()?.kill(options.kills, options.seed, &mut tally, &mut tell)?;
+    }
     let mut seeds = Random::new(options.seed);
     let mut first = Some(options.seed);
+    let options = &Options {
+        faults: tally.faults() + options.faults,
+        ..options.clone()
+    };
     while tally.faults() < options.faults {
         let enough = (tally.faults() + FAULTS_PER_CLUSTER).min(options.faults);
         let mut bench = Bench::set_up()?;
@@ -123,6 +135,8 @@ struct Bench {
     cluster: Cluster,
     ledger: Ledger,
     methods: Vec<Method>,
+    /// Runs that were looked at.
+    seen: BTreeSet<String>,
 }
 
 fn name(vm: usize) -> String {
@@ -149,6 +163,7 @@ impl Bench {
             lab,
             cluster,
             methods: Vec::new(),
+            seen: BTreeSet::new(),
         };
         bench.record()?;
         Ok(bench)
@@ -161,6 +176,7 @@ impl Bench {
         for _ in 0..2 {
             self.lab.touch(&name(0), 2000, 0.02, 7)?;
             let run = self.cluster.backup(&name(0), "succeeded")?;
+            self.seen.insert(text(&run, "run_id")?);
             self.ledger
                 .settle_run(&self.lab, &self.cluster, &run, &mut ends)?;
         }
@@ -256,6 +272,7 @@ impl Bench {
         self.ledger.settle(&self.lab)?;
         tally.slowest = tally.slowest.max(over.elapsed());
         for run in &ended {
+            self.seen.insert(text(run, "run_id")?);
             self.ledger
                 .settle_run(&self.lab, &self.cluster, run, &mut tally.ends)?;
         }
@@ -316,25 +333,32 @@ impl Bench {
     }
 }
 
-/// What a person asks for by the environment.
 impl Options {
-    /// `FAULTS`, `KILLS`, `SEED` and `ONLY`.
-    pub fn from_environment(faults: u32, kills: u32) -> Result<Self> {
-        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let number = |name: &str| {
-            var(name)
-                .map(|value| {
-                    value
-                        .parse::<u64>()
-                        .with_context(|| format!("{name} is no number"))
-                })
-                .transpose()
-        };
+    /// So many, by a seed that nobody has chosen.
+    pub fn from_clock(faults: u32, kills: u32) -> Result<Self> {
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         Ok(Self {
-            faults: number("FAULTS")?.map_or(Ok(faults), u32::try_from)?,
-            kills: number("KILLS")?.map_or(Ok(kills), u32::try_from)?,
-            seed: number("SEED")?.unwrap_or(clock.as_nanos() as u64),
+            faults,
+            kills,
+            seed: clock.as_nanos() as u64,
+            only: None,
+        })
+    }
+
+    /// The same, as far as a person does not ask for something else by `FAULTS`, `KILLS`, `SEED` and
+    /// `ONLY`.
+    pub fn from_environment(faults: u32, kills: u32) -> Result<Self> {
+        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let number = |name: &str, otherwise: u64| match var(name) {
+            Some(value) => value
+                .parse()
+                .with_context(|| format!("{name} is no number")),
+            None => Ok(otherwise),
+        };
+        Ok(Self {
+            faults: number("FAULTS", faults.into())?.try_into()?,
+            kills: number("KILLS", kills.into())?.try_into()?,
+            seed: number("SEED", Self::from_clock(0, 0)?.seed)?,
             only: var("ONLY"),
         })
     }

@@ -191,7 +191,8 @@ impl Strike {
         let class = Class::OF_CALLS[pick(Class::OF_CALLS.len())];
         let kinds = class.kinds(&method.name);
         let kind = kinds.get(pick(kinds.len()))?;
-        let after = pick(method.count as usize) as u32;
+        // A full read makes more calls than an increment: the first is made by both.
+        let after = pick(method.count as usize) as u32 * pick(2) as u32;
         // Mostly once; two and three outlast what is tried again at once.
         let times = [1, 1, 1, 1, 2, 3, 6][pick(7)];
         let is_wanted = only.is_none_or(|only| only == method.name || only == class.to_string());
