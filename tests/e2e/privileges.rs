@@ -5,54 +5,31 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use stillwater_tests::Site;
 use stillwater_tests::cluster::{Cluster, rows, text};
 use stillwater_tests::guest::Disks;
-use stillwater_tests::lab::{Lab, VmSpec};
-use stillwater_tests::{Site, workspace};
+use stillwater_tests::lab::{ENFORCED, Lab, VmSpec, shipped_roles};
 
 const RUN: Duration = Duration::from_secs(120);
-/// Every role of vSphere has these.
-const IN_EVERY_ROLE: [&str; 3] = ["System.Anonymous", "System.View", "System.Read"];
 /// Points can be deleted at once.
 const UNLOCKED: &str = "[store]\nreserve = \"256MiB\"\nretention = \"0s\"";
-const ENFORCED: [&str; 5] = [
-    "--enforce-privileges",
-    "--user",
-    "backup@lab.local",
-    "--password",
-    "Backup1!",
-];
-
-/// What a role that we ship allows.
-fn shipped(role: &str) -> Result<Vec<String>> {
-    let file = workspace::root().join(format!("deploy/vsphere-role/{role}.txt"));
-    let text =
-        std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-    Ok(text.lines().map(str::to_owned).collect())
-}
 
 /// A lab whose account holds these roles and nothing else, and a cluster that logs in with it.
 fn site(roles: &[&str]) -> Result<(Site, Vec<String>)> {
     let disks = Disks::new()?;
     let web = VmSpec::new("web", vec![disks.small()?]);
     let lab = Lab::start_with(&[web], &ENFORCED)?;
-    let mut allowed: BTreeSet<String> = BTreeSet::new();
-    for role in roles {
-        allowed.extend(shipped(role)?);
-    }
-    let allowed: Vec<String> = allowed.into_iter().collect();
-    allow(&lab, &allowed, None)?;
+    let allowed = shipped_roles(roles)?;
+    lab.allow(&allowed)?;
     let cluster = Cluster::with_repository(UNLOCKED)?;
     cluster.add_lab(&lab)?;
     Ok((Site { lab, cluster }, allowed))
 }
 
-/// Gives the account these privileges, less one.
-fn allow(lab: &Lab, privileges: &[String], without: Option<&str>) -> Result<()> {
-    let held = privileges.iter().map(String::as_str).chain(IN_EVERY_ROLE);
-    let held: Vec<&str> = held.filter(|held| Some(*held) != without).collect();
-    let role = json!({"privileges": held});
-    lab.control("POST", "/role", Some(&role)).map(drop)
+/// Takes one privilege from the account.
+fn withhold(lab: &Lab, privileges: &[String], without: &str) -> Result<()> {
+    let left = privileges.iter().filter(|held| *held != without);
+    lab.allow(&left.cloned().collect::<Vec<_>>())
 }
 
 /// What preflight says that the account lacks, with its verdict.
@@ -113,12 +90,12 @@ fn the_account_that_our_roles_describe_does_the_whole_job() -> Result<()> {
 fn each_privilege_that_is_lacking_is_named_alone() -> Result<()> {
     let (site, allowed) = site(&["backup", "restore"])?;
     for privilege in &allowed {
-        allow(&site.lab, &allowed, Some(privilege))?;
+        withhold(&site.lab, &allowed, privilege)?;
         let found = lacking(&site, &["--restore"])?;
         let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
         ensure!(names == [privilege], "without {privilege}: {found:?}");
     }
-    allow(&site.lab, &allowed, None)?;
+    site.lab.allow(&allowed)?;
     ensure!(lacking(&site, &["--restore"])?.is_empty());
     Ok(())
 }
@@ -128,7 +105,7 @@ fn a_run_without_a_privilege_ends_as_preflight_foretold_and_leaves_nothing() -> 
     let (site, allowed) = site(&["backup"])?;
     site.back_up()?;
     for (seed, privilege) in allowed.iter().enumerate() {
-        allow(&site.lab, &allowed, Some(privilege))?;
+        withhold(&site.lab, &allowed, privilege)?;
         let found = lacking(&site, &[])?;
         let (_, verdict) = found.first().context("named")?;
         site.lab.touch("web", 2000, 0.02, seed as u64)?;

@@ -1,5 +1,6 @@
 //! The lab: VMware's simulator with real disks, and what its control endpoint tells.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,17 @@ use tempfile::TempDir;
 
 use crate::process::Process;
 use crate::{http, workspace};
+
+/// Flags of a lab that clusters log in to with the account that holds a role.
+pub const ENFORCED: [&str; 5] = [
+    "--enforce-privileges",
+    "--user",
+    "backup@lab.local",
+    "--password",
+    "Backup1!",
+];
+/// Every role of vSphere has these.
+const IN_EVERY_ROLE: [&str; 3] = ["System.Anonymous", "System.View", "System.Read"];
 
 /// One disk of a VM that the lab is to have.
 #[derive(Debug, Clone, Serialize)]
@@ -183,6 +195,7 @@ impl Lab {
 
     /// Starts a lab with these VMs and further flags.
     pub fn start_with(vms: &[VmSpec], flags: &[&str]) -> Result<Self> {
+        let roles = roles_from_outside()?;
         let dir = tempfile::Builder::new()
             .prefix("stillwater-lab-")
             .tempdir_in(scratch()?)?;
@@ -201,6 +214,7 @@ impl Lab {
             ])
             .args(flags)
             .args(flags_from_outside().split_whitespace())
+            .args(if roles.is_some() { &ENFORCED[..] } else { &[] })
             .arg("--state")
             .arg(dir.path().join("state"))
             .arg("--spec")
@@ -215,11 +229,15 @@ impl Lab {
         let ready = ready
             .and_then(|line| serde_json::from_str(&line).context(line))
             .with_context(|| format!("the lab did not start: {}", process.log()))?;
-        Ok(Self {
+        let lab = Self {
             ready,
             process,
             dir,
-        })
+        };
+        if let Some(roles) = roles {
+            lab.allow(&roles)?;
+        }
+        Ok(lab)
     }
 
     /// `host:port` of the vCenter.
@@ -319,6 +337,13 @@ impl Lab {
         self.control("POST", "/role", Some(&body)).map(drop)
     }
 
+    /// Gives the second account these privileges, those that every role has, and nothing else.
+    pub fn allow(&self, privileges: &[String]) -> Result<()> {
+        let held = privileges.iter().map(String::as_str).chain(IN_EVERY_ROLE);
+        let body = json!({"privileges": held.collect::<Vec<_>>()});
+        self.control("POST", "/role", Some(&body)).map(drop)
+    }
+
     /// Makes a snapshot that is not ours and whose creation lies so far back, and tells its reference.
     pub fn foreign_snapshot(&self, vm: &str, name: &str, age_seconds: u64) -> Result<String> {
         let body = json!({"name": name, "age_seconds": age_seconds});
@@ -365,6 +390,27 @@ impl Lab {
         Ok(self.control("GET", "/calls", None)?["count"][method]
             .as_u64()
             .unwrap_or(0))
+    }
+}
+
+/// What the roles that we ship allow, each once.
+pub fn shipped_roles(roles: &[&str]) -> Result<Vec<String>> {
+    let mut all = BTreeSet::new();
+    for role in roles {
+        let file = workspace::root().join(format!("deploy/vsphere-role/{role}.txt"));
+        let text = std::fs::read_to_string(&file);
+        let text = text.with_context(|| format!("read {}", file.display()))?;
+        all.extend(text.lines().map(str::to_owned));
+    }
+    Ok(all.into_iter().collect())
+}
+
+/// Roles that we ship, with commas: clusters log in to every lab of a test run with an account that holds
+/// these and nothing else.
+fn roles_from_outside() -> Result<Option<Vec<String>>> {
+    match std::env::var("STILLWATER_LAB_ROLES") {
+        Ok(roles) => shipped_roles(&roles.split(',').collect::<Vec<_>>()).map(Some),
+        Err(_) => Ok(None),
     }
 }
 
