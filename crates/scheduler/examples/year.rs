@@ -26,7 +26,7 @@ fn main() {
         vms,
         sites: 10,
         proxies: 10,
-        slots: 8,
+        slots: 4,
         repositories: 2,
         days: i64::from(days),
         // In autumn the first site has one proxy of ten for two days.
@@ -39,19 +39,18 @@ fn main() {
 }
 
 fn print(world: &World, report: &Report, vms: usize) {
-    let decisions = &report.decision_us;
-    let at = |share: f64| decisions[((decisions.len() - 1) as f64 * share) as usize];
     println!(
         "vms {vms}, days {}, runs {}, failed {}, lanes moved {}",
         world.days, report.runs, report.failed, report.moved
     );
+    let times = &report.decision_us;
     println!(
         "decisions {}: p50 {:.0} us, p99 {:.0} us, p99.99 {:.0} us, max {:.0} us",
         report.decisions,
-        at(0.5),
-        at(0.99),
-        at(0.9999),
-        at(1.0)
+        times.at(500_000),
+        times.at(990_000),
+        times.at(999_900),
+        times.most
     );
     println!("memory at most {} MiB", memory_mib());
     for (class, (p50, p99)) in &report.achieved {
@@ -61,21 +60,24 @@ fn print(world: &World, report: &Report, vms: usize) {
         "runs of the busiest vm that suffers: {}",
         report.suffering_runs
     );
-    println!("first points that came late: {}", report.first_late);
-    for half in [0..world.proxies / 2, world.proxies / 2..world.proxies] {
-        let given = report.given.iter();
-        let equal: Vec<f64> = given
-            .filter(|(proxy, _)| half.contains(&(proxy % world.proxies)))
-            .map(|(_, bytes)| *bytes)
-            .collect();
-        let mean = equal.iter().sum::<f64>() / equal.len() as f64;
-        let most = equal.iter().copied().fold(0.0, f64::max);
-        println!(
-            "bytes of {} equal proxies: max/mean {:.2}",
-            equal.len(),
-            most / mean
-        );
-    }
+    println!(
+        "broken in the first 12 h, while every vm is read whole: {}",
+        report.first_late
+    );
+    let equal: Vec<f64> = report.given.iter().map(|(_, bytes)| *bytes).collect();
+    let mean = equal.iter().sum::<f64>() / equal.len() as f64;
+    let most = equal.iter().copied().fold(0.0, f64::max);
+    println!(
+        "bytes of {} proxies: max/mean {:.2}",
+        equal.len(),
+        most / mean
+    );
+    println!(
+        "site 0 while it has {:?} (day, hours, proxies): {} MiB/s change, {} MiB/s can be read",
+        world.scarce,
+        report.wanted >> 20,
+        report.scarce >> 20
+    );
     let mut tally: BTreeMap<(u32, &str, bool), u64> = BTreeMap::new();
     for broken in &report.breaches {
         *tally
@@ -89,6 +91,17 @@ fn print(world: &World, report: &Report, vms: usize) {
             "the vm itself"
         };
         println!("broken at site {site}, {class}: {count} by {why}");
+    }
+    for broken in &report.breaches {
+        let from = report.from.zip(world.scarce);
+        let there_and_then = from.is_some_and(|(from, (day, hours, _))| {
+            // What queued up is caught up with within two more days.
+            let after = broken.since.duration_since(from).as_hours() - day * 24;
+            broken.site == 0 && (0..hours + 48).contains(&after)
+        });
+        if !there_and_then && is_capacity(broken.cause) {
+            println!("broken where enough was: {broken:?}");
+        }
     }
     let mut missing: Vec<_> = report.missing.iter().collect();
     missing.sort_by_key(|(_, count)| std::cmp::Reverse(**count));

@@ -1,11 +1,8 @@
 //! The decision: what starts now, what moves, and when to look again.
 //!
-//! Runs that may still wait stand in order of their promises. Those that may not are shared out
-//! between policies by priority, the earliest promise first within each: so a policy that asks for
-//! more than there is takes only its share from the others, and nobody starves.
-
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+//! What is due starts in the order of its promises, as long as there is enough. A policy that has had
+//! more than its share, by priority, waits until the others have caught up: so one that asks for more
+//! than there is takes nothing from those that do not, and nobody starves.
 
 use jiff::Timestamp;
 
@@ -13,8 +10,9 @@ use crate::place::{Blocked, Plan, Start};
 use crate::resource::Standing;
 use crate::{JobIx, PolicyIx, ProxyIx, State, plus};
 
-/// A run must start within this, or it is urgent: about the time in which another decision comes.
-const URGENT_SECS: i64 = 30;
+/// By how much a policy may be ahead of its share before others go first, in slot seconds by priority. Little:
+/// a policy that comes anew would wait for all of it each time.
+const AHEAD_MAX: f64 = 10.0;
 /// For how many late runs things are held back at once.
 const RESERVED_MAX: usize = 16;
 /// A run that cannot start is tried again when something ends; where nothing runs, after this.
@@ -68,13 +66,7 @@ pub fn decide(state: &State, now: Timestamp) -> Decision {
     if any_lost {
         move_lanes(&mut plan, &mut decision);
     }
-    let urgent = |job: &JobIx| state.jobs[job.at()].plan.must_start <= plus(now, URGENT_SECS);
-    let (urgent, mut calm): (Vec<JobIx>, Vec<JobIx>) = due.into_iter().partition(urgent);
-    share_out(&mut plan, urgent, now, &mut decision);
-    calm.sort_unstable_by_key(|job| (state.jobs[job.at()].plan.must_start, *job));
-    for job in calm {
-        start(&mut plan, job, &mut decision);
-    }
+    share_out(&mut plan, due, now, &mut decision);
     decision
 }
 
@@ -119,49 +111,68 @@ fn due(state: &State, now: Timestamp, decision: &mut Decision) -> Vec<JobIx> {
     jobs
 }
 
-/// Starts urgent runs, the policy whose turn it is first.
+/// Starts what is due: the earliest promise among policies that are not ahead of their share.
 fn share_out(plan: &mut Plan<'_>, jobs: Vec<JobIx>, now: Timestamp, decision: &mut Decision) {
     let state = plan.state;
+    let dates = |job: &JobIx| state.jobs[job.at()].plan;
     let mut queues: Vec<Vec<JobIx>> = vec![Vec::new(); state.policies.len()];
     for job in jobs {
         queues[state.jobs[job.at()].policy.at()].push(job);
     }
-    let mut turns = BinaryHeap::new();
-    for (position, queue) in queues.iter_mut().enumerate() {
+    for queue in &mut queues {
         // The last one is taken first.
-        queue.sort_unstable_by_key(|job| {
-            std::cmp::Reverse((state.jobs[job.at()].plan.must_start, *job))
-        });
-        if !queue.is_empty() {
-            let policy = PolicyIx::of(position);
-            turns.push(Turn(plan.turn(policy), policy));
-        }
+        queue.sort_unstable_by_key(|job| std::cmp::Reverse((dates(job).must_start, *job)));
     }
+    let mut waiting: Vec<PolicyIx> = (0..queues.len())
+        .filter(|at| !queues[*at].is_empty())
+        .map(PolicyIx::of)
+        .collect();
     let mut reserved = 0;
-    while let Some(Turn(_, policy)) = turns.pop() {
-        let Some(job) = queues[policy.at()].pop() else {
-            continue;
+    while !waiting.is_empty() {
+        let turns = waiting.iter().map(|policy| plan.turn(*policy));
+        let least = turns.min_by(f64::total_cmp).unwrap_or(0.0);
+        let next = waiting
+            .iter()
+            .enumerate()
+            .filter(|(_, policy)| plan.turn(**policy) <= least + AHEAD_MAX)
+            .filter_map(|(at, policy)| Some((*queues[policy.at()].last()?, at, *policy)))
+            .min_by_key(|(job, ..)| (dates(job).must_start, *job));
+        let Some((job, at, policy)) = next else {
+            return;
         };
-        let started = start(plan, job, decision);
-        let is_late = state.jobs[job.at()].plan.deadline <= now;
-        if !started && is_late && reserved < RESERVED_MAX {
+        queues[policy.at()].pop();
+        if queues[policy.at()].is_empty() {
+            waiting.swap_remove(at);
+        }
+        let blocked = start(plan, job, least, decision);
+        // Only what needs several things at once can miss each of them in turn.
+        let scattered = matches!(
+            blocked,
+            Some(Blocked::HostSnapshots(_) | Blocked::DatastoreSnapshots(_))
+        );
+        if scattered && dates(&job).deadline <= now && reserved < RESERVED_MAX {
             reserved += 1;
             plan.reserve(job);
         }
-        turns.push(Turn(plan.turn(policy), policy));
     }
 }
 
-fn start(plan: &mut Plan<'_>, job: JobIx, decision: &mut Decision) -> bool {
+/// Starts a run, or tells what blocks it.
+fn start(plan: &mut Plan<'_>, job: JobIx, least: f64, decision: &mut Decision) -> Option<Blocked> {
     match plan.place(job) {
         Ok(start) => {
+            // The fair order has come so far: who comes later begins there, and saved up nothing.
+            let start = Start {
+                fair: least,
+                ..start
+            };
             plan.take(&start);
             decision.actions.push(Action::Start(start));
-            true
+            None
         }
         Err(blocked) => {
             decision.waiting.push((job, blocked));
-            false
+            Some(blocked)
         }
     }
 }
@@ -204,29 +215,6 @@ fn move_lanes(plan: &mut Plan<'_>, decision: &mut Decision) {
         }
     }
 }
-
-/// A policy's turn: the least is the greatest to the heap.
-struct Turn(f64, PolicyIx);
-
-impl Ord for Turn {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.0.total_cmp(&self.0)).then(other.1.cmp(&self.1))
-    }
-}
-
-impl PartialOrd for Turn {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Turn {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Turn {}
 
 #[cfg(test)]
 mod tests;

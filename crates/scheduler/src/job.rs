@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use stillwater_policy::{Misfire, Schedule, When};
+use stillwater_policy::{Misfire, Schedule, Span, When};
 use stillwater_types::VmId;
 
 use crate::resource::VmIx;
@@ -11,11 +11,13 @@ use crate::{DatastoreIx, HostIx, PolicyIx, Sketch, plus, secs_between};
 
 /// How long a first run is expected to take, until one was seen.
 const UNKNOWN_SECS: f64 = 300.0;
-/// A VM whose guest stands still for longer suffers.
-const STUN_MAX: Duration = Duration::from_secs(1);
+/// A guest that stands still for longer loses its peers, however seldom it is.
+const STUN_MAX: Duration = Duration::from_secs(5);
+/// A guest stands still for a hundredth of its time at most.
+const STUN_SHARE: f64 = 0.01;
 /// Making and removing snapshots takes a quarter of a VM's time at most.
 const SNAPSHOT_SHARE: f64 = 0.25;
-const PACE_MAX: f64 = 16.0;
+const PACE_MAX: f64 = 8.0;
 /// Ten runs fit into an RPO, or runs follow each other.
 const TIGHT: f64 = 0.1;
 const RETRY_SECS: i64 = 60;
@@ -88,6 +90,7 @@ pub struct History {
     pub achieved: Sketch,
     took: Option<(f64, f64)>,
     snapshot_secs: f64,
+    stun_secs: f64,
     pace: f64,
 }
 
@@ -132,6 +135,7 @@ impl History {
             achieved: Sketch::default(),
             took: None,
             snapshot_secs: 0.0,
+            stun_secs: 0.0,
             pace: 1.0,
         }
     }
@@ -140,6 +144,11 @@ impl History {
     pub(crate) fn expected_secs(&self) -> f64 {
         self.took
             .map_or(UNKNOWN_SECS, |(mean, off)| mean + 2.0 * off)
+    }
+
+    /// How long a run takes on average: what a policy is charged for it.
+    pub(crate) fn usual_secs(&self) -> f64 {
+        self.took.map_or(UNKNOWN_SECS, |(mean, _)| mean)
     }
 
     fn took(&mut self, secs: f64) {
@@ -153,16 +162,16 @@ impl History {
     }
 
     /// Takes in how a run went.
-    pub(crate) fn ended(&mut self, outcome: &Outcome, now: Timestamp, rpo: Option<i64>) {
+    pub(crate) fn ended(&mut self, outcome: &Outcome, now: Timestamp) {
         self.last_end = Some(now);
+        // What is bad counts at once, and what is good again only little by little: a VM that just
+        // suffered is not asked for more by one run that went well.
         let snapshot = (outcome.create + outcome.remove).as_secs_f64();
-        self.snapshot_secs += (snapshot - self.snapshot_secs) / 4.0;
-        let interval = rpo.map_or(f64::MAX, |rpo| rpo as f64);
-        let suffers = outcome.stun > STUN_MAX || snapshot > interval / 2.0;
-        self.pace = if suffers {
+        self.snapshot_secs = snapshot.max(self.snapshot_secs * 0.8);
+        self.stun_secs = outcome.stun.as_secs_f64().max(self.stun_secs * 0.8);
+        self.pace = if outcome.stun > STUN_MAX {
             (self.pace * 2.0).min(PACE_MAX)
         } else {
-            // Slower forward than back: a VM that just suffered is not asked again at once.
             (self.pace * 0.8).max(1.0)
         };
         let Some(point) = outcome.point else {
@@ -171,7 +180,10 @@ impl History {
         };
         self.failures = 0;
         if let Some(started) = self.last_start {
-            self.took(secs_between(started, now).max(0) as f64);
+            // The first run reads everything, which says nothing about those that follow.
+            if self.last_point.is_some() {
+                self.took(secs_between(started, now).max(0) as f64);
+            }
             self.served = self.served.max(started);
         }
         if let Some(last) = self.last_point {
@@ -215,20 +227,21 @@ impl Job {
             return Rhythm::Calm;
         };
         let (rpo, expected) = (rpo.secs() as f64, self.history.expected_secs());
-        let interval = Duration::from_secs_f64(self.interval_secs(rpo));
-        if self.history.pace > 1.0 {
-            return Rhythm::BackedOff(interval);
+        let interval = self.interval_secs(rpo);
+        let wanted = rpo - lead_secs(&self.history, rpo);
+        if self.history.took.is_some() && interval > (rpo - expected).max(wanted) {
+            return Rhythm::BackedOff(Duration::from_secs_f64(interval));
         }
         if expected > rpo * TIGHT {
-            return Rhythm::BackToBack(interval);
+            return Rhythm::BackToBack(Duration::from_secs_f64(interval.max(wanted)));
         }
         Rhythm::Calm
     }
 
-    /// From start to start no faster than this.
+    /// From start to start no faster than this, whatever the promise says: the VM needs its time too.
     fn interval_secs(&self, rpo: f64) -> f64 {
         let history = &self.history;
-        let gentle = history.snapshot_secs / SNAPSHOT_SHARE;
+        let gentle = (history.snapshot_secs / SNAPSHOT_SHARE).max(history.stun_secs / STUN_SHARE);
         if history.pace > 1.0 {
             return gentle.max(history.pace * (rpo - lead_secs(history, rpo)));
         }
@@ -254,7 +267,7 @@ impl Job {
         dates
     }
 
-    fn dates_by_age(&self, schedule: &Schedule, rpo: stillwater_policy::Span) -> Dates {
+    fn dates_by_age(&self, schedule: &Schedule, rpo: Span) -> Dates {
         let history = &self.history;
         let expected = history.expected_secs() as i64;
         let Some(last) = history.last_point else {
@@ -275,20 +288,21 @@ impl Job {
         let jitter = self.jitter_secs((secs / 10).min(JITTER_SECS_MAX));
         let start = history.last_start.unwrap_or(last);
         let earliest = plus(start, self.interval_secs(secs as f64) as i64);
+        // Reckoned in time outside blackouts, as the promise is: what would be due inside of one is
+        // due before it, and not with all the others at its end.
+        let early = |before: i64| {
+            let span = u32::try_from(secs - before).unwrap_or(0);
+            schedule.after(last, Span::from_secs(span))
+        };
         Dates {
-            due: plus(deadline, -lead - jitter).max(earliest),
-            must_start: plus(deadline, -expected),
+            due: early(lead + jitter).max(earliest),
+            must_start: early(expected),
             deadline,
             lapses: None,
         }
     }
 
-    fn dates_by_clock(
-        &self,
-        schedule: &Schedule,
-        within: stillwater_policy::Span,
-        misfire: Misfire,
-    ) -> Dates {
+    fn dates_by_clock(&self, schedule: &Schedule, within: Span, misfire: Misfire) -> Dates {
         let history = &self.history;
         let time = schedule.next_time(history.served).unwrap_or(Timestamp::MAX);
         let deadline = schedule.after(time, within);

@@ -66,12 +66,8 @@ pub fn judge(state: &State, now: Timestamp) -> Vec<Breach> {
         .collect()
 }
 
+/// What lies deepest comes first: a run on its way that is late by three failures is late by them.
 fn cause(plan: &mut Plan<'_>, state: &State, ix: JobIx, now: Timestamp) -> Cause {
-    if let Some(running) = state.running.get(&ix) {
-        return Cause::Running {
-            since: running.since,
-        };
-    }
     let job = &state.jobs[ix.at()];
     if job.history.failures > 0 {
         return Cause::Failing {
@@ -79,9 +75,13 @@ fn cause(plan: &mut Plan<'_>, state: &State, ix: JobIx, now: Timestamp) -> Cause
         };
     }
     let schedule = &state.policies[job.policy.at()].terms.schedule;
-    let backed_off = matches!(job.rhythm(schedule), Rhythm::BackedOff(_));
-    if backed_off && job.plan.due > now {
+    if matches!(job.rhythm(schedule), Rhythm::BackedOff(_)) {
         return Cause::Suffering;
+    }
+    if let Some(running) = state.running.get(&ix) {
+        return Cause::Running {
+            since: running.since,
+        };
     }
     match plan.place(ix) {
         Err(blocked) => Cause::Missing(blocked),

@@ -9,6 +9,8 @@
 //! whoever carries it out says so by [`State::started`].
 
 mod decide;
+#[cfg(test)]
+mod fixture;
 mod job;
 mod judge;
 mod place;

@@ -1,5 +1,7 @@
 //! On what a run could start, all of it free; or what is missing.
 
+use std::collections::HashSet;
+
 use crate::job::DiskLoad;
 use crate::resource::{Standing, VmIx};
 use crate::state::{Held, datastores, kept};
@@ -18,6 +20,8 @@ pub struct Start {
     pub(crate) turn: f64,
     /// What it costs its policy there.
     pub(crate) cost: f64,
+    /// How far the fair order had come.
+    pub(crate) fair: f64,
 }
 
 /// Disks that one slot of a proxy reads, one after the other.
@@ -100,7 +104,7 @@ pub(crate) struct Plan<'a> {
     repositories: Vec<u32>,
     proxies: Vec<u32>,
     given: Vec<f64>,
-    busy: Vec<VmIx>,
+    busy: HashSet<VmIx>,
     had: Vec<f64>,
     fair: f64,
     /// Datastores whose readers are all busy, to jobs as such and to those with tight promises. Within a decision slots are only ever taken.
@@ -117,7 +121,7 @@ impl<'a> Plan<'a> {
             repositories: state.repositories.iter().map(|held| held.used).collect(),
             proxies: state.proxies.iter().map(|proxy| proxy.used).collect(),
             given: state.proxies.iter().map(|proxy| proxy.given).collect(),
-            busy: Vec::new(),
+            busy: HashSet::new(),
             had: state.policies.iter().map(|policy| policy.had).collect(),
             fair: state.fair,
             dry: [(); 2].map(|()| vec![false; state.datastores.len()]),
@@ -135,13 +139,14 @@ impl<'a> Plan<'a> {
         let repository = self.room(job)?;
         let lanes = self.lanes(job)?;
         // Slot seconds: what the run keeps from others.
-        let cost = job.history.expected_secs().max(1.0) * lanes.len().max(1) as f64;
+        let cost = job.history.usual_secs().max(1.0) * lanes.len().max(1) as f64;
         Ok(Start {
             job: ix,
             repository,
             lanes,
             turn: self.turn(job.policy),
             cost,
+            fair: self.fair,
         })
     }
 
@@ -189,6 +194,13 @@ impl<'a> Plan<'a> {
     /// One free slot for each datastore is enough to start: what has no slot of its own waits its turn in a lane of the same run.
     fn lanes(&mut self, job: &Job) -> Result<Vec<Lane>, Blocked> {
         let tight = is_tight(self.state, job);
+        // Thousands may wait for the same few proxies: most of them are answered here.
+        let dry = &self.dry[usize::from(tight)];
+        if let Some(first) = job.load.disks.first()
+            && job.load.disks.iter().all(|disk| dry[disk.datastore.at()])
+        {
+            return Err(self.missing(first.datastore, true, tight));
+        }
         let most = self.state.policies[job.policy.at()].terms.disks_per_vm;
         let mut disks: Vec<&DiskLoad> = job.load.disks.iter().collect();
         // The largest first: the small ones fill up the lanes.
@@ -280,7 +292,7 @@ impl<'a> Plan<'a> {
     /// What was placed is taken.
     pub(crate) fn take(&mut self, start: &Start) {
         let job = &self.state.jobs[start.job.at()];
-        self.busy.push(job.vm);
+        self.busy.insert(job.vm);
         let policy = job.policy.at();
         self.policies[policy] += 1;
         self.repositories[start.repository.at()] += 1;
@@ -290,7 +302,7 @@ impl<'a> Plan<'a> {
             self.given[lane.proxy.at()] += lane.bytes as f64;
         }
         let weight = f64::from(self.state.policies[policy].terms.priority.max(1));
-        self.fair = self.fair.max(start.turn);
+        self.fair = self.fair.max(start.fair);
         self.had[policy] = start.turn + start.cost / weight;
     }
 
@@ -314,9 +326,10 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether what is kept for tight promises is for this job.
+/// Whether what is kept for tight promises is for this job: not while it has no point, since a run that
+/// reads a whole VM is what the others are kept safe from.
 fn is_tight(state: &State, job: &Job) -> bool {
-    state.policies[job.policy.at()].terms.tightness() > 0.0
+    state.policies[job.policy.at()].terms.tightness() > 0.0 && job.history.last_point.is_some()
 }
 
 /// How much of so much is open to a job.

@@ -16,7 +16,7 @@ use crate::{
 
 /// Promises as tight as this have something of everything kept for them: they cannot wait for the end of a
 /// run that reads a whole VM.
-const TIGHT_SECS: i64 = 900;
+const TIGHT_SECS: i64 = 3_600;
 /// Disks of one VM that are read at once, unless its policy says otherwise.
 const DISKS_PER_VM: u32 = 4;
 
@@ -50,8 +50,7 @@ impl PolicyTerms {
         }
     }
 
-    /// How much of a slot is kept for each of its jobs: all of it at one minute, nothing beyond a
-    /// quarter of an hour.
+    /// How much of a slot is kept for each of its jobs: all of it at one minute, nothing beyond an hour.
     pub(crate) fn tightness(&self) -> f64 {
         match &self.schedule.when {
             When::Rpo(rpo) if rpo.secs() <= TIGHT_SECS => (60.0 / rpo.secs() as f64).min(1.0),
@@ -286,7 +285,7 @@ impl State {
         self.vm_busy[job.vm.at()] = true;
         let policy = &mut self.policies[job.policy.at()];
         policy.used += 1;
-        self.fair = self.fair.max(start.turn);
+        self.fair = self.fair.max(start.fair);
         policy.had = start.turn + start.cost / f64::from(policy.terms.priority.max(1));
         self.hosts[running.host.at()].used += 1;
         self.repositories[running.repository.at()].used += 1;
@@ -336,11 +335,7 @@ impl State {
         for Lane { proxy, .. } in &running.start.lanes {
             give_back(&mut self.proxies[proxy.at()].used);
         }
-        let rpo = match &policy.terms.schedule.when {
-            When::Rpo(rpo) => Some(rpo.secs()),
-            When::Cron { .. } => None,
-        };
-        entry.history.ended(outcome, now, rpo);
+        entry.history.ended(outcome, now);
         self.reckon(job);
     }
 
