@@ -36,6 +36,7 @@ var checks = []check{
 	{"guests run programs and move files", guestsRunPrograms},
 	{"privileges are enforced", privilegesAreEnforced},
 	{"removals are slow, vanish and leave deltas as asked", removalsGoAsAsked},
+	{"VMs change their host as asked", hostsSwitch},
 	{"snapshots are as old as asked", snapshotsAreOld},
 	{"datastores have the space that is asked", spaceIsSet},
 	{"properties come in pages", propertiesPage},

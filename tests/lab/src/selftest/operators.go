@@ -171,3 +171,23 @@ func spaceIsSet(b *bench) error {
 		expect("free", after.Summary.FreeSpace, int64(12345678)), expect("free in info", after.Info.GetDatastoreInfo().FreeSpace, int64(12345678)),
 		expect("capacity", after.Summary.Capacity, int64(1<<30)))
 }
+
+// hostsSwitch moves a running VM to the other host and back, whatever it is doing.
+func hostsSwitch(b *bench) error {
+	vm, err := b.vm("DC0/vm/win")
+	if err != nil {
+		return err
+	}
+	var hosts []string
+	for i := 0; i < 3; i++ {
+		p, err := b.properties(vm)
+		if err != nil {
+			return err
+		}
+		hosts = append(hosts, p.Runtime.Host.Value)
+		if err := b.control("POST", "/vm/win/switch-host", fields{}, nil); err != nil {
+			return err
+		}
+	}
+	return first(expect("it moved", hosts[0] != hosts[1], true), expect("and back", hosts[2], hosts[0]))
+}
