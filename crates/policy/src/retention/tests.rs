@@ -302,6 +302,8 @@ fn any_standing() -> impl Strategy<Value = Standing> {
 fn any_history(jumps: bool) -> impl Strategy<Value = Vec<Point>> {
     let ahead = prop_oneof![
         4 => 1i64..7_200,
+        // Two of the same moment.
+        1 => Just(0i64),
         3 => 3_600i64..200_000,
         1 => 86_400i64..10_000_000,
     ];

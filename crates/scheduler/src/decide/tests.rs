@@ -336,6 +336,59 @@ fn nothing_starts_in_a_blackout_and_the_promise_stands_still() {
 }
 
 #[test]
+fn what_would_be_due_in_a_blackout_is_due_before_it() {
+    let mut small = Small::new();
+    let office =
+        schedule("rpo = '2h'\ntime-zone = 'UTC'\nblackout = [{ from = '01:55', to = '09:00' }]");
+    let policy = small.policy("office", office, 5);
+    let job = small.protected(policy, 1);
+    assert_eq!(small.state.deadline(job), at("2026-03-02T09:05:00Z"));
+    let due = small.state.due(job);
+    assert!((second(5_000)..second(6_900)).contains(&due), "{due}");
+}
+
+#[test]
+fn a_first_run_takes_nothing_of_what_is_kept_for_promises_that_hold() {
+    let mut small = Small::new();
+    let minute = small.policy("minute", Schedule::rpo(Span::from_mins(1)), 5);
+    for number in 0..20 {
+        let load = small.load(number, &[(0, 50)]);
+        small.state.job(minute, load, second(-3_600));
+    }
+    let started = starts(&small.step(second(2)));
+    assert!(started.len() < 8, "{}", started.len());
+    let used = small.proxies.map(|proxy| small.state.slots_of(proxy).0);
+    assert_eq!(used, [3, 3]);
+}
+
+#[test]
+fn a_lane_moves_only_to_a_proxy_that_reads_all_its_disks() {
+    let mut small = Small::new();
+    let policy = small.hourly();
+    let [one, two] = small.datastores;
+    let reads_both = [(one, Transport::Nfc), (two, Transport::Nfc)];
+    small
+        .state
+        .proxy(proxy(1, 1, Standing::Online, &reads_both));
+    small
+        .state
+        .proxy(proxy(2, 0, Standing::Online, &reads_both));
+    let load = small.load(1, &[(0, 10), (1, 10)]);
+    let job = small.state.job(policy, load, second(0));
+    assert_eq!(starts(&small.step(second(DUE)))[0].lanes.len(), 1);
+    small.state.proxy(proxy(1, 1, Standing::Lost, &reads_both));
+    small
+        .state
+        .proxy(proxy(2, 4, Standing::Online, &reads_both[..1]));
+    assert_eq!(small.step(second(DUE)).actions, []);
+    small
+        .state
+        .proxy(proxy(2, 4, Standing::Online, &reads_both));
+    let actions = small.step(second(DUE)).actions;
+    assert!(matches!(actions[..], [Action::Move { job: moved, .. }] if moved == job));
+}
+
+#[test]
 fn a_missed_time_is_made_up_for_once_or_skipped_as_its_policy_says() {
     let cron = |misfire: &str| {
         schedule(&format!(
