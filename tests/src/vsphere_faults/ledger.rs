@@ -110,10 +110,11 @@ impl Ledger {
 
     /// The points that are listed are those of the runs that succeeded.
     pub fn check_points(&self, cluster: &Cluster) -> Result<()> {
-        let listed: BTreeSet<String> = rows(&cluster.json(&["point", "list"])?)
-            .iter()
-            .map(|point| text(point, "point_id"))
-            .collect::<Result<_>>()?;
+        let listed: BTreeSet<String> =
+            rows(&cluster.json(&["point", "list", "--limit", "100000"])?)
+                .iter()
+                .map(|point| text(point, "point_id"))
+                .collect::<Result<_>>()?;
         let odd: Vec<&String> = listed.symmetric_difference(&self.points).collect();
         ensure!(
             odd.is_empty(),
