@@ -99,8 +99,17 @@ impl Process {
 
     /// Asks the process to end and waits for it.
     pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
+        self.end_by(Signal::TERM, patience)
+    }
+
+    /// The same as who presses Ctrl-C.
+    pub fn interrupt(&mut self, patience: Duration) -> Result<ExitStatus> {
+        self.end_by(Signal::INT, patience)
+    }
+
+    fn end_by(&mut self, signal: Signal, patience: Duration) -> Result<ExitStatus> {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).with_context(|| format!("terminate {}", self.name))?;
+        kill_process(pid, signal).with_context(|| format!("signal {}", self.name))?;
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -365,6 +366,8 @@ pub(crate) enum Point {
         #[arg(long)]
         config: bool,
     },
+    /// Serve the disks of a restore point over NBD on this machine, so that other tools read them without a copy
+    Serve(ServePoint),
     /// Re-read every byte of a restore point and name what is damaged
     Verify {
         /// The point's id, or the beginning of it
@@ -384,6 +387,29 @@ pub(crate) enum Point {
         #[arg(long, short)]
         yes: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServePoint {
+    /// The point's id, or the beginning of it
+    pub point: String,
+    /// Only the disk with this device key or label; all when none is named
+    #[arg(long = "disk", value_name = "KEY|LABEL")]
+    pub disks: Vec<String>,
+    /// Listen on this socket file instead of a port; it must not exist, and goes at the end
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// The address and port to listen on, of loopback only; port 0 takes any
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:10809",
+        conflicts_with = "socket"
+    )]
+    pub listen: SocketAddr,
+    /// Take writes, and throw them away at the end
+    #[arg(long)]
+    pub overlay: bool,
 }
 
 #[derive(Debug, Args)]

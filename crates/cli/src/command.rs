@@ -10,6 +10,7 @@ mod proxy;
 mod repository;
 mod restore;
 mod run;
+mod serve;
 mod shell;
 mod task;
 mod token;

@@ -15,6 +15,7 @@ mod output;
 mod password;
 mod progress;
 mod resolve;
+mod serve;
 mod session;
 mod view;
 

@@ -29,5 +29,13 @@ pub const ACCESS: &[Access] = &[
         "/stillwater.proxy.v1.ExportService/ReadExport",
         &[Role::Admin],
     ),
+    Access::roles(
+        "/stillwater.proxy.v1.ExportService/ReadExportRange",
+        &[Role::Admin],
+    ),
+    Access::roles(
+        "/stillwater.proxy.v1.ExportService/FinishExport",
+        &[Role::Admin],
+    ),
     Access::roles("/stillwater.proxy.v1.ExportService/CloseExport", CONTROLLER),
 ];

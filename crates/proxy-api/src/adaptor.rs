@@ -91,6 +91,24 @@ impl pb::export_service_server::ExportService for Adaptor<dyn ExportService> {
         reply_stream(self.0.read_export(&peer, request).await)
     }
 
+    type ReadExportRangeStream = Outgoing<pb::ReadExportRangeResponse>;
+
+    async fn read_export_range(
+        &self,
+        request: Request<pb::ReadExportRangeRequest>,
+    ) -> Answer<Self::ReadExportRangeStream> {
+        let (peer, request) = open(request)?;
+        reply_stream(self.0.read_export_range(&peer, request).await)
+    }
+
+    async fn finish_export(
+        &self,
+        request: Request<pb::FinishExportRequest>,
+    ) -> Answer<pb::FinishExportResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.finish_export(&peer, request).await)
+    }
+
     async fn close_export(
         &self,
         request: Request<pb::CloseExportRequest>,

@@ -114,6 +114,25 @@ impl Client {
             .await
     }
 
+    /// Streams a part of the disk: data in ascending order, a finish.
+    pub async fn read_export_range(
+        &self,
+        request: ReadExportRangeRequest,
+    ) -> Result<BoxStream<'static, Result<ExportRangePart, Fault>>, Fault> {
+        let mut stub = stub!(self, export_service_client::ExportServiceClient);
+        self.ask
+            .many(stub.read_export_range(pb::ReadExportRangeRequest::from(request)))
+            .await
+    }
+
+    /// Tells that the reader of parts has all that it wanted.
+    pub async fn finish_export(&self, request: FinishExportRequest) -> Result<(), Fault> {
+        let mut stub = stub!(self, export_service_client::ExportServiceClient);
+        self.ask
+            .one(stub.finish_export(pb::FinishExportRequest::from(request)))
+            .await
+    }
+
     /// Ends an export; succeeds when it has ended.
     pub async fn close_export(&self, export_id: ExportId) -> Result<CloseExportResponse, Fault> {
         let mut stub = stub!(self, export_service_client::ExportServiceClient);

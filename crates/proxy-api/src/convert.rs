@@ -5,12 +5,14 @@ mod reading;
 
 use bytes::Bytes;
 use stillwater_types::{ExportId, Fault, TransferId, TreeId};
-use stillwater_wire::{FieldError, Word, alike, field, words, wraps};
+use stillwater_wire::{FieldError, Word, alike, empty, field, words, wraps};
 
 use crate::model::*;
 use crate::{DatasetKey, Ticket, pb};
 
 words! { pb: TransferState { Running, Succeeded, Failed, Cancelled } }
+
+empty! { pb: FinishExportResponse }
 
 wraps! { pb:
     message StartTransferResponse.transfer: Transfer;
@@ -36,6 +38,7 @@ alike! { pb:
     }
     ExportHeader { length_bytes }
     ExportFinish { data_bytes }
+    ExportArea { offset_bytes, length_bytes }
     OpenExportResponse { completed, reading }
     CloseExportResponse { completed }
     ProbeDiskResponse {
@@ -318,6 +321,97 @@ impl TryFrom<pb::ReadExportRequest> for ReadExportRequest {
 
     fn try_from(message: pb::ReadExportRequest) -> Result<Self, FieldError> {
         let pb::ReadExportRequest { export_id, ticket } = message;
+        Ok(Self {
+            export_id: field::id("export_id", &export_id)?,
+            ticket: Ticket::new(field::hash("ticket", &ticket)?),
+        })
+    }
+}
+
+impl From<ReadExportRangeRequest> for pb::ReadExportRangeRequest {
+    fn from(domain: ReadExportRangeRequest) -> Self {
+        let ReadExportRangeRequest {
+            export_id,
+            ticket,
+            offset_bytes,
+            length_bytes,
+            areas_only,
+        } = domain;
+        Self {
+            export_id: export_id.to_string(),
+            ticket: Bytes::copy_from_slice(ticket.expose()),
+            offset_bytes,
+            length_bytes,
+            areas_only,
+        }
+    }
+}
+
+impl TryFrom<pb::ReadExportRangeRequest> for ReadExportRangeRequest {
+    type Error = FieldError;
+
+    fn try_from(message: pb::ReadExportRangeRequest) -> Result<Self, FieldError> {
+        let pb::ReadExportRangeRequest {
+            export_id,
+            ticket,
+            offset_bytes,
+            length_bytes,
+            areas_only,
+        } = message;
+        if length_bytes > EXPORT_RANGE_BYTES_MAX && !areas_only {
+            return Err(FieldError::new("length_bytes", "is more than 32 MiB"));
+        }
+        Ok(Self {
+            export_id: field::id("export_id", &export_id)?,
+            ticket: Ticket::new(field::hash("ticket", &ticket)?),
+            offset_bytes,
+            length_bytes,
+            areas_only,
+        })
+    }
+}
+
+impl From<ExportRangePart> for pb::ReadExportRangeResponse {
+    fn from(domain: ExportRangePart) -> Self {
+        use pb::read_export_range_response::Part;
+        let part = match domain {
+            ExportRangePart::Data(data) => Part::Data(data.into()),
+            ExportRangePart::Area(area) => Part::Area(area.into()),
+            ExportRangePart::Finish(finish) => Part::Finish(finish.into()),
+        };
+        Self { part: Some(part) }
+    }
+}
+
+impl TryFrom<pb::ReadExportRangeResponse> for ExportRangePart {
+    type Error = FieldError;
+
+    fn try_from(message: pb::ReadExportRangeResponse) -> Result<Self, FieldError> {
+        use pb::read_export_range_response::Part;
+        let pb::ReadExportRangeResponse { part } = message;
+        match field::choice("part", part)? {
+            Part::Data(data) => data.try_into().map(Self::Data),
+            Part::Area(area) => area.try_into().map(Self::Area),
+            Part::Finish(finish) => finish.try_into().map(Self::Finish),
+        }
+    }
+}
+
+impl From<FinishExportRequest> for pb::FinishExportRequest {
+    fn from(domain: FinishExportRequest) -> Self {
+        let FinishExportRequest { export_id, ticket } = domain;
+        Self {
+            export_id: export_id.to_string(),
+            ticket: Bytes::copy_from_slice(ticket.expose()),
+        }
+    }
+}
+
+impl TryFrom<pb::FinishExportRequest> for FinishExportRequest {
+    type Error = FieldError;
+
+    fn try_from(message: pb::FinishExportRequest) -> Result<Self, FieldError> {
+        let pb::FinishExportRequest { export_id, ticket } = message;
         Ok(Self {
             export_id: field::id("export_id", &export_id)?,
             ticket: Ticket::new(field::hash("ticket", &ticket)?),

@@ -11,6 +11,9 @@ use stillwater_types::{
 
 use crate::{DatasetKey, Ticket};
 
+/// Most bytes that one [`ReadExportRangeRequest`] asks for.
+pub const EXPORT_RANGE_BYTES_MAX: u32 = 32 << 20;
+
 /// Most bytes that one [`ExportData`] carries.
 pub const EXPORT_DATA_BYTES_MAX: usize = 1024 * 1024;
 
@@ -367,6 +370,51 @@ pub struct OpenExportRequest {
 /// Asks for an export's bytes.
 #[derive(Debug, Clone)]
 pub struct ReadExportRequest {
+    /// The export.
+    pub export_id: ExportId,
+    /// The right to read it.
+    pub ticket: Ticket,
+}
+
+/// Asks for a part of an export's bytes.
+#[derive(Debug, Clone)]
+pub struct ReadExportRangeRequest {
+    /// The export.
+    pub export_id: ExportId,
+    /// The right to read it.
+    pub ticket: Ticket,
+    /// Where the part begins.
+    pub offset_bytes: u64,
+    /// How long it is, at most [`EXPORT_RANGE_BYTES_MAX`] unless only areas are asked for; zero tells that the
+    /// reader is still there.
+    pub length_bytes: u32,
+    /// To be told where data is instead of the data.
+    pub areas_only: bool,
+}
+
+/// A message of a part: data in ascending order, then a finish. What is skipped is zeros.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExportRangePart {
+    /// Bytes that are not zeros.
+    Data(ExportData),
+    /// Where such bytes are, of an answer that has none.
+    Area(ExportArea),
+    /// Ends the part.
+    Finish(ExportFinish),
+}
+
+/// Bytes of the disk that are not known to be zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportArea {
+    /// Where they begin.
+    pub offset_bytes: u64,
+    /// How many they are.
+    pub length_bytes: u64,
+}
+
+/// Tells that the reader of parts has all that it wanted.
+#[derive(Debug, Clone)]
+pub struct FinishExportRequest {
     /// The export.
     pub export_id: ExportId,
     /// The right to read it.

@@ -52,6 +52,16 @@ pub trait ExportService: Send + Sync + 'static {
         request: ReadExportRequest,
     ) -> Result<BoxStream<'static, Result<ExportPart, Fault>>, Fault>;
 
+    /// Streams a part of the disk: data in ascending order, a finish. Many at a time.
+    async fn read_export_range(
+        &self,
+        peer: &Peer,
+        request: ReadExportRangeRequest,
+    ) -> Result<BoxStream<'static, Result<ExportRangePart, Fault>>, Fault>;
+
+    /// Takes an export for completed, because its reader of parts says so. Idempotent.
+    async fn finish_export(&self, peer: &Peer, request: FinishExportRequest) -> Result<(), Fault>;
+
     /// Ends an export; succeeds when it has ended.
     async fn close_export(
         &self,

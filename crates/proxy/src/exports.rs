@@ -1,5 +1,7 @@
 //! Exports: stored disks that wait for an administrator's tool to read them.
 
+mod range;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,12 +25,14 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::reach::Reach;
 use crate::slots::{Slot, Slots};
-use crate::transfer::{Limits, Progress, Sink, Stored};
+use crate::transfer::{Limits, PartReader, Progress, Sink, Stored};
 use crate::transfers::stored;
 
 /// An export that neither controller nor reader has touched for so long is forgotten: whoever
 /// opened it is gone, and its key must not stay.
 const IDLE: Duration = Duration::from_secs(15 * 60);
+/// A reader of parts that is silent for so long is gone; it says that it is there three times meanwhile.
+const QUIET: Duration = Duration::from_secs(90);
 /// Messages that wait for a slow reader.
 const WAITING: usize = 2;
 
@@ -46,7 +50,10 @@ pub struct Exports {
 
 struct Export {
     ticket: Ticket,
-    stored: Stored,
+    stored: Arc<Stored>,
+    parts: PartReader,
+    /// When a part was last asked for.
+    range_at: Mutex<Option<Instant>>,
     /// Whether a reader got the finish.
     completed: AtomicBool,
     reading: AtomicBool,
@@ -83,12 +90,15 @@ impl Exports {
             export.touch();
             return Ok(OpenExportResponse {
                 completed: export.is_completed(),
-                reading: export.reading.load(Ordering::Acquire),
+                reading: export.is_being_read(),
             });
         }
+        let stored = Arc::new(stored(&*self.reach, &store, &root, self.limits)?);
         let export = Export {
             ticket,
-            stored: stored(&*self.reach, &store, &root, self.limits)?,
+            parts: PartReader::new(Arc::clone(&stored)),
+            range_at: Mutex::default(),
+            stored,
             completed: AtomicBool::new(false),
             reading: AtomicBool::new(false),
             touched: Mutex::new(Instant::now()),
@@ -109,6 +119,18 @@ impl Exports {
     /// # Errors
     /// `TRANSFER_NOT_FOUND`, `GRANT_INVALID`. Those of the reading come in the stream.
     pub fn read(&self, export_id: ExportId, ticket: &Ticket) -> Result<Parts, Fault> {
+        let export = self.admit(export_id, ticket)?;
+        if export.is_completed() {
+            return refused("the ticket was used: the disk was read to its end");
+        }
+        if export.reading.swap(true, Ordering::AcqRel) {
+            return refused("the ticket is being used by another reader");
+        }
+        Ok(export.stream(Reading(Arc::clone(&export)), self.metrics.clone()))
+    }
+
+    /// The export, for whoever shows its ticket.
+    fn admit(&self, export_id: ExportId, ticket: &Ticket) -> Result<Arc<Export>, Fault> {
         let export = self.lock().get(&export_id).cloned();
         let unknown = || {
             Fault::new(
@@ -117,17 +139,10 @@ impl Exports {
             )
         };
         let export = export.ok_or_else(unknown)?;
-        let refused = |why: &str| Err(Fault::new(Reason::GrantInvalid, why));
         if export.ticket != *ticket {
             return refused("the ticket is not that of the export");
         }
-        if export.is_completed() {
-            return refused("the ticket was used: the disk was read to its end");
-        }
-        if export.reading.swap(true, Ordering::AcqRel) {
-            return refused("the ticket is being used by another reader");
-        }
-        Ok(export.stream(Reading(Arc::clone(&export)), self.metrics.clone()))
+        Ok(export)
     }
 
     /// Ends an export and whoever reads it.
@@ -165,6 +180,10 @@ impl Exports {
     }
 }
 
+fn refused<T>(why: &str) -> Result<T, Fault> {
+    Err(Fault::new(Reason::GrantInvalid, why))
+}
+
 /// Ends with the stream, however that ends: another reader may come then.
 struct Reading(Arc<Export>);
 
@@ -184,9 +203,15 @@ impl Export {
         *self.touched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
+    /// Whether a reader has its stream open, or asked for a part not long ago.
+    fn is_being_read(&self) -> bool {
+        let range_at = *self.range_at.lock().unwrap_or_else(PoisonError::into_inner);
+        self.reading.load(Ordering::Acquire) || range_at.is_some_and(|at| at.elapsed() < QUIET)
+    }
+
     fn is_abandoned(&self) -> bool {
         let touched = *self.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        !self.reading.load(Ordering::Acquire) && touched.elapsed() > IDLE
+        !self.is_being_read() && touched.elapsed() > IDLE
     }
 
     /// Reads in a task of its own, a few messages ahead of the reader; dropping the stream ends it.

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use stillwater_proxy_api::{
-    CloseExportResponse, ExportPart, ExportService, OpenExportRequest, OpenExportResponse,
-    ProbeDiskRequest, ProbeDiskResponse, ProbeService, ReadExportRequest, StartTransferRequest,
-    Transfer, TransferService,
+    CloseExportResponse, ExportPart, ExportRangePart, ExportService, FinishExportRequest,
+    OpenExportRequest, OpenExportResponse, ProbeDiskRequest, ProbeDiskResponse, ProbeService,
+    ReadExportRangeRequest, ReadExportRequest, StartTransferRequest, Transfer, TransferService,
 };
 use stillwater_rpc::Peer;
 use stillwater_types::{ExportId, Fault, TransferId};
@@ -59,6 +59,18 @@ impl ExportService for Exports {
         let parts = self.read(request.export_id, &request.ticket)?;
         tracing::info!(export.id = %request.export_id, admin = %peer.node, "export is being read");
         Ok(parts)
+    }
+
+    async fn read_export_range(
+        &self,
+        _: &Peer,
+        request: ReadExportRangeRequest,
+    ) -> Result<BoxStream<'static, Result<ExportRangePart, Fault>>, Fault> {
+        self.read_range(&request)
+    }
+
+    async fn finish_export(&self, _: &Peer, request: FinishExportRequest) -> Result<(), Fault> {
+        self.finish(request.export_id, &request.ticket)
     }
 
     async fn close_export(

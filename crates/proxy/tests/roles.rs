@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 const CALLERS: &str = "\
 ExportService/OpenExport: controller
 ExportService/ReadExport: admin
+ExportService/ReadExportRange: admin
+ExportService/FinishExport: admin
 ExportService/CloseExport: controller
 ProbeService/ProbeDisk: controller
 TransferService/StartTransfer: controller

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use stillwater_controller_api::{LockPointRequest, StartTaskRequest, TaskKind};
 use stillwater_types::{Fault, PointId, Reason, TaskId};
 
-use super::{Desk, task};
+use super::{Desk, serve, task};
 use crate::arguments::{LockEnd, LockPoint, Point};
 use crate::exit::Outcome;
 use crate::{output, resolve, view};
@@ -34,6 +34,7 @@ pub(super) async fn run(desk: &Desk, point: Point) -> Result<Outcome, Fault> {
             let json = || view::point::shown_json(&shown);
             output::print(desk.format, || view::point::show(&shown), json)?;
         }
+        Point::Serve(asked) => return serve::run(desk, asked).await,
         Point::Verify { point, detach } => return verify(desk, &point, detach).await,
         Point::Lock(asked) => lock(desk, asked).await?,
         Point::Delete { points, yes } => return delete(desk, &points, yes).await,

@@ -93,7 +93,7 @@ async fn restore_disk(desk: &Desk, restore: RestoreDisk) -> Result<Outcome, Faul
 }
 
 /// The disk with this key or label.
-fn pick<'a>(disks: &'a [PointDisk], wanted: &str) -> Result<&'a PointDisk, Fault> {
+pub(super) fn pick<'a>(disks: &'a [PointDisk], wanted: &str) -> Result<&'a PointDisk, Fault> {
     let by_key = disks.iter().find(|disk| disk.key.to_string() == wanted);
     let by_label = disks.iter().find(|disk| disk.label == wanted);
     by_key.or(by_label).ok_or_else(|| {
@@ -109,7 +109,11 @@ fn pick<'a>(disks: &'a [PointDisk], wanted: &str) -> Result<&'a PointDisk, Fault
     })
 }
 
-async fn start(controller: &Client, point_id: PointId, disk_key: i32) -> Result<RunId, Fault> {
+pub(super) async fn start(
+    controller: &Client,
+    point_id: PointId,
+    disk_key: i32,
+) -> Result<RunId, Fault> {
     let kind = StartKind::ExportDisk(StartExportDisk { point_id, disk_key });
     let request = StartRunRequest {
         request_id: RequestId::mint(),
@@ -160,7 +164,10 @@ fn show(progress: &std::sync::Mutex<(Progress, Run)>, disk: &PointDisk, at: u64,
 }
 
 /// Waits until the controller says where to read.
-async fn access(controller: &Client, run_id: RunId) -> Result<(Run, ExportAccess), Fault> {
+pub(super) async fn access(
+    controller: &Client,
+    run_id: RunId,
+) -> Result<(Run, ExportAccess), Fault> {
     let waiting = async {
         let mut updates = controller.watch_run(run_id).await?;
         while let Some(run) = updates.next().await {
@@ -195,7 +202,7 @@ async fn access(controller: &Client, run_id: RunId) -> Result<(Run, ExportAccess
 }
 
 /// Waits until the controller knows that the disk was read.
-async fn end(controller: &Client, run_id: RunId) -> Result<Run, Fault> {
+pub(super) async fn end(controller: &Client, run_id: RunId) -> Result<Run, Fault> {
     let waiting = async {
         let mut updates = controller.watch_run(run_id).await?;
         while let Some(run) = updates.next().await {
@@ -222,7 +229,7 @@ async fn end(controller: &Client, run_id: RunId) -> Result<Run, Fault> {
 
 /// Ends a run that nobody will read from any more. Why the run itself failed, if it did, is a
 /// better answer than what was noticed here.
-async fn give_up(controller: &Client, run_id: RunId, noticed: Fault) -> Fault {
+pub(super) async fn give_up(controller: &Client, run_id: RunId, noticed: Fault) -> Fault {
     match controller.cancel_run(run_id).await {
         Ok(Run {
             state: RunState::Failed,

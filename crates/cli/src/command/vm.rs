@@ -1,7 +1,7 @@
 //! `stillwater vm`.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use stillwater_controller_api::{PreflightVerdict, PreflightVmRequest, PreflightVmResponse};
+use stillwater_controller_api::{ListAlarmsRequest, PreflightVerdict, PreflightVmRequest, PreflightVmResponse};
 use stillwater_types::Fault;
 
 use super::Desk;
@@ -22,7 +22,13 @@ pub(super) async fn run(desk: &Desk, vm: Vm) -> Result<Outcome, Fault> {
         }
         Vm::Show { vm } => {
             let vm = controller.get_vm(vm).await?;
-            output::print(desk.format, || view::vm::show(&vm), || view::vm::json(&vm))?;
+            let standing = ListAlarmsRequest {
+                include_cleared: false,
+            };
+            let mut alarms = controller.list_alarms(standing).await?;
+            alarms.retain(|alarm| alarm.vm_id.as_ref() == Some(&vm.summary.vm_id));
+            let text = || view::vm::show(&vm, &alarms);
+            output::print(desk.format, text, || view::vm::json(&vm, &alarms))?;
         }
         Vm::Preflight(asked) => return preflight(desk, asked).await,
     }

@@ -16,11 +16,12 @@ pub(crate) fn list(nodes: &[Node]) -> String {
         "SEEN",
         "CERTIFICATE ENDS",
         "LOAD",
+        "ALSO REACHES",
     ];
     table(header, nodes.iter().map(row))
 }
 
-fn row(node: &Node) -> [Field; 8] {
+fn row(node: &Node) -> [Field; 9] {
     [
         Field::text(node.node_id),
         Field::text(node.role),
@@ -30,6 +31,7 @@ fn row(node: &Node) -> [Field; 8] {
         Field::maybe(node.seen_at.map(moment)),
         Field::text(moment(node.certificate_expires_at)),
         Field::maybe(load(node)),
+        Field::maybe(reach(node)),
     ]
 }
 
@@ -49,6 +51,19 @@ fn load(node: &Node) -> Option<String> {
     }
 }
 
+/// The ways to disks that not every proxy has.
+fn reach(node: &Node) -> Option<String> {
+    let reach = node.reach.as_ref()?;
+    let hot_add = (!reach.vm_uuids.is_empty()).then(|| "hot-add".to_owned());
+    let files = reach
+        .datastores
+        .iter()
+        .map(|datastore| format!("file {datastore}"));
+    let nbd = reach.nbd.then(|| "nbd".to_owned());
+    let ways: Vec<String> = hot_add.into_iter().chain(files).chain(nbd).collect();
+    (!ways.is_empty()).then(|| ways.join(", "))
+}
+
 pub(crate) fn json(node: &Node) -> Value {
     json!({
         "node_id": node.node_id.to_string(),
@@ -66,6 +81,11 @@ pub(crate) fn json(node: &Node) -> Value {
             "writable_bytes": load.writable_bytes,
             "capacity_bytes": load.capacity_bytes,
             "stored_bytes": load.stored_bytes,
+        })),
+        "reach": node.reach.as_ref().map(|reach| json!({
+            "vm_uuids": reach.vm_uuids,
+            "datastores": reach.datastores,
+            "nbd": reach.nbd,
         })),
     })
 }

@@ -217,12 +217,18 @@ fn nodes() -> Vec<Node> {
         certificate_expires_at: at(30 * 86_400),
         version: Some("0.1.0".into()),
         load: Some(load),
+        reach: Some(ProxyReach {
+            vm_uuids: vec!["4221c0de-0000-0000-0000-000000000001".into()],
+            datastores: vec!["nfs-1".into()],
+            nbd: true,
+        }),
     };
     let repository = Node {
         node_id: NodeId::from_bytes(id(8)),
         role: Role::Repository,
         name: "store-1".into(),
         state: NodeState::Offline,
+        reach: None,
         ..proxy.clone()
     };
     let admin = Node {
@@ -234,6 +240,7 @@ fn nodes() -> Vec<Node> {
         seen_at: None,
         version: None,
         load: None,
+        reach: None,
         ..proxy.clone()
     };
     vec![proxy, repository, admin]
@@ -333,7 +340,7 @@ fn one_of_each_is_shown_with_all_that_it_has() {
         .join("\n\n---\n\n");
     assert_snapshot!("run", runs);
     assert_snapshot!("point", point::show(&shown_point()));
-    assert_snapshot!("vm", vm::show(&one_vm()));
+    assert_snapshot!("vm", vm::show(&one_vm(), &alarms()[..1]));
     let tested = TestVcenterResponse {
         vcenter: vcenters().remove(0),
         vm_count: 42,
@@ -354,7 +361,7 @@ fn json_keeps_its_names() {
     );
     let vcenters: Vec<_> = vcenters().iter().map(vcenter::json).collect();
     assert_json_snapshot!("vcenters_json", vcenters);
-    assert_json_snapshot!("vm_json", vm::json(&one_vm()));
+    assert_json_snapshot!("vm_json", vm::json(&one_vm(), &alarms()[..1]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! VMs.
 
 use serde_json::{Value, json};
-use stillwater_controller_api::{Vm, VmDisk, VmSnapshot, VmSummary};
+use stillwater_controller_api::{Alarm, Vm, VmDisk, VmSnapshot, VmSummary};
 
 use crate::output::{Field, sheet, table};
 
@@ -25,7 +25,8 @@ pub(crate) fn list(vms: &[VmSummary]) -> String {
     )
 }
 
-pub(crate) fn show(vm: &Vm) -> String {
+/// A VM with the alarms that stand on it.
+pub(crate) fn show(vm: &Vm, alarms: &[Alarm]) -> String {
     let summary = &vm.summary;
     let head = sheet(&[
         ("id", summary.vm_id.to_string()),
@@ -43,6 +44,9 @@ pub(crate) fn show(vm: &Vm) -> String {
     let mut text = format!("{head}\n\n{}", disks(&vm.disks));
     if !vm.snapshots.is_empty() {
         text.push_str(&format!("\n\n{}", snapshots(&vm.snapshots)));
+    }
+    if !alarms.is_empty() {
+        text.push_str(&format!("\n\n{}", super::alarm::list(alarms)));
     }
     text
 }
@@ -86,7 +90,7 @@ pub(crate) fn summary_json(vm: &VmSummary) -> Value {
     })
 }
 
-pub(crate) fn json(vm: &Vm) -> Value {
+pub(crate) fn json(vm: &Vm, alarms: &[Alarm]) -> Value {
     let disk = |disk: &VmDisk| {
         json!({
             "key": disk.key,
@@ -109,5 +113,6 @@ pub(crate) fn json(vm: &Vm) -> Value {
         "tools": vm.tools,
         "disks": vm.disks.iter().map(disk).collect::<Vec<_>>(),
         "snapshots": vm.snapshots.iter().map(snapshot).collect::<Vec<_>>(),
+        "alarms": super::alarm::json(alarms),
     })
 }

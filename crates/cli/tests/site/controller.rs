@@ -368,6 +368,7 @@ impl NodeService for Fake {
             certificate_expires_at: Timestamp::now(),
             version: None,
             load: None,
+            reach: None,
         };
         let state = self.state.lock().expect("not poisoned");
         let admins = state.admins.iter().map(|id| node(*id, Role::Admin, None));
@@ -480,6 +481,17 @@ impl VmService for Fake {
                 message: "start them".into(),
             }],
         })
+    }
+}
+
+#[async_trait]
+impl AlarmService for Fake {
+    async fn list_alarms(
+        &self,
+        _: &Peer,
+        _request: ListAlarmsRequest,
+    ) -> Result<Vec<Alarm>, Fault> {
+        Ok(Vec::new())
     }
 }
 

@@ -84,6 +84,18 @@ impl ExportService for Fake {
         Ok(stream::iter(self.parts()).boxed())
     }
 
+    async fn read_export_range(
+        &self,
+        _: &Peer,
+        _: ReadExportRangeRequest,
+    ) -> Result<BoxStream<'static, Result<ExportRangePart, Fault>>, Fault> {
+        Err(Fault::new(Reason::NotSupported, "not part of the test"))
+    }
+
+    async fn finish_export(&self, _: &Peer, _: FinishExportRequest) -> Result<(), Fault> {
+        Err(Fault::new(Reason::NotSupported, "not part of the test"))
+    }
+
     async fn close_export(&self, _: &Peer, _: ExportId) -> Result<CloseExportResponse, Fault> {
         Err(Fault::new(Reason::NotSupported, "not part of the test"))
     }

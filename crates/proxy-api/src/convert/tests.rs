@@ -282,6 +282,28 @@ proptest! {
             export_id,
             ticket: Ticket::new(g.hash()),
         });
+        check_secret::<pb::ReadExportRangeRequest, _>(ReadExportRangeRequest {
+            export_id,
+            ticket: Ticket::new(g.hash()),
+            offset_bytes: g.u64(),
+            length_bytes: g.u32() % (EXPORT_RANGE_BYTES_MAX + 1),
+            areas_only: g.pick(&[true, false]),
+        });
+        check_secret::<pb::FinishExportRequest, _>(FinishExportRequest {
+            export_id,
+            ticket: Ticket::new(g.hash()),
+        });
+        check::<pb::ReadExportRangeResponse, _>(ExportRangePart::Data(ExportData {
+            offset_bytes: g.u64(),
+            data: g.bytes(),
+        }));
+        check::<pb::ReadExportRangeResponse, _>(ExportRangePart::Area(ExportArea {
+            offset_bytes: g.u64(),
+            length_bytes: g.u64(),
+        }));
+        check::<pb::ReadExportRangeResponse, _>(ExportRangePart::Finish(ExportFinish {
+            data_bytes: g.u64(),
+        }));
     }
 }
 
@@ -438,6 +460,14 @@ fn more_data_than_a_message_may_carry_is_refused() {
         data,
     });
     assert!(ExportPart::try_from(pb::ReadExportResponse::from(part)).is_err());
+    let request = ReadExportRangeRequest {
+        export_id: ExportId::mint(),
+        ticket: Ticket::new([1; 32]),
+        offset_bytes: 0,
+        length_bytes: EXPORT_RANGE_BYTES_MAX + 1,
+        areas_only: false,
+    };
+    assert!(ReadExportRangeRequest::try_from(pb::ReadExportRangeRequest::from(request)).is_err());
 }
 
 #[test]

@@ -7,15 +7,15 @@ use super::*;
 use crate::transfer::fake::{FakeDisk, FakeReach, FakeStore, PATH, disk, order_disk, order_store};
 use crate::transfers::Transfers;
 
-struct Setup {
-    reach: Arc<FakeReach>,
-    exports: Exports,
+pub(super) struct Setup {
+    pub(super) reach: Arc<FakeReach>,
+    pub(super) exports: Exports,
     slots: Slots,
-    request: OpenExportRequest,
+    pub(super) request: OpenExportRequest,
 }
 
 /// A stored disk and an order to export it.
-async fn setup(seed: u64) -> Setup {
+pub(super) async fn setup(seed: u64) -> Setup {
     let reach = FakeReach::new(FakeDisk::new(disk(seed)), FakeStore::default());
     let (slots, metrics) = (Slots::new(1), Metrics::default());
     let transfers = Transfers::new(
@@ -55,7 +55,7 @@ async fn setup(seed: u64) -> Setup {
 }
 
 impl Setup {
-    fn open(&self) -> bool {
+    pub(super) fn open(&self) -> bool {
         self.exports.open(self.request.clone()).unwrap().completed
     }
 

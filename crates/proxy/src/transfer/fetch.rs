@@ -43,16 +43,16 @@ pub struct Stored {
 
 /// Chunks that are fetched together.
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     chunks: Vec<Placed>,
     bytes: usize,
 }
 
 #[derive(Clone, Copy)]
-struct Placed {
-    offset: u64,
-    length: u32,
-    id: ChunkId,
+pub(super) struct Placed {
+    pub(super) offset: u64,
+    pub(super) length: u32,
+    pub(super) id: ChunkId,
 }
 
 impl Stored {
@@ -123,7 +123,12 @@ impl Stored {
         Ok(())
     }
 
-    async fn fetch(&self, batch: Batch, progress: &Progress) -> Result<Vec<(u64, Bytes)>> {
+    /// Reads, opens and proves chunks; gives them with their offsets, in order.
+    pub(super) async fn fetch(
+        &self,
+        batch: Batch,
+        progress: &Progress,
+    ) -> Result<Vec<(u64, Bytes)>> {
         let mut seen = HashSet::new();
         let ids: Vec<[u8; 32]> = batch
             .chunks
@@ -191,7 +196,7 @@ impl Stored {
 }
 
 impl Batch {
-    fn push(&mut self, chunk: Placed) {
+    pub(super) fn push(&mut self, chunk: Placed) {
         self.bytes += chunk.length as usize;
         self.chunks.push(chunk);
     }
