@@ -1,7 +1,9 @@
 //! `stillwater vm`.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use stillwater_controller_api::{ListAlarmsRequest, PreflightVerdict, PreflightVmRequest, PreflightVmResponse};
+use stillwater_controller_api::{
+    ListAlarmsRequest, PreflightVerdict, PreflightVmRequest, PreflightVmResponse,
+};
 use stillwater_types::Fault;
 
 use super::Desk;
