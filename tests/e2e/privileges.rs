@@ -101,6 +101,31 @@ fn each_privilege_that_is_lacking_is_named_alone() -> Result<()> {
 }
 
 #[test]
+fn what_a_guest_with_an_account_needs_is_named_too() -> Result<()> {
+    let (site, allowed) = site(&["backup", "guest"])?;
+    let guest = shipped_roles(&["guest"])?;
+    let first = guest.first().context("a privilege")?;
+    withhold(&site.lab, &allowed, first)?;
+    ensure!(
+        lacking(&site, &[])?.is_empty(),
+        "nobody runs anything there"
+    );
+    let password = site.cluster.dir().join("guest.password");
+    std::fs::write(&password, "guest")?;
+    let file = password.to_str().context("utf-8")?;
+    let set = ["guest-credential", "set", "web", "--username", "root"];
+    let set = [&set[..], &["--password-file", file]].concat();
+    site.cluster.ok(&set)?;
+    for privilege in &guest {
+        withhold(&site.lab, &allowed, privilege)?;
+        let found = lacking(&site, &[])?;
+        let expected = [(privilege.clone(), "warning".to_owned())];
+        ensure!(found == expected.into(), "without {privilege}: {found:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_run_without_a_privilege_ends_as_preflight_foretold_and_leaves_nothing() -> Result<()> {
     let (site, allowed) = site(&["backup"])?;
     site.back_up()?;

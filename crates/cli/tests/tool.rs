@@ -190,6 +190,22 @@ fn one_vm_that_is_refused_does_not_keep_the_others_back() {
 }
 
 #[test]
+fn a_blocked_vm_is_exit_code_three_and_a_warning_is_none() {
+    let site = Site::start();
+    for (arguments, code) in [
+        (&["vm", "preflight", "web"][..], 0),
+        (&["vm", "preflight", "--all"], 0),
+        (&["vm", "preflight", "web", "--restore"], 3),
+        (&["vm", "preflight", "--all", "--restore"], 3),
+        (&["vm", "preflight"], 2),
+        (&["vm", "preflight", "web", "--all"], 2),
+    ] {
+        let output = site.command(arguments).output().expect("run");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_run_is_found_by_the_beginning_of_its_id() {
     let site = Site::start();
     let id = site.ok(&["backup", "web"]).trim().to_owned();

@@ -106,3 +106,77 @@ fn around_json(around: &Surroundings) -> Value {
         "remarks": around.remarks,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use stillwater_controller_api::{PointAttribute, PointPolicy, PointTag};
+
+    use super::*;
+
+    fn kept() -> PointConfiguration {
+        PointConfiguration {
+            config_xml: "<config/>".into(),
+            surroundings: Some(Surroundings {
+                vcenter: "VMware vCenter Server 8.0.2".into(),
+                folder: Some("/DC0/vm/shop".into()),
+                datastores: vec!["ds1".into(), "ds2".into()],
+                networks: vec![PointNetwork {
+                    name: "web".into(),
+                    kind: "Network".into(),
+                    reference: "network-7".into(),
+                    portgroup_key: None,
+                    switch_uuid: None,
+                }],
+                tags: vec![PointTag {
+                    category: "tier".into(),
+                    name: "gold".into(),
+                }],
+                attributes: vec![PointAttribute {
+                    name: "owner".into(),
+                    value: "sales".into(),
+                }],
+                disk_policies: vec![PointPolicy {
+                    disk_key: 2000,
+                    policy: "aa6d".into(),
+                }],
+                nvram_file: Some("[ds1] web/web.nvram".into()),
+                nvram: vec![1, 2, 3].into(),
+                remarks: vec!["no \u{1b}[31manswer".into()],
+                ..Surroundings::default()
+            }),
+        }
+    }
+
+    #[test]
+    fn everything_that_is_kept_is_shown_and_commands_no_terminal() {
+        let text = show(&kept());
+        for part in [
+            "vCenter Server 8.0.2",
+            "/DC0/vm/shop",
+            "ds1, ds2",
+            "tier:gold",
+            "owner=sales",
+            "2000 aa6d",
+            "[ds1] web/web.nvram (3 B)",
+            "network-7",
+            "answer",
+            "9 B of xml",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+
+    #[test]
+    fn programs_get_the_configuration_and_the_nvram_itself() {
+        let told = json(&kept());
+        assert_eq!(told["config_xml"], "<config/>");
+        assert_eq!(told["surroundings"]["nvram_base64"], "AQID");
+        let bare = PointConfiguration {
+            surroundings: None,
+            ..kept()
+        };
+        assert_eq!(json(&bare)["surroundings"], Value::Null);
+        assert!(show(&bare).contains("keeps nothing"));
+    }
+}

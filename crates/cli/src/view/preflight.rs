@@ -73,3 +73,57 @@ const fn word(verdict: PreflightVerdict) -> &'static str {
         PreflightVerdict::Blocked => "blocked",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(name: &str, verdicts: &[PreflightVerdict]) -> PreflightVmResponse {
+        let finding = |verdict: &PreflightVerdict| PreflightFinding {
+            check: "DISK".into(),
+            verdict: *verdict,
+            subject: "disk 2000 (\"Hard disk 1\")".into(),
+            disk_key: Some(2000),
+            privilege: None,
+            message: format!("found {}", word(*verdict)),
+        };
+        PreflightVmResponse {
+            summary: stillwater_controller_api::VmSummary {
+                vm_id: "01020304-0506-7708-890a-0b0c0d0e0f10/vm-1"
+                    .parse()
+                    .expect("an id"),
+                name: name.into(),
+                path: format!("/DC0/vm/{name}"),
+                vcenter_name: "main".into(),
+                power: "poweredOn".into(),
+                change_tracking: true,
+                disk_count: 1,
+            },
+            findings: verdicts.iter().map(finding).collect(),
+        }
+    }
+
+    #[test]
+    fn of_many_vms_only_what_is_not_in_order_is_told() {
+        use PreflightVerdict::{Blocked, Ok, Warning};
+        let all = [
+            found("sound", &[Ok, Ok]),
+            found("odd", &[Ok, Warning]),
+            found("stuck", &[Blocked, Warning]),
+        ];
+        let (few, each) = (show(&all, true), show(&all, false));
+        assert!(!few.contains("found ok") && each.contains("found ok"));
+        for text in [&few, &each] {
+            assert!(text.contains("/DC0/vm/stuck") && text.contains("found blocked"));
+            assert!(text.ends_with("3 vms: 1 in order, 1 with warnings, 1 blocked"));
+        }
+        let told = json(&all);
+        let verdicts: Vec<_> = [0, 1, 2].map(|at| told[at]["verdict"].clone()).into();
+        assert_eq!(verdicts, ["ok", "warning", "blocked"]);
+        assert_eq!(told[2]["findings"][0]["disk_key"], 2000);
+        assert_eq!(
+            show(&all[..1], true),
+            "1 vms: 1 in order, 0 with warnings, 0 blocked"
+        );
+    }
+}

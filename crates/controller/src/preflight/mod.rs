@@ -18,7 +18,7 @@ use stillwater_vsphere::{PrivilegeGroup, Vm};
 
 use crate::run::{Cause, Circumstances, Guards};
 
-pub use privilege::{BACKUP, RESTORE};
+pub use privilege::{BACKUP, BACKUP_WITH_HOOKS, RESTORE};
 pub use service::Service;
 
 /// What a check found.

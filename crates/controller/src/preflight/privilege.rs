@@ -15,6 +15,15 @@ pub const BACKUP: &[PrivilegeGroup] = &[
     PrivilegeGroup::Read,
     PrivilegeGroup::Files,
 ];
+/// What a backup with hooks in the guest does.
+pub const BACKUP_WITH_HOOKS: &[PrivilegeGroup] = &[
+    PrivilegeGroup::Inventory,
+    PrivilegeGroup::Tracking,
+    PrivilegeGroup::Snapshot,
+    PrivilegeGroup::Read,
+    PrivilegeGroup::Files,
+    PrivilegeGroup::Guest,
+];
 /// What a restore does.
 pub const RESTORE: &[PrivilegeGroup] = &[PrivilegeGroup::Write, PrivilegeGroup::Restore];
 
@@ -123,6 +132,7 @@ const fn is_told_by_runs(group: PrivilegeGroup) -> bool {
             | PrivilegeGroup::Snapshot
             | PrivilegeGroup::Read
             | PrivilegeGroup::Files
+            | PrivilegeGroup::Guest
     )
 }
 

@@ -6,7 +6,7 @@ use stillwater_controller_api as api;
 use stillwater_types::Fault;
 use stillwater_vsphere::PrivilegeGroup;
 
-use super::{BACKUP, Facts, Finding, RESTORE, Subject, Verdict, examine};
+use super::{BACKUP, BACKUP_WITH_HOOKS, Facts, Finding, RESTORE, Subject, Verdict, examine};
 use crate::inventory::Inventory;
 use crate::run::World;
 
@@ -38,10 +38,7 @@ impl Service {
     ) -> Result<api::PreflightVmResponse, Fault> {
         let api::PreflightVmRequest { vm, restore } = request;
         let summary = self.inventory.show(&vm).await?.summary;
-        let purposes: Vec<PrivilegeGroup> = match restore {
-            true => [BACKUP, RESTORE].concat(),
-            false => BACKUP.to_vec(),
-        };
+        let purposes = self.purposes(&summary, restore);
         let vsphere = &self.world.vsphere;
         let vm = vsphere.vm(&summary.vm_id).await?;
         let around = vsphere.circumstances(&summary.vm_id, &purposes).await?;
@@ -59,6 +56,20 @@ impl Service {
             summary,
             findings: findings.into_iter().map(told).collect(),
         })
+    }
+
+    /// What is done with a VM. One whose guest we have an account for is one that hooks may be run in.
+    fn purposes(&self, vm: &api::VmSummary, restore: bool) -> Vec<PrivilegeGroup> {
+        let state = self.world.memory.state();
+        let has_account = state.credentials.nearest(&vm.vm_id, &vm.path).is_ok();
+        let backup = match has_account {
+            true => BACKUP_WITH_HOOKS,
+            false => BACKUP,
+        };
+        match restore {
+            true => [backup, RESTORE].concat(),
+            false => backup.to_vec(),
+        }
     }
 }
 

@@ -80,10 +80,14 @@ impl Act {
 
     /// What `stillwater vm preflight` would find, as a run takes it.
     async fn preflight(&self, vm: &Vm, work: &BackupWork) -> Result<Ruling, Fault> {
+        let purposes = match work.hooks {
+            Some(_) => preflight::BACKUP_WITH_HOOKS,
+            None => preflight::BACKUP,
+        };
         let around = self
             .repeat(&self.world.timing.call, || async {
                 let vsphere = &self.world.vsphere;
-                vsphere.circumstances(&work.vm, preflight::BACKUP).await
+                vsphere.circumstances(&work.vm, purposes).await
             })
             .await;
         let around = around.unwrap_or_else(|fault| {
@@ -98,7 +102,7 @@ impl Act {
             around: &around,
             exclude: &work.exclude,
             cluster: self.world.cluster,
-            purposes: preflight::BACKUP,
+            purposes,
             guards: &self.world.guards,
             reads_nfc: self.world.reads_nfc,
             now: self.world.clock.now(),
