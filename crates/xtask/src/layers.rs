@@ -146,7 +146,8 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("zip", &["vsphere"]),
     ("protox", &["controller-api", "proxy-api", "repository-api"]),
     ("fastcdc", &["chunking"]),
-    ("zstd", &["chunking"]),
+    // Chunks are chunking's; the NVRAM in a point is written by the controller and read by recovery.
+    ("zstd", &["chunking", "controller", "recovery"]),
     ("croner", &["policy"]),
 ];
 
