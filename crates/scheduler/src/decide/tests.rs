@@ -47,6 +47,20 @@ fn a_disk_goes_to_the_best_transport_and_the_next_one_to_the_least_load() {
 }
 
 #[test]
+fn the_best_transport_goes_before_load_until_it_is_full() {
+    let mut small = Small::new();
+    let policy = small.hourly();
+    let [attaches, reads] = small.proxies;
+    let given: Vec<ProxyIx> = (1..=5)
+        .map(|number| {
+            small.protected(policy, number);
+            starts(&small.step(second(DUE)))[0].lanes[0].proxy
+        })
+        .collect();
+    assert_eq!(given, [attaches, attaches, attaches, attaches, reads]);
+}
+
+#[test]
 fn disks_without_a_slot_of_their_own_wait_in_a_lane_of_the_run() {
     let mut small = Small::new();
     let policy = small.hourly();
@@ -463,6 +477,20 @@ fn tight_promises_run_back_to_back_and_a_vm_that_suffers_is_left_in_peace() {
     }
     let age = small.state.due(job).duration_since(now).as_secs();
     assert!(age < 60, "{age}");
+}
+
+#[test]
+fn a_guest_that_stands_still_for_long_is_asked_half_as_often_each_time() {
+    let mut small = Small::new();
+    let policy = small.hourly();
+    let job = small.protected(policy, 1);
+    let mut intervals = Vec::new();
+    for _ in 0..5 {
+        let now = small.state.due(job);
+        small.run(job, now, 30, Duration::from_secs(6));
+        intervals.push(small.state.due(job).duration_since(now).as_secs() / 3_000);
+    }
+    assert_eq!(intervals, [2, 4, 8, 8, 8]);
 }
 
 #[test]
