@@ -93,8 +93,12 @@ impl Client {
         timeout: Duration,
     ) -> Result<SnapshotRef> {
         let task = self.create_snapshot(vm, spec).await?;
+        // A task that cannot be looked at has not failed: only its own end is the snapshot's.
         let outcome = self.wait_task(&task, timeout).await;
-        let outcome = outcome.map_err(|error| snapshot_failed(error, vm))?;
+        let outcome = outcome.map_err(|error| match error {
+            Error::TaskFailed { .. } => snapshot_failed(error, vm),
+            error => error,
+        })?;
         let made = outcome
             .result
             .ok_or_else(|| Problem::new("the task names no snapshot"));

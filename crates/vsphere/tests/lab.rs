@@ -660,6 +660,28 @@ async fn consolidation_is_seen_done_and_refused() {
 }
 
 #[tokio::test]
+async fn a_task_that_cannot_be_looked_at_makes_one_snapshot_when_it_is_asked_for_again() {
+    let lab = start();
+    let client = lab.client().await;
+    let vm = find(&client, WEB).await.vm;
+    lab.control("POST", "/vm/web/tasks", json!({"create_seconds": 0.5}));
+    let spec = SnapshotSpec {
+        name: "ours".into(),
+        description: "lease of run 1".into(),
+        quiesce: Quiesce::None,
+    };
+    let fault = json!({"method": "RetrievePropertiesEx", "kind": "fault:HostCommunication"});
+    lab.control("POST", "/faults", fault);
+    let error = client.take_snapshot(&vm, &spec, PATIENCE).await;
+    let error = error.expect_err("the task could not be seen");
+    assert!(matches!(error, Error::Fault { .. }), "{error:?}");
+    assert_eq!(error.rung_outcome(), RungOutcome::Busy);
+    let again = client.ensure_snapshot(&vm, &spec, PATIENCE).await;
+    assert!(again.expect("a snapshot").was_found);
+    assert_eq!(client.snapshots(&vm).await.expect("snapshots").len(), 1);
+}
+
+#[tokio::test]
 async fn deltas_that_no_snapshot_explains_are_seen_though_nobody_tells_of_them() {
     let lab = start();
     let client = lab.client().await;

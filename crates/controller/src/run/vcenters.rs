@@ -190,27 +190,9 @@ impl Vsphere for Vcenters {
             quiesce,
         };
         let limit = self.patience.create;
-        let taken = client.take_snapshot(&vm, &spec, limit).await;
-        let lost = match taken {
-            Ok(_) => None,
-            Err(lost @ (Error::OutcomeUnknown { .. } | Error::TaskLost { .. })) => Some(lost),
-            Err(error) => return Err(refusal(error)),
-        };
-        if lost.is_some() {
-            // One that is being made, whoever asked, may be ours.
-            let settled = client.settle_snapshot_tasks(&vm, limit).await;
-            settled.map_err(refusal)?;
-        }
-        // The tree is read either way: it says whether the guest was quiesced.
-        let found = leased(&client, &vm, lease).await.map_err(refusal)?;
-        match (found.first(), lost) {
-            (Some(snapshot), _) => Ok(made(snapshot)),
-            (None, Some(lost)) => Err(refusal(lost)),
-            (None, None) => Err(Refusal::from(Fault::new(
-                Reason::SnapshotFailed,
-                "vsphere made a snapshot that is not in the vm's tree",
-            ))),
-        }
+        // One that an earlier try asked for and never heard of is found: there are never two of one run.
+        let ensured = client.ensure_snapshot(&vm, &spec, limit).await;
+        Ok(made(&ensured.map_err(refusal)?.info))
     }
 
     async fn begin_hooks(

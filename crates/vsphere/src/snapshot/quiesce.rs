@@ -146,9 +146,14 @@ impl Error {
             // The task's answer is what could not be read.
             Error::BadAnswer { .. } => RungOutcome::Unknown,
             Error::Unreachable { .. } => RungOutcome::Busy,
-            Error::SnapshotFailed { fault, .. }
-            | Error::TaskFailed { fault, .. }
-            | Error::Fault { fault, .. } => of_fault(fault),
+            Error::SnapshotFailed { fault, .. } | Error::TaskFailed { fault, .. } => {
+                of_fault(fault)
+            }
+            // A call that only looks has failed, the snapshot may be there: no fault of the rung.
+            Error::Fault { fault, .. } => match of_fault(fault) {
+                RungOutcome::Failed => RungOutcome::Busy,
+                outcome => outcome,
+            },
             _ => RungOutcome::Hopeless,
         }
     }
@@ -271,5 +276,13 @@ mod tests {
             vm: VmRef::new("vm-1"),
         };
         assert_eq!(gone.rung_outcome(), RungOutcome::Hopeless);
+        let unseen = Error::Fault {
+            method: "RetrievePropertiesEx",
+            fault: Box::new(VimFault {
+                kind: FaultKind::Other("HostCommunication".into()),
+                message: String::new(),
+            }),
+        };
+        assert_eq!(unseen.rung_outcome(), RungOutcome::Busy);
     }
 }
