@@ -209,6 +209,32 @@ fn every_unprotectable_disk_is_named_with_its_reason_and_one_left_out_is_in_orde
 }
 
 #[test]
+fn a_datastore_that_no_host_reaches_blocks_the_vm_by_its_name() {
+    let datastore = |name: &str, is_accessible| stillwater_vsphere::DatastoreFacts {
+        datastore: DatastoreRef::new(name),
+        name: name.to_owned(),
+        kind: stillwater_vsphere::DatastoreKind::Vmfs,
+        capacity_bytes: 1 << 40,
+        free_bytes: 1 << 39,
+        is_accessible,
+        hosts: Vec::new(),
+    };
+    let around = Circumstances {
+        datastores: Told::Known(vec![datastore("near", true), datastore("far", false)]),
+        missing: Told::Known(Vec::new()),
+    };
+    let found = found(&sound(), &around, false);
+    let blocked: Vec<_> = found
+        .iter()
+        .filter(|f| f.verdict == Verdict::Blocked)
+        .map(|f| (f.check, f.subject.to_string()))
+        .collect();
+    assert_eq!(blocked, [(Check::Datastore, "datastore far".to_owned())]);
+    let fault = Ruling::of(&found).expect_err("refused");
+    assert!(fault.message.contains("datastore far"), "{fault}");
+}
+
+#[test]
 fn a_template_is_told_once_and_not_again_for_each_disk() {
     check(
         |vm| {
