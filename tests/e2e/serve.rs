@@ -20,6 +20,11 @@ impl Serving {
     fn start(site: &Site, point: &str, more: &[&str]) -> Result<Self> {
         let socket = site.cluster.dir().join("nbd.sock");
         let log = site.cluster.dir().join("serve.log");
+        // An earlier one may have told the same there.
+        std::fs::remove_file(&log).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })?;
         let path = socket.to_str().context("utf-8")?;
         let mut args = vec!["point", "serve", point, "--socket", path];
         args.extend(more);

@@ -31,9 +31,13 @@ pub(super) async fn run(desk: &Desk, asked: ServePoint) -> Result<Outcome, Fault
     for disk in &disks {
         runs.push(restore::start(controller, point_id, disk.key).await?);
     }
-    let served = tokio::select! {
-        served = serve(desk, &asked, &door, &disks, &runs) => served,
-        _ = follow::interrupted() => Ok(()),
+    let opened = tokio::select! {
+        opened = open_all(desk, &disks, &runs) => opened,
+        fault = follow::interrupted() => Err(fault),
+    };
+    let served = match opened {
+        Ok(served) => serve(desk, &asked, &door, &disks, &served).await,
+        Err(fault) => Err(fault),
     };
     end(desk, &runs, served).await
 }
@@ -49,19 +53,26 @@ fn wanted<'a>(disks: &'a [PointDisk], names: &[String]) -> Result<Vec<&'a PointD
         .collect()
 }
 
-/// Opens the disks and serves them until something breaks.
+async fn open_all(
+    desk: &Desk,
+    disks: &[&PointDisk],
+    runs: &[RunId],
+) -> Result<Vec<Arc<ServedDisk>>, Fault> {
+    let opened = disks
+        .iter()
+        .zip(runs)
+        .map(|(disk, run)| open(desk, disk, *run));
+    try_join_all(opened).await
+}
+
+/// Serves the disks until somebody ends it, or something breaks.
 async fn serve(
     desk: &Desk,
     asked: &ServePoint,
     door: &Door,
     disks: &[&PointDisk],
-    runs: &[RunId],
+    served: &[Arc<ServedDisk>],
 ) -> Result<(), Fault> {
-    let opened = disks
-        .iter()
-        .zip(runs)
-        .map(|(disk, run)| open(desk, disk, *run));
-    let served = try_join_all(opened).await?;
     let exports: Vec<Arc<dyn Export>> = served
         .iter()
         .map(|disk| layered(Arc::clone(disk), asked.overlay))
@@ -69,7 +80,7 @@ async fn serve(
     tell(desk, door, disks)?;
     tokio::select! {
         ended = door.serve(&exports) => ended,
-        ended = stay(&served) => ended,
+        ended = stay(served) => ended,
         _ = follow::interrupted() => try_join_all(served.iter().map(|disk| disk.finish())).await.map(drop),
     }
 }

@@ -84,7 +84,8 @@ impl ServedDisk {
             length_bytes: u32::try_from(range.length).unwrap_or(u32::MAX),
             areas_only,
         };
-        let mut parts = self.proxy.read_export_range(request).await?;
+        let asked = self.proxy.read_export_range(request).await;
+        let mut parts = asked.map_err(reopened)?;
         let mut answer = Answer {
             at: range.start,
             ..Answer::default()
@@ -182,6 +183,14 @@ impl Export for ServedDisk {
         Ok(tiles
             .map(|(length, _, is_hole)| (length, is_hole))
             .collect())
+    }
+}
+
+/// A proxy that was restarted knows the export again as soon as the controller has looked after it.
+fn reopened(fault: Fault) -> Fault {
+    match fault.reason {
+        Reason::TransferNotFound => Fault::new(Reason::ProxyUnreachable, fault.message),
+        _ => fault,
     }
 }
 
