@@ -112,6 +112,32 @@ fn an_hour_of_a_zone_beside_the_full_hour_is_one_hour() {
 }
 
 #[test]
+fn a_period_is_told_so_that_people_know_which_one() {
+    let told = |period: Period, zone: &str, moment: &str| {
+        period.label(at(moment), &zone.parse().unwrap()).to_string()
+    };
+    let fold = ["2026-10-25T00:10:00Z", "2026-10-25T01:10:00Z"];
+    let hours = fold.map(|moment| told(Period::Hour, "Europe/Berlin", moment));
+    assert_eq!(
+        hours,
+        ["hour 2026-10-25T02+02:00", "hour 2026-10-25T02+01:00"]
+    );
+    let newfoundland = told(Period::Hour, "America/St_Johns", "2026-01-01T12:00:00Z");
+    assert_eq!(newfoundland, "hour 2026-01-01T08-03:30");
+    let rest = [Period::Day, Period::Week, Period::Month, Period::Year]
+        .map(|period| told(period, "UTC", "2027-01-02T12:00:00Z"));
+    assert_eq!(
+        rest,
+        [
+            "day 2027-01-02",
+            "week from 2026-12-28",
+            "month 2027-01",
+            "year 2027"
+        ]
+    );
+}
+
+#[test]
 fn weeks_begin_on_monday_also_over_new_year() {
     let weekly = Retention {
         weekly: 1,
@@ -268,6 +294,17 @@ fn a_year_of_points_is_told_day_by_day() {
     assert_eq!(count(Period::Week), 8);
     assert_eq!(count(Period::Month), 12);
     assert_eq!(count(Period::Year), 1);
+}
+
+#[test]
+fn a_point_of_midnight_is_of_the_day_that_begins() {
+    let text = include_str!("../policy/example.toml").replace("rpo = \"15m\"", "rpo = \"12h\"");
+    let mut policy = Policy::parse(&text).unwrap();
+    policy.schedule = Schedule::rpo(Span::from_hours(12));
+    for day in Simulation::new(&policy, at("2026-01-01T00:00:00Z"), 10) {
+        assert_eq!(day.made, 2, "{}", day.date);
+        assert!(day.kept.iter().all(|(at, _)| *at < day.over_at));
+    }
 }
 
 fn any_retention() -> impl Strategy<Value = Retention> {
