@@ -862,3 +862,24 @@ async fn a_guest_without_tools_is_crash_consistent_and_nobody_is_warned() {
     assert_eq!((run.state, run.warnings.len()), (RunState::Succeeded, 0));
     assert_eq!(cluster.fake.asked(), [Quiesce::None]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_waits_for_its_turn_holds_no_lease_and_can_be_cancelled() {
+    let (_dir, cluster) = cluster_with(Habits::default()).await;
+    let turn = cluster.world.snapshot_turn(&vm()).await;
+    let run = cluster.start(backup()).await.run_id;
+    let mut states = cluster.memory.watch();
+    let freezes = |state: &std::sync::Arc<crate::memory::State>| {
+        let found = state.runs.find(run);
+        found.is_some_and(|run| run.stage == crate::run::Stage::Freezing)
+    };
+    let state = states.wait_for(freezes).await.unwrap().clone();
+    assert_eq!(state.runs.find(run).unwrap().snapshot, None);
+    cluster.runs.cancel(Actor::Console, run).await.unwrap();
+    let ended = cluster.ended(run).await;
+    assert_eq!(ended.state, RunState::Cancelled);
+    assert!(!cluster.fake.calls().contains(&"create_snapshot"));
+    drop(turn);
+    let ended = cluster.run(backup()).await;
+    assert_eq!(ended.state, RunState::Succeeded);
+}

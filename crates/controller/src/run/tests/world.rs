@@ -805,8 +805,8 @@ fn fake_vm(id: &VmId, disks: Vec<(i32, Protectability)>, things: &Things) -> Vm 
         cbt_supported: true,
         consolidation_needed: false,
         template: false,
-        host: None,
-        datastores: vec![],
+        host: Some("esx-1".into()),
+        datastores: vec!["ds".into()],
         disks: disks.into_iter().map(disk).collect(),
         snapshots: snapshots
             .into_iter()
@@ -1208,6 +1208,15 @@ fn kek() -> KeyEncryptionKey {
     KeyEncryptionKey::from_slice(&[9; 32]).unwrap()
 }
 
+/// One snapshot at a time: a turn that somebody keeps shows at once.
+fn turnstile() -> Turnstile {
+    Turnstile::new(&Guards {
+        host_tasks: 1,
+        datastore_tasks: 1,
+        ..Guards::default()
+    })
+}
+
 pub fn secrets() -> Secrets {
     Secrets::new(kek())
 }
@@ -1277,7 +1286,7 @@ impl Cluster {
             trust: MapTrust::default(),
             bases: Bases::default(),
             guards: Guards::default(),
-            turnstile: Turnstile::default(),
+            turnstile: turnstile(),
             reads_nfc: fake.locked().habits.gives_nfc_tickets,
             budgets: Budgets::default(),
         });
