@@ -1,11 +1,15 @@
 //! The same frozen disk by every way that runs use, and on by the next way where one fails.
 
-use anyhow::{Result, ensure};
-use serde_json::Value;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 use stillwater_tests::Site;
-use stillwater_tests::cluster::{Cluster, rows, text};
+use stillwater_tests::cluster::{Cluster, Role, rows, text, wait};
 use stillwater_tests::guest::Disks;
-use stillwater_tests::lab::VmSpec;
+use stillwater_tests::lab::{DiskSpec, VmSpec};
+
+const NEAR: &str = "[transports]\nnfc = true\nhot-add = true";
 
 fn site() -> Result<Site> {
     let disks = Disks::new()?;
@@ -18,9 +22,7 @@ fn back_up(site: &Site, arguments: &[&str], transport: &str) -> Result<(Value, V
     let run = site
         .cluster
         .start_run(&[&["backup", "web"], arguments].concat())?;
-    let run = site
-        .cluster
-        .wait_run(&run, std::time::Duration::from_secs(150))?;
+    let run = site.cluster.wait_run(&run, Duration::from_secs(150))?;
     ensure!(run["state"] == "succeeded", "{run:#}");
     ensure!(site.lab.snapshots()?.is_empty(), "a snapshot was left");
     for disk in rows(&run["disks"]) {
@@ -69,4 +71,160 @@ fn where_a_host_goes_in_mid_read_the_folder_goes_on() -> Result<()> {
         "a fallback is told: {run:#}"
     );
     Ok(())
+}
+
+/// `web` and the VM that the proxy runs in, whose kernel the lab plays.
+fn site_with_proxy_vm() -> Result<Site> {
+    let disks = Disks::new()?;
+    let proxy = VmSpec::new("proxy", vec![DiskSpec::empty(16)]).with("proxy", json!(true));
+    let vms = [VmSpec::new("web", disks.set("small")?), proxy];
+    Site::of(&vms, Cluster::with_controller(NEAR)?)
+}
+
+fn reconfigure(site: &mut Site, role: Role, config: &str) -> Result<()> {
+    site.cluster.stop_role(role)?;
+    site.cluster.configure(role, config)?;
+    site.cluster.start_role(role)?;
+    site.cluster.wait_online(2)
+}
+
+/// What the lab's kernels of proxies show.
+fn guests(site: &Site) -> Result<Value> {
+    site.lab.control("GET", "/guests", None)
+}
+
+fn kernel(site: &Site) -> Result<String> {
+    let guests = guests(site)?;
+    let guest = rows(&guests["guests"]).into_iter().next();
+    let guest = guest.context("the lab plays no proxy")?;
+    let (sys, dev) = (text(&guest, "sys")?, text(&guest, "dev")?);
+    Ok(format!(
+        "[transports]\nhot-add = true\nsysfs = {sys:?}\ndev = {dev:?}"
+    ))
+}
+
+fn reaches(site: &Site, way: &str) -> Result<()> {
+    wait(
+        "the proxy tells what it reaches",
+        Duration::from_secs(60),
+        || {
+            let nodes = site.cluster.json(&["node", "list"])?;
+            let told = rows(&nodes).iter().any(|node| {
+                let reach = &node["reach"];
+                match way {
+                    "hotadd" => !rows(&reach["vm_uuids"]).is_empty(),
+                    "file" => !rows(&reach["datastores"]).is_empty(),
+                    _ => reach["nbd"] == true,
+                }
+            });
+            Ok(told.then_some(()))
+        },
+    )
+}
+
+/// Nothing is attached, frozen or deleted.
+fn check_nothing_is_left(site: &Site) -> Result<()> {
+    let guests = guests(site)?;
+    ensure!(rows(&guests["destroyed"]).is_empty(), "{guests:#}");
+    for guest in rows(&guests["guests"]) {
+        let disks = rows(&guest["disks"]).len();
+        ensure!(disks == 1, "still attached: {guest:#}");
+    }
+    ensure!(site.lab.snapshots()?.is_empty(), "a snapshot was left");
+    Ok(())
+}
+
+#[test]
+fn every_way_gives_the_same_roots() -> Result<()> {
+    let mut site = site_with_proxy_vm()?;
+    let (_, through_nfc) = back_up(&site, &["--full"], "nfc")?;
+
+    let near = kernel(&site)?;
+    reconfigure(&mut site, Role::Proxy, &near)?;
+    reaches(&site, "hotadd")?;
+    let (run, attached) = back_up(&site, &["--full"], "hotadd")?;
+    ensure!(rows(&run["warnings"]).is_empty(), "{run:#}");
+    check_nothing_is_left(&site)?;
+    ensure!(attached == through_nfc, "hotadd differs");
+
+    let mount = json!({"datastore": "lab-ds"});
+    let mount = text(&site.lab.control("POST", "/mounts", Some(&mount))?, "path")?;
+    let files = format!("[transports]\ndatastores = {{ lab-ds = {mount:?} }}");
+    reconfigure(&mut site, Role::Proxy, &files)?;
+    reaches(&site, "file")?;
+    let (run, files) = back_up(&site, &["--full"], "file")?;
+    ensure!(rows(&run["warnings"]).is_empty(), "{run:#}");
+    ensure!(files == through_nfc, "file differs");
+
+    let serve = format!(
+        "f=${{2#*] }}; exec qemu-nbd --read-only --persistent --format raw --socket \"$1\" \"{mount}/${{f%.vmdk}}-flat.vmdk\""
+    );
+    let nbd = format!(
+        "[transports]\nnbd-command = [\"/bin/sh\", \"-c\", {:?}, \"sh\", \"{{socket}}\", \"{{file}}\"]",
+        serve.replace('{', "{{").replace('}', "}}")
+    );
+    reconfigure(&mut site, Role::Proxy, &nbd)?;
+    reaches(&site, "nbd")?;
+    // The host comes before the command, and gives nothing.
+    site.lab.fault("nfc-open", "error:1", 0, -1)?;
+    let (_, served) = back_up(&site, &["--full"], "nbd")?;
+    ensure!(served == through_nfc, "nbd differs");
+
+    reconfigure(&mut site, Role::Proxy, "")?;
+    wait("the proxy has no command", Duration::from_secs(60), || {
+        let nodes = site.cluster.json(&["node", "list"])?;
+        Ok(rows(&nodes)
+            .iter()
+            .all(|node| node["reach"]["nbd"] != true)
+            .then_some(()))
+    })?;
+    let (_, folder) = back_up(&site, &["--full"], "folder")?;
+    ensure!(folder == through_nfc, "the folder differs");
+    Ok(())
+}
+
+/// How often a role is killed while disks are attached.
+fn kills() -> usize {
+    let asked = std::env::var("KILLS").ok();
+    asked.and_then(|kills| kills.parse().ok()).unwrap_or(4)
+}
+
+#[test]
+fn nothing_stays_attached_when_a_role_is_killed() -> Result<()> {
+    let mut site = site_with_proxy_vm()?;
+    let near = kernel(&site)?;
+    reconfigure(&mut site, Role::Proxy, &near)?;
+    reaches(&site, "hotadd")?;
+    for kill in 0..kills() {
+        let run = site.cluster.start_run(&["backup", "web", "--full"])?;
+        wait("disks are attached", Duration::from_secs(60), || {
+            let guests = guests(&site)?;
+            let attached = rows(&guests["guests"])
+                .iter()
+                .any(|guest| rows(&guest["disks"]).len() > 1);
+            let shown = site.cluster.json(&["run", "show", &run])?;
+            ensure!(
+                attached || shown["ended_at"].is_null(),
+                "ended before the kill: {shown:#}"
+            );
+            Ok(attached.then_some(()))
+        })?;
+        let role = if kill % 2 == 0 {
+            Role::Proxy
+        } else {
+            Role::Controller
+        };
+        site.cluster.kill_role(role)?;
+        site.cluster.start_role(role)?;
+        site.cluster.wait_run(&run, Duration::from_secs(150))?;
+        wait("all is given back", Duration::from_secs(90), || {
+            Ok(check_nothing_is_left(&site).is_ok().then_some(()))
+        })?;
+        if role == Role::Controller {
+            reaches(&site, "hotadd")?;
+        }
+    }
+    let (run, _) = back_up(&site, &[], "hotadd")?;
+    ensure!(rows(&run["warnings"]).is_empty(), "{run:#}");
+    check_nothing_is_left(&site)
 }

@@ -338,6 +338,20 @@ pub struct Node {
     pub version: Option<String>,
     /// What it can do and does, as far as it said.
     pub load: Option<NodeLoad>,
+    /// By which ways it reaches disks, as far as it said; of proxies only.
+    pub reach: Option<ProxyReach>,
+}
+
+/// By which ways a proxy can reach disks, besides those that every proxy has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxyReach {
+    /// What `config.uuid` of the VM that it runs in may be, likeliest first; empty when it attaches no
+    /// disks to itself.
+    pub vm_uuids: Vec<String>,
+    /// The datastores that it has mounted, as its configuration calls them: by name or by url.
+    pub datastores: Vec<String>,
+    /// Whether it can start a command that serves a disk over NBD.
+    pub nbd: bool,
 }
 
 /// What a node can do and does; the fields of the other role are zero.
@@ -397,6 +411,8 @@ pub struct SendHeartbeatRequest {
     pub version: String,
     /// What it can do and does.
     pub load: NodeLoad,
+    /// By which ways it reaches disks; of proxies only.
+    pub reach: Option<ProxyReach>,
 }
 
 /// The answer to a heartbeat.

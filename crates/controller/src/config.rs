@@ -96,6 +96,8 @@ impl Limits {
 pub struct Transports {
     /// Whether disks are read through their host's port 902 first.
     pub nfc: bool,
+    /// Whether disks are attached to the VM of the proxy that reads or writes them, if it may.
+    pub hot_add: bool,
 }
 
 /// How long snapshots may take, and how often leftovers are looked for.

@@ -108,7 +108,6 @@ impl Controller {
             .add_service(api::probe_service(engine.probes()))
             .add_service(api::point_service(engine.points()))
             .add_service(api::repository_service(engine.repositories()))
-    }
             .add_service(api::guest_credential_service(Arc::new(
                 guest::Service::new(
                     self.memory.clone(),
@@ -116,6 +115,7 @@ impl Controller {
                     self.resources.secrets.clone(),
                 ),
             )))
+    }
 
     /// What is lent to the run engine.
     pub fn resources(&self) -> &Resources {

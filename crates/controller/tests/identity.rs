@@ -34,6 +34,7 @@ fn heartbeat(address: &str) -> api::SendHeartbeatRequest {
             transfer_slots: 4,
             ..api::NodeLoad::default()
         },
+        reach: None,
     }
 }
 

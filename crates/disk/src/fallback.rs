@@ -147,8 +147,19 @@ impl DiskReader for FallbackReader {
                 Ok(bytes) => return Ok(bytes),
                 // The caller's own mistake, which every way answers alike.
                 Err(error @ Error::BeyondDisk { .. }) => return Err(error),
-                Err(error) => self.give_up(index, error).await?,
+                Err(error) => {
+                    self.give_up(index, error).await?;
+                    // Reads that are still under way fail, and go on by the next way.
+                    reader.close().await;
+                }
             }
+        }
+    }
+
+    async fn close(&self) {
+        let reader = self.taken.lock().await.reader.take();
+        if let Some(reader) = reader {
+            reader.close().await;
         }
     }
 }

@@ -14,4 +14,7 @@ pub trait DiskReader: Send + Sync {
 
     /// Reads a range: all of it, or an error. May be called several times at once.
     async fn read(&self, extent: Extent) -> Result<Bytes>;
+
+    /// Lets go what must be let go before the disk may go, and waits until it is. Nothing is read after.
+    async fn close(&self) {}
 }

@@ -4,7 +4,7 @@
 //! it in nobody's use.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -51,7 +51,7 @@ impl stillwater_disk::Way for Way {
         let reader = device.reader().await?;
         Ok(Arc::new(Reader {
             reader,
-            device: Some(device),
+            device: Mutex::new(Some(device)),
         }))
     }
 }
@@ -77,14 +77,22 @@ async fn find(guest: &Guest, disk: &HotAddDisk, length: u64) -> Result<Device> {
 
 struct Reader {
     reader: HotAddReader,
-    device: Option<Device>,
+    device: Mutex<Option<Device>>,
+}
+
+impl Reader {
+    fn take(&self) -> Option<Device> {
+        // Only taken from.
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        device.take()
+    }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
         // Let go in the background; a runtime that ends takes the device with its process.
-        let device = self.device.take();
-        if let (Some(device), Ok(runtime)) = (device, tokio::runtime::Handle::try_current()) {
+        // A transfer that was cancelled did not come to close it.
+        if let (Some(device), Ok(runtime)) = (self.take(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(async move { let_go(device).await });
         }
     }
@@ -98,6 +106,12 @@ impl DiskReader for Reader {
 
     async fn read(&self, extent: Extent) -> Result<Bytes> {
         self.reader.read(extent).await
+    }
+
+    async fn close(&self) {
+        if let Some(device) = self.take() {
+            let_go(device).await;
+        }
     }
 }
 

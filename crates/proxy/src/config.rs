@@ -1,10 +1,12 @@
 //! `/etc/stillwater/proxy.toml`.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use stillwater_disk::nbd::CommandLine;
 use stillwater_service::config::{self, Faults, Period, Settings};
 use stillwater_service::enrol;
 use stillwater_service::metrics::MetricsSettings;
@@ -35,10 +37,40 @@ pub struct Config {
     pub drain: Period,
     /// What is done at once.
     pub limits: Limits,
+    /// By which ways disks are reached beside those that need no configuration.
+    pub transports: Transports,
     /// Where metrics are answered.
     pub metrics: MetricsSettings,
     /// What is logged, and how.
     pub log: LogSettings,
+}
+
+/// By which ways disks are reached beside those that need no configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Transports {
+    /// Whether disks may be attached to the VM that this proxy runs in.
+    pub hot_add: bool,
+    /// Where datastores are mounted, by their names or urls. Nothing is ever written there.
+    pub datastores: BTreeMap<String, PathBuf>,
+    /// A command that serves a disk over NBD and its arguments, with placeholders in braces.
+    pub nbd_command: Vec<String>,
+    /// Where the kernel shows its devices.
+    pub sysfs: PathBuf,
+    /// Where device nodes are.
+    pub dev: PathBuf,
+}
+
+impl Default for Transports {
+    fn default() -> Self {
+        Self {
+            hot_add: false,
+            datastores: BTreeMap::new(),
+            nbd_command: Vec::new(),
+            sysfs: PathBuf::from("/sys"),
+            dev: PathBuf::from("/dev"),
+        }
+    }
 }
 
 /// What is done at once.
@@ -61,6 +93,7 @@ impl Default for Config {
             state_dir: PathBuf::from("/var/lib/stillwater/proxy"),
             drain: Period(Duration::from_secs(20)),
             limits: Limits::default(),
+            transports: Transports::default(),
             metrics: MetricsSettings::default(),
             log: LogSettings::default(),
         }
@@ -112,6 +145,17 @@ impl Settings for Config {
         let Limits { transfers, workers } = self.limits;
         faults.check_number("limits.transfers", transfers, 1..=TRANSFERS_MAX);
         faults.check_number("limits.workers", workers, 1..=WORKERS_MAX);
+        faults.check_path("transports.sysfs", &self.transports.sysfs);
+        faults.check_path("transports.dev", &self.transports.dev);
+        for mount in self.transports.datastores.values() {
+            faults.check_path("transports.datastores", mount);
+        }
+        let command = &self.transports.nbd_command;
+        if !command.is_empty()
+            && let Err(error) = CommandLine::parse(command)
+        {
+            faults.add("transports.nbd-command", error.to_string());
+        }
         self.metrics.check(faults);
         self.log.check(faults);
     }
@@ -159,6 +203,11 @@ mod tests {
             name: None,
             controller: None,
             metrics: MetricsSettings::default(),
+            transports: Transports {
+                datastores: BTreeMap::new(),
+                nbd_command: Vec::new(),
+                ..shown.transports
+            },
             ..shown
         };
         assert_eq!(shown, Config::default());
@@ -174,6 +223,10 @@ mod tests {
             drain = "48h"
             limits.transfers = 0
             limits.workers = 65
+            transports.sysfs = "sys"
+            transports.dev = "dev"
+            transports.datastores = { nfs-1 = "mnt" }
+            transports.nbd-command = ["nbdkit"]
             metrics.listen = "0.0.0.0:9444"
             log.level = "a=loud"
         "#;
@@ -185,6 +238,10 @@ mod tests {
             "drain",
             "limits.transfers",
             "limits.workers",
+            "transports.sysfs",
+            "transports.dev",
+            "transports.datastores",
+            "transports.nbd-command",
             "metrics.listen",
             "log.level",
         ];

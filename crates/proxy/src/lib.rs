@@ -8,12 +8,14 @@
 //! - What a transfer holds in memory does not depend on the disk (see [`transfer::Limits`]).
 //! - A dataset's key is held for one transfer and never written.
 
+pub mod attached;
 pub mod command;
 pub mod config;
 pub mod error;
 pub mod exports;
 mod grpc;
 pub mod join;
+mod local;
 pub mod metrics;
 pub mod probes;
 pub mod reach;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::SecretString;
 use stillwater_disk::folder::{FolderReader, FolderWriter};
+use stillwater_disk::hotadd::Guest;
 use stillwater_disk::nfc::{NfcReader, NfcWriter, Options, Ticket, TicketBook, Tickets};
 use stillwater_disk::{DiskReader, DiskWriter, Way};
 use stillwater_proxy_api::{Disk, FolderDisk, FolderTrust, NfcCheck, NfcDisk, Store};
@@ -12,7 +13,9 @@ use stillwater_rpc::Identity;
 use stillwater_types::Fault;
 use stillwater_vsphere::{DataAccess, Fingerprint, HostIdentity, Trust};
 
+use crate::attached;
 use crate::error::Error;
+use crate::local::Local;
 use crate::transfer::{RecordStore, Repository, Target};
 
 /// Opens the two ends of a transfer. A trait, so that tests need no network.
@@ -32,6 +35,10 @@ pub trait Reach: Send + Sync {
 pub struct Network {
     /// Whose certificate is shown to repositories.
     pub identity: Identity,
+    /// The VM that this process runs in, if disks may be attached to it.
+    pub guest: Option<Guest>,
+    /// What this machine reaches by its own configuration.
+    pub local: Local,
 }
 
 #[async_trait]
@@ -50,9 +57,13 @@ impl Reach for Network {
                 disk: disk.clone(),
                 length,
             })),
-            Disk::HotAdd(_) | Disk::File(_) | Disk::Nbd(_) => Err(Error::Order(
-                "this proxy reads disks through a datastore's folder and through nfc only",
-            )),
+            Disk::HotAdd(disk) => Ok(Box::new(attached::Way {
+                guest: self.guest()?,
+                disk: disk.clone(),
+                length,
+            })),
+            Disk::File(disk) => self.local.file(disk, length),
+            Disk::Nbd(disk) => self.local.served(disk, length),
         }
     }
 
@@ -60,9 +71,13 @@ impl Reach for Network {
         let (name, opened) = match disk {
             Disk::Folder(disk) => (&disk.path, write_folder(disk, length).await),
             Disk::Nfc(disk) => (&disk.path, write_nfc(disk, length).await),
-            Disk::HotAdd(_) | Disk::File(_) | Disk::Nbd(_) => {
+            Disk::HotAdd(disk) => {
+                let writer = attached::write(&self.guest()?, disk, length).await;
+                (&disk.path, writer)
+            }
+            Disk::File(_) | Disk::Nbd(_) => {
                 return Err(Error::Order(
-                    "this proxy writes disks through a datastore's folder and through nfc only",
+                    "this proxy does not write disks of mounted datastores or by nbd",
                 ));
             }
         };
@@ -71,6 +86,14 @@ impl Reach for Network {
             Ok(writer) => Ok(Target { name, writer }),
             Err(source) => Err(Error::Write { disk: name, source }),
         }
+    }
+}
+
+impl Network {
+    fn guest(&self) -> Result<Guest, Error> {
+        self.guest.clone().ok_or(Error::Order(
+            "disks are not to be attached to this proxy; see `transports.hot-add`",
+        ))
     }
 }
 
@@ -111,7 +134,7 @@ impl Way for NfcWay {
     }
 }
 
-type Opened = stillwater_disk::Result<Box<dyn DiskWriter>>;
+pub(crate) type Opened = stillwater_disk::Result<Box<dyn DiskWriter>>;
 
 async fn write_folder(disk: &FolderDisk, length: u64) -> Opened {
     let writer = FolderWriter::open(&access(disk), &disk.path, length).await?;

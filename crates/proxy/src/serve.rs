@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use stillwater_controller_api::{Client, NodeLoad, SendHeartbeatRequest};
+use stillwater_controller_api::{Client, NodeLoad, ProxyReach, SendHeartbeatRequest};
+use stillwater_disk::hotadd::Guest;
 use stillwater_proxy_api as api;
 use stillwater_rpc::{ClientCertificates, Identity, RemovedNodes, Server};
 use stillwater_service::metrics::Health;
@@ -14,9 +15,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use crate::attached;
 use crate::config::Config;
 use crate::exports::Exports;
 use crate::join;
+use crate::local::Local;
 use crate::metrics::{Gauges, Metrics};
 use crate::probes::Probes;
 use crate::reach::{Network, Reach};
@@ -57,6 +60,8 @@ pub struct Proxy {
     slots: Slots,
     transfers: Transfers,
     exports: Exports,
+    guest: Option<Guest>,
+    local: Local,
     probes: Probes,
     metrics: Metrics,
 }
@@ -69,8 +74,13 @@ impl Proxy {
     pub fn new(config: Config, identity: Identity) -> Result<Self, Fault> {
         let controller = join::controller(&config, &identity)?;
         let slots = Slots::new(config.limits.transfers);
+        let guest = attached::guest(&config.transports);
+        let local = Local::new(&config.transports);
+        let local = local.map_err(|error| Fault::new(Reason::BadField, error.to_string()))?;
         let reach: Arc<dyn Reach> = Arc::new(Network {
             identity: identity.clone(),
+            guest: guest.clone(),
+            local: local.clone(),
         });
         let metrics = Metrics::default();
         let limits = config.transfer_limits();
@@ -84,6 +94,8 @@ impl Proxy {
             slots,
             transfers,
             exports,
+            guest,
+            local,
             probes,
             metrics,
         })
@@ -192,9 +204,26 @@ impl Proxy {
             address: self.config.address(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             load,
+            reach: Some(self.reach().await),
         };
         let answer = self.controller.send_heartbeat(request).await?;
         Ok(Duration::from_secs(u64::from(answer.interval_seconds)))
+    }
+
+    /// The ways to disks that not every proxy has.
+    async fn reach(&self) -> ProxyReach {
+        let ids = match &self.guest {
+            Some(guest) => guest.identity().await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "it is not known which vm this is");
+                Vec::new()
+            }),
+            None => Vec::new(),
+        };
+        ProxyReach {
+            vm_uuids: ids.iter().map(ToString::to_string).collect(),
+            datastores: self.local.datastores(),
+            nbd: self.local.has_command(),
+        }
     }
 
     async fn renew(&self, request: Vec<u8>) -> Result<String, Fault> {

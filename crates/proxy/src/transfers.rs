@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use stillwater_disk::{FallbackReader, GivenUp};
+use stillwater_disk::{DiskReader, FallbackReader, GivenUp};
 use stillwater_format::node::{DiskRoot, NODE_LEVEL_MAX};
 use stillwater_proxy_api::{
     self as api, StartTransferRequest, Store, Transfer, TransferFindings, TransferState, Work,
@@ -262,7 +262,10 @@ impl Transfers {
                     limits: self.limits,
                     compress: zstd(),
                 };
-                let Saved { root, findings } = backup.run(progress).await?;
+                let saved = backup.run(progress).await;
+                // Whoever hears of the end may take the disk away.
+                disk.close().await;
+                let Saved { root, findings } = saved?;
                 let (given_up, index) = disk.history().await;
                 let findings = TransferFindings {
                     fallbacks: given_up.into_iter().map(told_fallback).collect(),

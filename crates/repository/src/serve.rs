@@ -221,6 +221,7 @@ impl Repository {
             address: self.config.address(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             load,
+            reach: None,
         };
         let answer = self.controller.send_heartbeat(request).await?;
         Ok(Duration::from_secs(u64::from(answer.interval_seconds)))

@@ -13,6 +13,7 @@ words! { pb: NodeState { Online, Offline, Removed } }
 alike! { pb:
     NodeLoad { transfer_slots, transfer_count, writable_bytes, capacity_bytes, stored_bytes }
     SendHeartbeatResponse { interval_seconds }
+    ProxyReach { vm_uuids, datastores, nbd }
 }
 
 empty! { pb: ListNodesRequest RemoveNodeResponse }
@@ -57,6 +58,7 @@ impl From<Node> for pb::Node {
             certificate_expires_at,
             version,
             load,
+            reach,
         } = domain;
         Self {
             node_id: node_id.to_string(),
@@ -69,6 +71,7 @@ impl From<Node> for pb::Node {
             certificate_expires_at: Some(field::moment(certificate_expires_at)),
             version: version.unwrap_or_default(),
             load: load.map(Into::into),
+            reach: reach.map(Into::into),
         }
     }
 }
@@ -88,6 +91,7 @@ impl TryFrom<pb::Node> for Node {
             certificate_expires_at,
             version,
             load,
+            reach,
         } = message;
         Ok(Self {
             node_id: field::id("node_id", &node_id)?,
@@ -100,6 +104,7 @@ impl TryFrom<pb::Node> for Node {
             certificate_expires_at: field::time("certificate_expires_at", certificate_expires_at)?,
             version: field::maybe_text(version),
             load: field::maybe_message("load", load)?,
+            reach: field::maybe_message("reach", reach)?,
         })
     }
 }
@@ -224,11 +229,13 @@ impl From<SendHeartbeatRequest> for pb::SendHeartbeatRequest {
             address,
             version,
             load,
+            reach,
         } = domain;
         Self {
             address,
             version,
             load: Some(load.into()),
+            reach: reach.map(Into::into),
         }
     }
 }
@@ -241,11 +248,13 @@ impl TryFrom<pb::SendHeartbeatRequest> for SendHeartbeatRequest {
             address,
             version,
             load,
+            reach,
         } = message;
         Ok(Self {
             address: field::text("address", address)?,
             version: field::text("version", version)?,
             load: field::message("load", load)?,
+            reach: field::maybe_message("reach", reach)?,
         })
     }
 }

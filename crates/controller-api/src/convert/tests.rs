@@ -311,6 +311,15 @@ impl Gen {
             certificate_expires_at: self.time(),
             version: self.maybe(Gen::text),
             load: self.maybe(Gen::load),
+            reach: self.maybe(Gen::reach),
+        }
+    }
+
+    fn reach(&mut self) -> ProxyReach {
+        ProxyReach {
+            vm_uuids: self.list(Gen::text),
+            datastores: self.list(Gen::text),
+            nbd: self.flag(),
         }
     }
 
@@ -644,6 +653,7 @@ proptest! {
             address: g.text(),
             version: g.text(),
             load: g.load(),
+            reach: g.maybe(Gen::reach),
         });
         check::<pb::SendHeartbeatResponse, _>(SendHeartbeatResponse { interval_seconds: g.u32() });
         check::<pb::CreateTokenRequest, _>(g.pick(&Role::ALL));

@@ -105,7 +105,7 @@ async fn a_repository_gets_one_dataset_whose_key_only_recovery_and_controller_op
     };
     memory.append(Actor::Console, joined).await.unwrap();
     let nodes = Directory::new(memory.clone());
-    nodes.note(node, "1".into(), NodeLoad::default());
+    nodes.note(node, "1".into(), NodeLoad::default(), None);
     let recovery = RecoveryKey::generate().unwrap();
     let fake = Arc::new(Fake {
         refusals: AtomicU32::new(2),

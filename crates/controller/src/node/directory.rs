@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use stillwater_controller_api::NodeLoad;
+use stillwater_controller_api::{NodeLoad, ProxyReach};
 use stillwater_types::{Fault, NodeId, Role};
 use tokio::time::Instant;
 
@@ -26,6 +26,8 @@ pub struct NodeInfo {
     pub name: String,
     /// What its last heartbeat said.
     pub load: NodeLoad,
+    /// By which ways a proxy reaches disks, as far as it said.
+    pub reach: ProxyReach,
 }
 
 /// What the last heartbeat of a node said. Never journalled: the next one tells it again.
@@ -37,6 +39,8 @@ pub struct Seen {
     pub version: String,
     /// What it can do and does.
     pub load: NodeLoad,
+    /// By which ways it reaches disks; of proxies only.
+    pub reach: Option<ProxyReach>,
     /// When it came, by a clock that nobody sets.
     instant: Instant,
 }
@@ -74,8 +78,8 @@ impl Directory {
             .filter(|n| n.role == role && n.removed_at.is_none());
         members
             .filter_map(|node| {
-                let load = seen.get(&node.node).filter(|seen| seen.is_fresh())?.load;
-                Some(info(node, load))
+                let seen = seen.get(&node.node).filter(|seen| seen.is_fresh())?;
+                Some(info(node, Some(seen)))
             })
             .collect()
     }
@@ -89,20 +93,16 @@ impl Directory {
     pub fn member(&self, node: NodeId) -> Result<NodeInfo, Fault> {
         let state = self.memory.state();
         let member = state.nodes.member(node)?;
-        let load = self
-            .seen()
-            .get(&node)
-            .map(|seen| seen.load)
-            .unwrap_or_default();
-        Ok(info(member, load))
+        Ok(info(member, self.seen().get(&node)))
     }
 
     /// Notes a heartbeat.
-    pub fn note(&self, node: NodeId, version: String, load: NodeLoad) {
+    pub fn note(&self, node: NodeId, version: String, load: NodeLoad, reach: Option<ProxyReach>) {
         let seen = Seen {
             at: self.memory.now(),
             version,
             load,
+            reach,
             instant: Instant::now(),
         };
         self.seen().insert(node, seen);
@@ -124,11 +124,12 @@ impl Directory {
     }
 }
 
-fn info(node: &Node, load: NodeLoad) -> NodeInfo {
+fn info(node: &Node, seen: Option<&Seen>) -> NodeInfo {
     NodeInfo {
         node: node.node,
         address: node.address.clone(),
         name: node.name.clone(),
-        load,
+        load: seen.map(|seen| seen.load).unwrap_or_default(),
+        reach: seen.and_then(|seen| seen.reach.clone()).unwrap_or_default(),
     }
 }

@@ -213,6 +213,7 @@ impl Registry {
             address,
             version,
             load,
+            reach,
         } = request;
         let known = self.memory.state().nodes.member(peer.node)?.address.clone();
         let address = check_address(peer.role, Some(address))?;
@@ -225,7 +226,7 @@ impl Registry {
             self.memory.append(actor(peer), moved).await?;
         }
         let version = version.chars().take(VERSION_CHARS_MAX).collect();
-        self.directory.note(peer.node, version, load);
+        self.directory.note(peer.node, version, load, reach);
         Ok(HEARTBEAT_SECONDS)
     }
 
@@ -269,7 +270,8 @@ impl Registry {
             seen_at: seen.as_ref().map(|seen| seen.at),
             certificate_expires_at: node.certificate_expires_at,
             version: seen.as_ref().map(|seen| seen.version.clone()),
-            load: seen.map(|seen| seen.load),
+            load: seen.as_ref().map(|seen| seen.load),
+            reach: seen.and_then(|seen| seen.reach),
         }
     }
 
@@ -291,6 +293,7 @@ impl Registry {
             certificate_expires_at: timestamp(self.identity.not_after()),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             load: None,
+            reach: None,
         }
     }
 

@@ -118,6 +118,7 @@ mod tests {
             attempts: 1,
             failed_on: Default::default(),
             transfer: None,
+            attachment: None,
             moved: None,
         };
         run.disks.insert(2000, disk);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::act::World;
+use super::act::{Bays, World};
 use super::bases::Bases;
 use super::budget::Budgets;
 use super::event::{RunEvent, Work};
@@ -89,6 +89,8 @@ impl Engine {
                 config.limits.parallel_runs as usize,
             )),
             stuck: Mutex::default(),
+            bays: Bays::default(),
+            hot_adds: config.transports.hot_add,
             budgets: Budgets::new(config.limits.host_limits()),
             timing: config.snapshots.timing(),
             trust: config.change_maps.trust(),

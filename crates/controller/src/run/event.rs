@@ -188,6 +188,15 @@ fn folder() -> String {
     super::act::FOLDER.to_owned()
 }
 
+/// A disk that may be attached to the VM of a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The proxy's VM.
+    pub vm: VmId,
+    /// The disk's file, such as `[ds] web/web.vmdk`.
+    pub file: String,
+}
+
 /// A point that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommittedPoint {
@@ -336,6 +345,9 @@ pub enum RunEvent {
         proxy: NodeId,
         /// The transfer.
         transfer: TransferId,
+        /// Where the disk is about to be attached for it.
+        #[serde(default)]
+        attachment: Option<Attachment>,
     },
     /// A disk was moved.
     Transferred {

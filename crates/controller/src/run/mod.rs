@@ -29,6 +29,7 @@ mod slots;
 mod state;
 mod step;
 mod timing;
+mod transport;
 mod turnstile;
 mod vcenters;
 mod view;
@@ -40,8 +41,8 @@ pub use cause::Cause;
 pub use effect::Effect;
 pub use engine::Engine;
 pub use event::{
-    BackupWork, CommittedPoint, Counts, DiskReading, ExportWork, Findings, Hold, Outcome,
-    Placement, PlannedDisk, RestoreWork, Root, RunEvent, Target, Work,
+    Attachment, BackupWork, CommittedPoint, Counts, DiskReading, ExportWork, Findings, Hold,
+    Outcome, Placement, PlannedDisk, RestoreWork, Root, RunEvent, Target, Work,
 };
 pub use guard::{Guards, Judgement};
 pub use ladder::{Level, Rung};
@@ -49,7 +50,7 @@ pub use lease::{Lease, NoLease};
 pub use marker::Marker;
 pub use outside::{
     Around, Changes, Circumstances, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm,
-    Proxies, Refusal, Removal, Repositories, VmOrder, Vsphere,
+    Placed, Proxies, Refusal, Removal, Repositories, VmOrder, Vsphere,
 };
 pub(crate) use peers::Peers;
 pub use reading::{Trust, Why};

@@ -11,8 +11,9 @@ use stillwater_proxy_api as proxy_api;
 use stillwater_repository_api as repository_api;
 use stillwater_types::{ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId};
 use stillwater_vsphere::{
-    ChangeId, DataAccess, DatastoreFacts, GuestLogin, MissingPrivilege, NfcAccess, NfcTicket,
-    PrivilegeGroup, Quiesce, RungOutcome, SnapshotConfig, Told, Vm, VmSurroundings,
+    AttachDisk, AttachMode, ChangeId, DataAccess, DatastoreFacts, GuestLogin, MissingPrivilege,
+    NfcAccess, NfcTicket, PrivilegeGroup, Quiesce, RungOutcome, SnapshotConfig, Told, Vm,
+    VmSurroundings,
 };
 
 use super::event::Placement;
@@ -108,6 +109,17 @@ pub struct LeasedSnapshot {
     pub vm: VmId,
     /// The lease.
     pub lease: Lease,
+}
+
+/// Where a VM has a disk that was attached to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// PCI slot number of the adapter; none before the server has given one.
+    pub pci_slot: Option<u32>,
+    /// The unit on that adapter.
+    pub unit: u32,
+    /// UUID of the disk's backing, when it has one.
+    pub backing_uuid: Option<String>,
 }
 
 /// A VM that was made for a restore.
@@ -253,6 +265,25 @@ pub trait Vsphere: Send + Sync + 'static {
         access: NfcAccess,
         count: usize,
     ) -> Result<Vec<NfcTicket>, Fault>;
+
+    /// The VM that has one of these BIOS UUIDs, likeliest first; none when it is not known which.
+    async fn vm_of_proxy(
+        &self,
+        vcenter: VcenterId,
+        uuids: &[String],
+    ) -> Result<Option<VmId>, Fault>;
+
+    /// Attaches disks to a VM in one step: all or none. One call at a time for each VM.
+    async fn attach_disks(
+        &self,
+        to: &VmId,
+        disks: &[AttachDisk],
+        mode: AttachMode,
+    ) -> Result<Vec<Placed>, Fault>;
+
+    /// Detaches the disks with these files as far as they are attached; never deletes a file. One call
+    /// at a time for each VM.
+    async fn detach_disks(&self, from: &VmId, files: &[String]) -> Result<(), Fault>;
 
     /// Uses such a session, so that it does not fall idle; whether it is still there.
     async fn touch_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault>;

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::act::World;
+use super::act::{World, sweep};
 use super::event::Work;
 use super::lease::Lease;
 use super::outside::LeasedSnapshot;
@@ -401,6 +401,8 @@ async fn remove(world: &World, leftover: &Leftover) -> Result<Done, Fault> {
 
 async fn remove_snapshot(world: &World, found: &LeasedSnapshot) -> Result<Done, Fault> {
     let LeasedSnapshot { vm, lease } = found;
+    // A file that is still attached to a proxy's VM keeps vsphere from merging it.
+    sweep(world, lease.run).await?;
     let turn = world.snapshot_turn(vm).await;
     let removal = world.vsphere.remove_snapshot(vm, lease).await?;
     drop(turn);

@@ -8,7 +8,8 @@ use stillwater_types::{ExportId, NodeId, PointId, RequestId, RunId, TransferId, 
 
 use super::cause::Cause;
 use super::event::{
-    CommittedPoint, Counts, DiskReading, Findings, Hold, Outcome, PlannedDisk, Root, Target, Work,
+    Attachment, CommittedPoint, Counts, DiskReading, Findings, Hold, Outcome, PlannedDisk, Root,
+    Target, Work,
 };
 use super::ladder::{Level, Rung};
 use super::lease::Lease;
@@ -124,6 +125,9 @@ pub struct Disk {
     pub failed_on: BTreeSet<NodeId>,
     /// The transfer that is under way.
     pub transfer: Option<Assignment>,
+    /// Where it is attached for that, if it is.
+    #[serde(default)]
+    pub attachment: Option<Attachment>,
     /// What came of it.
     pub moved: Option<Moved>,
 }
@@ -215,6 +219,13 @@ pub struct Run {
     pub vm: Option<NewVm>,
     /// Whether access to the disks may be open.
     pub access_held: bool,
+    /// Disks that are or may be attached to VMs of proxies.
+    #[serde(default)]
+    pub attachments: BTreeSet<Attachment>,
+    /// Those that could not be detached when the rest of the access was given back: no snapshot goes
+    /// before they are.
+    #[serde(default)]
+    pub left_attached: BTreeSet<Attachment>,
     /// The disks to move.
     pub disks: BTreeMap<i32, Disk>,
     /// Disks that should be moved and cannot be.
@@ -251,6 +262,8 @@ impl Run {
             snapshot: None,
             vm: None,
             access_held: false,
+            attachments: BTreeSet::new(),
+            left_attached: BTreeSet::new(),
             disks: BTreeMap::new(),
             missing: Vec::new(),
             warnings: Vec::new(),
@@ -303,7 +316,10 @@ impl Run {
                 self.disks.values().any(|disk| disk.transfer.is_some()),
             ),
             (Hold::Export, self.export.is_some()),
-            (Hold::Access, self.access_held),
+            (
+                Hold::Access,
+                self.access_held || !self.attachments.is_empty(),
+            ),
             (Hold::Snapshot, self.snapshot.is_some()),
             (
                 Hold::Vm,

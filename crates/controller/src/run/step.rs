@@ -102,9 +102,12 @@ impl Run {
                 disk,
                 proxy,
                 transfer,
+                attachment,
             } => {
+                self.attachments.extend(attachment.clone());
                 if let Some(disk) = self.disks.get_mut(disk) {
                     disk.attempts += 1;
+                    disk.attachment.clone_from(attachment);
                     disk.transfer = Some(Assignment {
                         transfer: *transfer,
                         proxy: *proxy,
@@ -200,6 +203,7 @@ impl Run {
                     disk,
                     proxy,
                     transfer,
+                    ..
                 },
             ) => {
                 vec![Effect::Transfer {
@@ -378,6 +382,9 @@ impl Run {
     /// snapshot, its own expiry a session. A whole backup is not thrown away for it.
     fn stuck(&mut self, hold: Hold, cause: &Cause) -> Vec<Effect> {
         self.warnings.push(cause.clone());
+        if hold == Hold::Access {
+            self.left_attached.append(&mut self.attachments);
+        }
         self.let_go(hold)
     }
 
@@ -411,7 +418,10 @@ impl Run {
                 .values_mut()
                 .for_each(|disk| disk.transfer = None),
             Hold::Export => self.export = None,
-            Hold::Access => self.access_held = false,
+            Hold::Access => {
+                self.access_held = false;
+                self.attachments.clear();
+            }
             Hold::Snapshot => self.snapshot = None,
             Hold::Vm => self.vm = None,
             Hold::Session => self.session_held = false,
@@ -442,6 +452,7 @@ impl Disk {
             attempts: 0,
             failed_on: std::collections::BTreeSet::new(),
             transfer: None,
+            attachment: None,
             moved: None,
         }
     }

@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use stillwater_types::{Fault, Reason, VcenterId, VmId};
 use stillwater_vsphere::{
-    ChangeId, Client, DataAccess, DatastoreFacts, DatastoreRef, Error, FaultKind, Guest,
-    GuestLogin, NewVm, NfcAccess, NfcTicket, PlacementSpec, PrivilegeGroup, Quiesce, Since,
-    SnapshotConfig, SnapshotInfo, SnapshotRef, SnapshotSpec, Told, Vm, VmRef,
+    AttachDisk, AttachMode, AttachedDisk, ChangeId, Client, DataAccess, DatastoreFacts,
+    DatastoreRef, DetachDisk, Error, FaultKind, Guest, GuestLogin, NewVm, NfcAccess, NfcTicket,
+    PlacementSpec, PrivilegeGroup, Quiesce, Since, SnapshotConfig, SnapshotInfo, SnapshotRef,
+    SnapshotSpec, Told, Vm, VmRef,
 };
 
 use super::event::Placement;
@@ -19,7 +20,7 @@ use super::lease::Lease;
 use super::marker::Marker;
 use super::outside::{
     Around, Changes, Circumstances, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm,
-    Refusal, Removal, VmOrder, Vsphere,
+    Placed, Refusal, Removal, VmOrder, Vsphere,
 };
 use crate::guest::{Drive, HookRun, Keeper, Release};
 use crate::vcenter::Sessions;
@@ -388,6 +389,57 @@ impl Vsphere for Vcenters {
             }
         }
         Ok(tickets)
+    }
+
+    async fn vm_of_proxy(
+        &self,
+        vcenter: VcenterId,
+        uuids: &[String],
+    ) -> Result<Option<VmId>, Fault> {
+        let client = self.sessions.client(vcenter).await?;
+        for uuid in uuids {
+            let found = client.vms_by_bios_uuid(uuid).await?;
+            match found.as_slice() {
+                [] => {}
+                [vm] => {
+                    let moref = vm.as_str().to_owned();
+                    return Ok(Some(VmId { vcenter, moref }));
+                }
+                // Clones share it: a disk must not be attached to the wrong one.
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn attach_disks(
+        &self,
+        to: &VmId,
+        disks: &[AttachDisk],
+        mode: AttachMode,
+    ) -> Result<Vec<Placed>, Fault> {
+        let (client, to) = self.client(to).await?;
+        let attached = client.attach_disks(&to, disks, mode, SHORT_TASK).await?;
+        let placed = attached.into_iter().map(|disk| Placed {
+            pci_slot: disk.pci_slot,
+            unit: disk.unit,
+            backing_uuid: disk.backing_uuid,
+        });
+        Ok(placed.collect())
+    }
+
+    async fn detach_disks(&self, from: &VmId, files: &[String]) -> Result<(), Fault> {
+        let (client, from) = self.client(from).await?;
+        let attached = client.attached_disks(&from).await?;
+        // A disk in the VM's own directory is its own, whatever its file is called.
+        let guests = attached.iter().filter(|disk| !disk.is_at_home);
+        let find = |disk: &AttachedDisk| {
+            let file_name = files.iter().find(|file| disk.has_file(file))?.clone();
+            let key = disk.key;
+            Some(DetachDisk { key, file_name })
+        };
+        let ours: Vec<DetachDisk> = guests.filter_map(find).collect();
+        Ok(client.detach_disks(&from, &ours, SHORT_TASK).await?)
     }
 
     async fn touch_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault> {

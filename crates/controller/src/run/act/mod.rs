@@ -8,14 +8,18 @@ mod export;
 mod freeze;
 mod hooks;
 mod host;
+mod hotadd;
 mod map;
 mod plan;
 mod release;
 mod restore;
+mod sources;
 mod surroundings;
 mod transfer;
 
 pub(super) use host::host_disk;
+pub use hotadd::Bays;
+pub(super) use hotadd::{HOT_ADD, sweep};
 pub use map::Mapped;
 pub(crate) use transfer::FOLDER;
 pub(super) use transfer::{NFC, folder};
@@ -33,8 +37,8 @@ use tokio_util::sync::CancellationToken;
 use super::bases::Bases;
 use super::budget::Budgets;
 use super::effect::Effect;
-use super::guard::Guards;
 use super::event::{Hold, RunEvent, Target};
+use super::guard::Guards;
 use super::outside::{LeasedSnapshot, Proxies, Repositories, Vsphere};
 use super::reading::Trust;
 use super::reaper::Leftover;
@@ -79,6 +83,10 @@ pub struct World {
     pub stuck: Mutex<Vec<Leftover>>,
     /// What may be taken of each host.
     pub budgets: Budgets,
+    /// One change of a proxy VM's devices at a time.
+    pub bays: Bays,
+    /// Whether disks may be attached to the VMs of proxies.
+    pub hot_adds: bool,
     /// How long to wait and how often to try.
     pub timing: Timing,
     /// How far change maps are believed.

@@ -9,6 +9,7 @@ use stillwater_types::{Fault, Kind, Reason, VmId};
 use stillwater_vsphere::DataAccess;
 
 use super::Act;
+use super::hotadd::detach;
 use crate::run::cause::Cause;
 use crate::run::event::{Hold, RunEvent};
 use crate::run::reaper::Leftover;
@@ -86,9 +87,16 @@ impl Act {
         unless_gone(closed.map(|_| ()))
     }
 
+    /// A disk that stays attached keeps its VM from being started and removed; data sessions do no harm.
+    async fn release_access(&self) -> Result<(), Fault> {
+        let detached = self.detach(&self.run.attachments).await;
+        self.release_sessions().await?;
+        detached
+    }
+
     /// A session that cannot be ended ends by itself half an hour later and holds nothing; it is
     /// logged and no reason to warn.
-    async fn release_access(&self) -> Result<(), Fault> {
+    async fn release_sessions(&self) -> Result<(), Fault> {
         let accesses: Vec<DataAccess> = std::mem::take(&mut self.scratch.notes().accesses);
         let vm = self.vm()?;
         for access in &accesses {
@@ -109,6 +117,8 @@ impl Act {
             return Ok(());
         };
         let vm = self.vm()?;
+        // A file that is attached keeps vsphere from merging it.
+        detach(&self.world, &self.run.left_attached).await?;
         events.extend(self.reset_tracking(vm).await);
         let removal = self
             .insist(&self.world.timing.release, || async {

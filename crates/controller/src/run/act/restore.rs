@@ -3,13 +3,15 @@
 use stillwater_proxy_api as proxy_api;
 use stillwater_rpc::grant::Verb;
 use stillwater_types::{Fault, Reason};
-use stillwater_vsphere::NfcAccess;
+use stillwater_vsphere::{AttachMode, NfcAccess};
 
 use super::host::HostDisk;
+use super::hotadd::HOT_ADD;
 use super::transfer::{FOLDER, NFC, Ordered, folder_disk};
 use super::{Act, Came, missing};
+use crate::node::NodeInfo;
 use crate::run::cause::Cause;
-use crate::run::event::{RestoreWork, RunEvent, Work};
+use crate::run::event::{Attachment, RestoreWork, RunEvent, Work};
 use crate::run::marker::Marker;
 use crate::run::outside::{MadeDisk, VmOrder};
 
@@ -84,6 +86,21 @@ impl Act {
             (made.ok_or_else(|| missing("created disk"))?, given_up)
         };
         let mut fallbacks = Vec::new();
+        let root = self.stored_root(key)?;
+        let attachment = self.disk(key)?.attachment.as_ref();
+        if let Some(attachment) = attachment.filter(|_| !given_up.contains(HOT_ADD)) {
+            let mode = AttachMode::Write;
+            match self.attach(attachment, root.length_bytes, mode).await {
+                Ok(disk) => {
+                    self.writes_by(key, HOT_ADD);
+                    let target = proxy_api::Disk::HotAdd(disk);
+                    return Ok(ordered(root, target, HOT_ADD, fallbacks));
+                }
+                Err(fault) => fallbacks.push(fault),
+            }
+            // Whether it is attached is not known: nobody else could write it then.
+            self.detach([attachment]).await?;
+        }
         let mut through_host = None;
         if self.world.reads_nfc && !given_up.contains(NFC) && !given_up.contains(FOLDER) {
             match self.write_through_host(&made).await {
@@ -99,14 +116,28 @@ impl Act {
             }
         };
         self.writes_by(key, way);
-        let root = self.stored_root(key)?;
         Ok(Ordered {
-            work: proxy_api::Work::Restore(proxy_api::Restore { root, target }),
-            verbs: [Verb::Read].into(),
-            ways: vec![way],
             lease,
-            fallbacks,
+            ..ordered(root, target, way, fallbacks)
         })
+    }
+
+    /// Where a new disk is attached for a proxy, if that is a way that has not failed.
+    pub(super) async fn restore_attachment(
+        &self,
+        key: i32,
+        proxy: &NodeInfo,
+    ) -> Option<Attachment> {
+        let file = {
+            let notes = self.scratch.notes();
+            let given_up = notes.given_up.get(&key);
+            let is_over = |way| given_up.is_some_and(|given_up| given_up.contains(way));
+            if is_over(HOT_ADD) || is_over(FOLDER) {
+                return None;
+            }
+            notes.made.get(&key)?.file_name.clone()
+        };
+        self.attachment(proxy, &file).await
     }
 
     async fn write_through_host(&self, made: &MadeDisk) -> Result<HostDisk, Fault> {
@@ -158,6 +189,21 @@ impl Act {
             cluster: self.world.cluster,
             run: self.run.id,
         }
+    }
+}
+
+fn ordered(
+    root: proxy_api::DiskRoot,
+    target: proxy_api::Disk,
+    way: &'static str,
+    fallbacks: Vec<Fault>,
+) -> Ordered {
+    Ordered {
+        work: proxy_api::Work::Restore(proxy_api::Restore { root, target }),
+        verbs: [Verb::Read].into(),
+        ways: vec![way],
+        lease: None,
+        fallbacks,
     }
 }
 

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use futures::StreamExt;
 use stillwater_proxy_api as proxy_api;
 use stillwater_proxy_api::{FolderDisk, FolderTrust, Transfer, TransferState};
-use stillwater_rpc::grant::{Verb, Verbs};
+use stillwater_rpc::grant::Verbs;
 use stillwater_types::{Fault, NodeId, Reason, TransferId};
-use stillwater_vsphere::{DataAccess, NfcAccess, Trust};
+use stillwater_vsphere::{DataAccess, FrozenDisk, Trust};
 
-use super::host::HostDisk;
 use super::{Act, Came, missing};
 use crate::point::root_of;
 use crate::run::budget::Lease;
@@ -45,6 +44,10 @@ impl Act {
         let failed_on = self.disk(disk)?.failed_on.clone();
         let permit = self.slot(disk, &failed_on).await?;
         let proxy = permit.proxy.node;
+        let attachment = match self.run.work {
+            Work::Backup(_) => self.backup_attachment(disk, &permit.proxy).await,
+            _ => self.restore_attachment(disk, &permit.proxy).await,
+        };
         let progress = Progress {
             transport: if self.world.reads_nfc { NFC } else { FOLDER },
             proxy_name: permit.proxy.name.clone(),
@@ -57,6 +60,7 @@ impl Act {
             disk,
             proxy,
             transfer: TransferId::mint(),
+            attachment,
         }])
     }
 
@@ -180,14 +184,25 @@ impl Act {
             lease,
             fallbacks,
         } = self.order(key).await?;
-        let request = proxy_api::StartTransferRequest {
-            transfer_id: transfer,
-            store: self.store(proxy, verbs)?,
-            work,
+        let followed = match self.store(proxy, verbs) {
+            Ok(store) => {
+                let request = proxy_api::StartTransferRequest {
+                    transfer_id: transfer,
+                    store,
+                    work,
+                };
+                self.follow(key, proxy, request).await
+            }
+            Err(fault) => Err(fault),
         };
-        let followed = self.follow(key, proxy, request).await;
         if followed.is_err() {
             self.abandon(proxy, transfer).await;
+        }
+        if !self.halt.is_cancelled()
+            && let Err(fault) = self.detach(&self.disk(key)?.attachment).await
+        {
+            // It is tried again, and told, when the run gives its access back.
+            tracing::warn!(run.id = %self.run.id, disk = key, %fault, "a disk is still attached");
         }
         if self.halt.is_cancelled() {
             // The transfer may go on until it is cancelled.
@@ -203,43 +218,10 @@ impl Act {
     /// What a proxy is told to do with a disk, and by which ways.
     async fn order(&self, key: i32) -> Result<Ordered, Fault> {
         match &self.run.work {
-            Work::Backup(_) => {
-                let nfc = self.nfc(key).await;
-                let ways = match nfc {
-                    Some(_) => vec![NFC, FOLDER],
-                    None => vec![FOLDER],
-                };
-                let (nfc, lease) = nfc.map(HostDisk::split).unzip();
-                Ok(Ordered {
-                    work: self.backup_work(key, nfc.map(proxy_api::Disk::Nfc))?,
-                    verbs: [Verb::Find, Verb::Put, Verb::Read].into(),
-                    ways,
-                    lease,
-                    fallbacks: Vec::new(),
-                })
-            }
+            Work::Backup(_) => self.order_backup(key).await,
             Work::RestoreVm(_) => self.order_restore(key).await,
             Work::ExportDisk(_) => Err(missing("transfer")),
         }
-    }
-
-    /// The frozen disk behind its host's NFC, if that is wanted and to be had; without, the folder does.
-    async fn nfc(&self, key: i32) -> Option<HostDisk> {
-        if !self.world.reads_nfc {
-            return None;
-        }
-        let path = {
-            let notes = self.scratch.notes();
-            let mut disks = notes.frozen.iter().flat_map(|frozen| &frozen.disks);
-            disks.find(|disk| disk.key == key)?.file_name.clone()
-        };
-        let disk = self.host_disk(NfcAccess::ReadVm, &path).await;
-        disk.inspect_err(|fault| {
-            tracing::warn!(run.id = %self.run.id, %fault, "no way through nfc, reading through the folder");
-            let mut notes = self.scratch.notes();
-            notes.note(format!("disk {key} through nfc"), format!("not to be had ({fault})"));
-        })
-        .ok()
     }
 
     /// Tries to stop a transfer that is given up. A proxy that does not hear of it loses its data
@@ -374,28 +356,18 @@ impl Act {
         })
     }
 
-    fn backup_work(
+    pub(super) fn backup_work(
         &self,
         key: i32,
-        nfc: Option<proxy_api::Disk>,
+        frozen: &FrozenDisk,
+        sources: Vec<proxy_api::Disk>,
     ) -> Result<proxy_api::Work, Fault> {
         let notes = self.scratch.notes();
-        let frozen = notes
-            .frozen
-            .as_ref()
-            .ok_or_else(|| missing("frozen configuration"))?;
-        let disk = frozen.disks.iter().find(|disk| disk.key == key);
-        let disk = disk.ok_or_else(|| missing("frozen disk"))?;
-        let folder = folder_disk(&notes, &disk.file_name)?;
+        let mapped = notes.readings.get(&key).ok_or_else(|| missing("map"))?;
         Ok(proxy_api::Work::Backup(proxy_api::Backup {
-            sources: nfc.into_iter().chain([folder]).collect(),
-            length_bytes: disk.capacity_bytes,
-            reading: notes
-                .readings
-                .get(&key)
-                .ok_or_else(|| missing("map"))?
-                .reading
-                .clone(),
+            sources,
+            length_bytes: frozen.capacity_bytes,
+            reading: mapped.reading.clone(),
         }))
     }
 
@@ -445,7 +417,7 @@ impl Act {
         RunEvent::Warned(Cause(told.with("disk", disk)))
     }
 
-    fn disk(&self, key: i32) -> Result<&Disk, Fault> {
+    pub(super) fn disk(&self, key: i32) -> Result<&Disk, Fault> {
         self.run.disks.get(&key).ok_or_else(|| missing("disk"))
     }
 }

@@ -244,6 +244,7 @@ impl World {
                     disk: *disk,
                     proxy: node(5),
                     transfer,
+                    attachment: None,
                 }
             }
             Effect::Transfer { disk, transfer, .. } => {
@@ -840,6 +841,7 @@ fn alphabet() -> Vec<RunEvent> {
             disk: 2000,
             proxy: node(5),
             transfer,
+            attachment: None,
         },
         RunEvent::Transferred {
             transport: String::new(),

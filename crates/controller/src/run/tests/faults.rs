@@ -69,6 +69,7 @@ async fn check(base: &Base, work: Work, habits: Habits) {
         assert!(things.guest_held.is_none(), "a guest is held: {context}");
         assert!(things.sessions.is_empty(), "a session is left: {context}");
         assert!(things.transfers.is_empty(), "a transfer is left: {context}");
+        assert!(things.attached.is_empty(), "a disk is attached: {context}");
         assert!(things.exports.is_empty(), "an export is left: {context}");
     }
     cluster.kill().await;
@@ -111,6 +112,10 @@ fn check_outcome(base: &Base, work: &Work, run: &Run, things: &Things, context: 
 
 /// Every call of a run that goes well, failing in every way, one at a time.
 async fn sweep(base: Base, work: Work, stays: bool) {
+    sweep_with(base, work, stays, false).await;
+}
+
+async fn sweep_with(base: Base, work: Work, stays: bool, hot_adds: bool) {
     let dir = tempfile::tempdir().unwrap();
     let exports_are_read = true;
     let cluster = base
@@ -118,6 +123,7 @@ async fn sweep(base: Base, work: Work, stays: bool) {
             dir.path(),
             Habits {
                 exports_are_read,
+                hot_adds,
                 ..Habits::default()
             },
         )
@@ -135,6 +141,7 @@ async fn sweep(base: Base, work: Work, stays: bool) {
                     reason: Some(reason),
                     stays,
                     exports_are_read,
+                    hot_adds,
                     ..Habits::default()
                 };
                 check(&base, work.clone(), habits).await;
@@ -168,6 +175,13 @@ async fn a_restore_bears_a_fault_of_any_call_once() {
     let base = Base::with_point().await;
     let work = restore(base.point(), true);
     sweep(base, work, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_through_hotadd_bears_a_fault_of_any_call_once() {
+    let base = Base::with_point().await;
+    let work = restore(base.point(), true);
+    sweep_with(base, work, false, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

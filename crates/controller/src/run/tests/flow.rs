@@ -458,6 +458,63 @@ async fn a_proxy_that_is_lost_while_it_writes_through_nfc_is_followed_by_another
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_attaches_each_new_disk_to_the_proxy_that_writes_it_and_detaches_it() {
+    let habits = Habits {
+        hot_adds: true,
+        ..Habits::default()
+    };
+    let (_dir, cluster) = cluster_with(habits).await;
+    let point = point_of(&cluster.run(backup()).await);
+    let run = cluster.run(restore(point, true)).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert!(run.disks.iter().all(|disk| disk.transport == "hotadd"));
+    assert!(run.warnings.is_empty(), "{:?}", run.warnings);
+    let targets = targets(&cluster).into_iter();
+    let mut files: Vec<String> = targets
+        .map(|target| match target {
+            proxy_api::Disk::HotAdd(disk) => disk.path,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    files.sort();
+    assert_eq!(files, ["[ds] new/2000.vmdk", "[ds] new/2001.vmdk"]);
+    assert!(cluster.fake.things().attached.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_is_lost_with_a_disk_attached_does_not_keep_it() {
+    let habits = Habits {
+        hot_adds: true,
+        ..Habits::default()
+    };
+    let (_dir, cluster) = cluster_with(habits).await;
+    let point = point_of(&cluster.run(backup()).await);
+    cluster
+        .fake
+        .change_habits(|habits| habits.transfers_lost = 1);
+    // The fake does not bear a disk that is attached twice.
+    let run = cluster.run(restore(point, true)).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert_eq!(targets(&cluster).len(), 3);
+    assert!(cluster.fake.things().attached.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_cannot_be_attached_is_written_otherwise_and_that_is_told() {
+    let habits = Habits {
+        hot_adds: true,
+        attaching_fails: Some(Reason::VcenterTaskFailed),
+        ..Habits::default()
+    };
+    let (_dir, cluster) = cluster_with(habits).await;
+    let point = point_of(&cluster.run(backup()).await);
+    let run = cluster.run(restore(point, false)).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert!(run.disks.iter().all(|disk| disk.transport == "folder"));
+    assert_eq!(run.warnings.len(), 2, "{:?}", run.warnings);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restore_without_tickets_is_uploaded_and_says_so() {
     let (_dir, cluster) = cluster_with(Habits {
         gives_nfc_tickets: true,

@@ -62,6 +62,7 @@ async fn recover(journal: &[u8], length: u64, moment: Things, habits: &Habits) {
     assert!(things.sessions.is_empty(), "a session is left: {context}");
     assert!(things.transfers.is_empty(), "a transfer is left: {context}");
     assert!(things.exports.is_empty(), "an export is left: {context}");
+    assert!(things.attached.is_empty(), "a disk is attached: {context}");
     assert!(things.guest_held.is_none(), "a guest is held: {context}");
     check_guest(&things, &context);
     for run in cluster.runs.list(None, 10).await.unwrap() {
@@ -118,6 +119,17 @@ async fn a_restore_that_is_killed_at_any_journal_entry_leaves_a_whole_vm_or_none
         things,
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_through_hotadd_that_is_killed_at_any_journal_entry_leaves_no_disk_attached() {
+    let (journal, things) = with_point().await;
+    let habits = Habits {
+        hot_adds: true,
+        ..Habits::default()
+    };
+    let work = |things: &Things| restore(only_point(things), true);
+    check(habits, work, Some(journal), things).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,9 +24,10 @@ use stillwater_types::{
     RunId, TransferId, TreeId, VcenterId, VmId,
 };
 use stillwater_vsphere::{
-    ChangeId, DataAccess, FrozenDisk, GuestFamily, GuestLogin, HostIdentity, MissingPrivilege,
-    NfcAccess, NfcTicket, Power, PrivilegeGroup, Protectability, Quiesce, RungOutcome,
-    SnapshotConfig, Tag, Told, Tools, Trust, Vm, VmDisk, VmRef, VmSurroundings,
+    AttachDisk, AttachMode, ChangeId, DataAccess, FrozenDisk, GuestFamily, GuestLogin,
+    HostIdentity, MissingPrivilege, NfcAccess, NfcTicket, Power, PrivilegeGroup, Protectability,
+    Quiesce, RungOutcome, SnapshotConfig, Tag, Told, Tools, Trust, Vm, VmDisk, VmRef,
+    VmSurroundings,
 };
 
 use crate::dataset::{DatasetEvent, Wrapped};
@@ -37,7 +38,7 @@ use crate::guest::{
 use crate::memory::Memory;
 use crate::node::{Directory, NodeEvent};
 use crate::point::{OpenedPoint, Points};
-use crate::run::act::World;
+use crate::run::act::{Bays, World};
 use crate::run::bases::Bases;
 use crate::run::budget::Budgets;
 use crate::run::engine::Runs;
@@ -47,7 +48,7 @@ use crate::run::lease::Lease;
 use crate::run::marker::Marker;
 use crate::run::outside::{
     Around, Changes, Circumstances, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm,
-    Proxies, Refusal, Removal, Repositories, VmOrder, Vsphere,
+    Placed, Proxies, Refusal, Removal, Repositories, VmOrder, Vsphere,
 };
 use crate::run::reading::Trust as MapTrust;
 use crate::run::slots::Slots;
@@ -112,6 +113,8 @@ pub struct Things {
     pub guest_held: Option<bool>,
     /// The hooks that ran in the guest, and the snapshots that were made meanwhile.
     pub guest_log: Vec<String>,
+    /// Files that are attached to VMs of proxies.
+    pub attached: BTreeMap<String, BTreeSet<String>>,
     /// Counts what was made, for names.
     pub made: u64,
 }
@@ -179,6 +182,10 @@ pub struct Habits {
     pub quiesce_is_ignored: bool,
     /// What the guest tells of a freeze.
     pub report: Option<Vec<u8>>,
+    /// Whether disks can be attached to the VMs of proxies.
+    pub hot_adds: bool,
+    /// How it fails to attach a disk.
+    pub attaching_fails: Option<Reason>,
     /// Whether hosts' disk servers give tickets.
     pub gives_nfc_tickets: bool,
     /// How transfers fail that write through nfc.
@@ -677,6 +684,56 @@ impl Vsphere for Fake {
         })
     }
 
+    async fn vm_of_proxy(
+        &self,
+        vcenter: VcenterId,
+        uuids: &[String],
+    ) -> Result<Option<VmId>, Fault> {
+        self.call("vm_of_proxy", |_, _| {
+            let moref = format!("vm-{}", uuids[0]);
+            Ok(Some(VmId { vcenter, moref }))
+        })
+    }
+
+    async fn attach_disks(
+        &self,
+        to: &VmId,
+        disks: &[AttachDisk],
+        _mode: AttachMode,
+    ) -> Result<Vec<Placed>, Fault> {
+        self.call("attach_disks", |things, habits| {
+            if let Some(reason) = habits.attaching_fails {
+                return Err(gone(reason));
+            }
+            for disk in disks {
+                let file = disk.file_name.clone();
+                let there = things.attached.values().any(|files| files.contains(&file));
+                assert!(!there, "{file} is attached already");
+                things
+                    .attached
+                    .entry(to.moref.clone())
+                    .or_default()
+                    .insert(file);
+            }
+            let placed = |_| Placed {
+                pci_slot: Some(160),
+                unit: 1,
+                backing_uuid: None,
+            };
+            Ok(disks.iter().map(placed).collect())
+        })
+    }
+
+    async fn detach_disks(&self, from: &VmId, files: &[String]) -> Result<(), Fault> {
+        self.call("detach_disks", |things, _| {
+            if let Some(there) = things.attached.get_mut(&from.moref) {
+                there.retain(|file| !files.contains(file));
+            }
+            things.attached.retain(|_, files| !files.is_empty());
+            Ok(())
+        })
+    }
+
     async fn touch_access(&self, _vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault> {
         use secrecy::ExposeSecret;
         let mut inner = self.locked();
@@ -724,14 +781,22 @@ impl Vsphere for Fake {
         _known: Option<&VmId>,
         marker: &Marker,
     ) -> Result<(), Fault> {
-        self.call("destroy_vm", |things, _| {
+        self.call("destroy_vm", |things, habits| {
+            let is_calm = habits.fails_at.is_none() && !habits.stays;
+            assert!(
+                !is_calm || things.attached.is_empty(),
+                "a vm is removed while its disks are attached elsewhere"
+            );
             things.vms.retain(|_, notes| !marker.is_in(notes));
             Ok(())
         })
     }
 
     async fn power_on(&self, _vm: &VmId) -> Result<(), Fault> {
-        self.call("power_on", |_, _| Ok(()))
+        self.call("power_on", |things, _| {
+            assert!(things.attached.is_empty(), "started without its disks");
+            Ok(())
+        })
     }
 }
 
@@ -1263,11 +1328,16 @@ impl Cluster {
             writable_bytes: 1 << 40,
             ..NodeLoad::default()
         };
-        nodes.note(repository(), "1".into(), load(0));
-        nodes.note(proxy(0), "1".into(), load(1));
-        nodes.note(proxy(1), "1".into(), load(1));
+        let in_vm = |name: &str| stillwater_controller_api::ProxyReach {
+            vm_uuids: vec![name.to_owned()],
+            ..stillwater_controller_api::ProxyReach::default()
+        };
+        nodes.note(repository(), "1".into(), load(0), None);
+        nodes.note(proxy(0), "1".into(), load(1), Some(in_vm("proxy-0")));
+        nodes.note(proxy(1), "1".into(), load(1), Some(in_vm("proxy-1")));
         let shared = Arc::new(fake.clone());
         let points = Points::new(memory.clone(), nodes.clone(), shared.clone(), secrets());
+        let habits = fake.locked().habits.clone();
         let world = Arc::new(World {
             cluster: cluster(),
             memory: memory.clone(),
@@ -1287,7 +1357,9 @@ impl Cluster {
             bases: Bases::default(),
             guards: Guards::default(),
             turnstile: turnstile(),
-            reads_nfc: fake.locked().habits.gives_nfc_tickets,
+            reads_nfc: habits.gives_nfc_tickets,
+            bays: Bays::default(),
+            hot_adds: habits.hot_adds,
             budgets: Budgets::default(),
         });
         let runs = Runs::launch(Arc::clone(&world));
