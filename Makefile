@@ -7,6 +7,7 @@
 #   make fuzz      throw random bytes at every decoder (SECONDS=600)
 #   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=… GUEST=small|debian)
 #   make vsphere-faults  vCenter fails at every call of a backup (FAULTS=2000 KILLS=60 SEED=… ONLY=METHOD|CLASS)
+#   make hotadd-kills    kill -9 proxy and controller while disks are attached to proxies (KILLS=200); root, for loop devices
 #   make sim       break the storage of the store in every way, in memory (SIM_STATES=100000)
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
 #   make bench-transports  what each way to a disk costs (BENCH_MIB=512, BENCH_ROUNDS=3); root, for loop devices
@@ -39,7 +40,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo test sim lint torture vsphere-faults fuzz crash bench bench-transports binaries advisories
+.PHONY: help setup lab demo test sim lint torture vsphere-faults hotadd-kills fuzz crash bench bench-transports binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -72,6 +73,10 @@ torture: lab binaries
 # FAULTS, KILLS, SEED and ONLY come from the environment.
 vsphere-faults: lab binaries
 	cargo run --locked --quiet -p stillwater-tests --bin vsphere-faults
+
+# KILLS comes from the environment. Not by nextest, whose time for one test is too short.
+hotadd-kills: lab binaries
+	KILLS=$${KILLS:-200} cargo test --locked --quiet -p stillwater-tests --test transports -- --exact nothing_stays_attached_when_a_role_is_killed
 
 # Root only; tests/crash/README.md tells what it does and how to replay a state.
 crash: setup
