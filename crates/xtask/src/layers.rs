@@ -108,6 +108,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "repository-api",
         ],
     ),
+    // The benchmark drives real processes as the tests do.
+    ("bench", &["tests"]),
     // The crash lane runs the repository's library on storage that it makes worse.
     (
         "crash",
