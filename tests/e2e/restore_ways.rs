@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use stillwater_tests::Site;
-use stillwater_tests::cluster::{Cluster, Role, hash, rows};
+use stillwater_tests::cluster::{Cluster, Role, hash, rows, text, wait};
 use stillwater_tests::guest::Disks;
 use stillwater_tests::lab::{DiskSpec, VmSpec};
 
@@ -204,4 +204,45 @@ fn by_way(output: &Output) -> Result<(Value, Value)> {
     let way = |name: &str| rows(&told).into_iter().find(|probe| probe["way"] == name);
     let pair = way("nfc").zip(way("folder"));
     pair.with_context(|| format!("both ways are told: {told:#}"))
+}
+
+/// Lets vSphere attach disks to the VM that the proxy runs in, whose kernel the lab plays.
+fn let_attach(site: &mut Site) -> Result<()> {
+    let guests = site.lab.control("GET", "/guests", None)?;
+    let guest = rows(&guests["guests"]).into_iter().next();
+    let guest = guest.context("the lab plays no proxy")?;
+    let (sys, dev) = (text(&guest, "sys")?, text(&guest, "dev")?);
+    let config = format!("[transports]\nhot-add = true\nsysfs = {sys:?}\ndev = {dev:?}");
+    site.cluster.stop_role(Role::Proxy)?;
+    site.cluster.configure(Role::Proxy, &config)?;
+    site.cluster.start_role(Role::Proxy)?;
+    site.cluster.wait_online(2)?;
+    wait("the proxy knows its vm", Duration::from_secs(60), || {
+        let nodes = rows(&site.cluster.json(&["node", "list"])?);
+        let knows = |node: &Value| !rows(&node["reach"]["vm_uuids"]).is_empty();
+        Ok(nodes.iter().any(knows).then_some(()))
+    })
+}
+
+#[test]
+fn a_vm_that_is_restored_through_hotadd_is_what_was_frozen_and_nothing_stays_attached() -> Result<()>
+{
+    let disks = Disks::new()?;
+    let proxy = VmSpec::new("proxy", vec![DiskSpec::empty(16)]).with("proxy", json!(true));
+    let vms = [VmSpec::new("web", disks.set("small")?), proxy];
+    let cluster = Cluster::with_controller("[transports]\nhot-add = true")?;
+    let mut site = Site::of(&vms, cluster)?;
+    let point = site.back_up()?;
+    let_attach(&mut site)?;
+    let run = restore(&site, &point, "web-2")?;
+    ensure!(ways(&run).iter().all(|way| way == "hotadd"), "{run:#}");
+    ensure!(rows(&run["warnings"]).is_empty(), "{run:#}");
+    let guests = site.lab.control("GET", "/guests", None)?;
+    ensure!(rows(&guests["destroyed"]).is_empty(), "{guests:#}");
+    for guest in rows(&guests["guests"]) {
+        let disks = rows(&guest["disks"]).len();
+        ensure!(disks == 1, "still attached: {guest:#}");
+        ensure!(guest["surprise"] == 0, "taken away while in use: {guest:#}");
+    }
+    Ok(())
 }
