@@ -70,7 +70,7 @@ fn only_disks_on_the_datastore_that_a_snapshot_freezes_count() {
 
 fn snapshot(number: usize, description: &str, created_at: &str) -> SnapshotInfo {
     SnapshotInfo {
-        snapshot: SnapshotRef::new(&format!("snapshot-{number}")),
+        snapshot: SnapshotRef::new(format!("snapshot-{number}")),
         name: "before update".into(),
         description: description.into(),
         created_at: created_at.into(),
