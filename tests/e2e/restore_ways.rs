@@ -246,3 +246,50 @@ fn a_vm_that_is_restored_through_hotadd_is_what_was_frozen_and_nothing_stays_att
     }
     Ok(())
 }
+
+#[test]
+fn a_proxy_that_is_killed_with_new_disks_attached_leaves_neither_them_nor_the_half_made_vm()
+-> Result<()> {
+    let disks = Disks::new()?;
+    let big = DiskSpec::new(disks.random(192 << 20)?);
+    let proxy = VmSpec::new("proxy", vec![DiskSpec::empty(16)]).with("proxy", json!(true));
+    let cluster = Cluster::with_controller("[transports]\nhot-add = true")?;
+    let mut site = Site::of(&[VmSpec::new("web", vec![big]), proxy], cluster)?;
+    let point = site.back_up()?;
+    let_attach(&mut site)?;
+    let args = [
+        "restore",
+        "vm",
+        &point,
+        "--name",
+        "web-2",
+        "--datastore",
+        "lab-ds",
+    ];
+    let run = site.cluster.start_run(&args)?;
+    wait("a disk is attached", Duration::from_secs(60), || {
+        Ok((attached(&site)? > 1).then_some(()))
+    })?;
+    site.cluster.kill_role(Role::Proxy)?;
+    site.cluster.ok(&["run", "cancel", &run])?;
+    let run = site.cluster.wait_run(&run, RUN)?;
+    ensure!(run["state"] == "cancelled", "{run:#}");
+    ensure!(attached(&site)? == 1, "a disk is still attached");
+    let guests = site.lab.control("GET", "/guests", None)?;
+    ensure!(rows(&guests["destroyed"]).is_empty(), "{guests:#}");
+    let vms = site.lab.control("GET", "/vms", None)?;
+    let names = rows(&vms).into_iter().map(|vm| vm["name"].clone());
+    let names: Vec<Value> = names.collect();
+    ensure!(
+        names.len() == 2 && !names.contains(&json!("web-2")),
+        "{names:?}"
+    );
+    Ok(())
+}
+
+/// Disks of the proxy's VM, its own among them.
+fn attached(site: &Site) -> Result<usize> {
+    let guests = site.lab.control("GET", "/guests", None)?;
+    let counts = rows(&guests["guests"]).into_iter();
+    Ok(counts.map(|guest| rows(&guest["disks"]).len()).sum())
+}
