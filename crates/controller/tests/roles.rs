@@ -12,6 +12,9 @@ use support::Cluster;
 
 const CALLERS: &str = "\
 AlarmService/ListAlarms: admin
+GuestCredentialService/SetGuestCredential: admin
+GuestCredentialService/ListGuestCredentials: admin
+GuestCredentialService/RemoveGuestCredential: admin
 NodeService/JoinCluster: controller proxy repository admin nobody
 NodeService/RenewCertificate: proxy repository admin
 NodeService/SendHeartbeat: proxy repository
