@@ -199,7 +199,7 @@ pub struct Run {
     pub stage: Stage,
     /// The last step that it reached on its way; what a person is told after it ended.
     pub reached: Stage,
-    /// When it came to which step, the first [`PATH_MAX`] of them.
+    /// When it came to which step, the first `PATH_MAX` of them.
     #[serde(default)]
     pub path: Vec<(Timestamp, Stage)>,
     /// Why it is to stop, once that is decided.
