@@ -7,6 +7,7 @@
 #   make fuzz      throw random bytes at every decoder (SECONDS=600)
 #   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=… GUEST=small|debian)
 #   make vsphere-faults  vCenter fails at every call of a backup (FAULTS=2000 KILLS=60 SEED=… ONLY=METHOD|CLASS)
+#   make least-privilege  the e2e tests with an account that holds the roles of deploy/vsphere-role and nothing else
 #   make hotadd-kills    kill -9 proxy and controller while disks are attached to proxies (KILLS=200); root, for loop devices
 #   make sim       break the storage of the store in every way, in memory (SIM_STATES=100000)
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
@@ -40,7 +41,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo test sim lint torture vsphere-faults hotadd-kills fuzz crash bench bench-transports binaries advisories
+.PHONY: help setup lab demo test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz crash bench bench-transports binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -73,6 +74,11 @@ torture: lab binaries
 # FAULTS, KILLS, SEED and ONLY come from the environment.
 vsphere-faults: lab binaries
 	cargo run --locked --quiet -p stillwater-tests --bin vsphere-faults
+
+# Everything that speaks to a vCenter, in a lab that refuses what the shipped roles do not hold.
+least-privilege: lab binaries
+	STILLWATER_LAB_ROLES=backup,restore,guest,hot-add cargo nextest run --locked -p stillwater-tests --profile ci \
+		-E 'not binary(sim) and not binary(open)'
 
 # KILLS comes from the environment. Not by nextest, whose time for one test is too short.
 hotadd-kills: lab binaries
