@@ -32,7 +32,7 @@ pub fn table(pairs: &[Pair]) -> String {
             continue;
         }
         match middle(of_step.iter().filter_map(|pair| pair.ours)) {
-            Some(ours) => row(&mut out, step.name(), "Stillwater", &ours, "| | |"),
+            Some(ours) => row(&mut out, step.name(), "Stillwater", &ours, "| | | |"),
             None => writeln!(
                 out,
                 "| {} | Stillwater | not there yet | | | | | | |",
