@@ -11,6 +11,7 @@ mod ours;
 mod peer;
 mod report;
 mod step;
+mod way;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use crate::ours::Ours;
 use crate::peer::{Peer, Rig};
 use crate::report::{Pair, table};
 use crate::step::Step;
+use crate::way::Way;
 
 /// Stillwater and its peers on the same bytes, in turn.
 #[derive(Debug, Parser)]
@@ -43,6 +45,9 @@ struct Options {
         default_value = "restic,borg,borg-fixed"
     )]
     peers: Vec<Peer>,
+    /// By which way the proxy reads the disk.
+    #[arg(long, value_enum, default_value = "file")]
+    way: Way,
     /// Only these steps, and those before them that they need.
     #[arg(long, value_enum, value_delimiter = ',')]
     steps: Vec<Step>,
@@ -92,6 +97,7 @@ fn heading(options: &Options) -> Result<String> {
             if options.quick { ", small images" } else { "" }
         ),
     ];
+    lines.push(format!("the proxy reads {}", options.way.name()));
     for peer in &options.peers {
         lines.push(format!("{}: {}", peer.name(), peer.version()?));
     }
@@ -125,7 +131,7 @@ fn round(options: &Options, images: &Images) -> Result<Vec<Pair>> {
         let dir = scratch.path().join(format!("{peer:?}"));
         rigs.push((*peer, Rig::new(*peer, images, &dir)?));
     }
-    let mut ours = Ours::new(images, scratch.path())?;
+    let mut ours = Ours::new(images, options.way, scratch.path())?;
     let last = options.steps.iter().max().copied();
     let wanted = Step::ALL
         .into_iter()

@@ -14,6 +14,7 @@ use crate::images::{Images, become_image, copy};
 use crate::measured::{Measured, allocated, timed};
 use crate::peer::same;
 use crate::step::Step;
+use crate::way::Way;
 
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -23,6 +24,7 @@ pub struct Ours {
     images: Images,
     cluster: Cluster,
     lab: Lab,
+    way: Way,
     first: Option<String>,
     // Dropped after the lab, which has its disks there.
     _disks: Disks,
@@ -30,7 +32,7 @@ pub struct Ours {
 
 impl Ours {
     /// An empty repository, and both servers in the simulated vCenter.
-    pub fn new(images: &Images, dir: &Path) -> Result<Self> {
+    pub fn new(images: &Images, way: Way, dir: &Path) -> Result<Self> {
         let mut vms = Vec::new();
         for (name, image) in [("server", &images.server), ("sibling", &images.sibling)] {
             let disk = dir.join(format!("{name}.raw"));
@@ -38,12 +40,14 @@ impl Ours {
             vms.push(VmSpec::new(name, vec![DiskSpec::new(disk)]));
         }
         let lab = Lab::start(&vms, 2000)?;
-        let cluster = Cluster::start()?;
+        let mut cluster = Cluster::start()?;
         cluster.add_lab(&lab)?;
+        way.open(&lab, &mut cluster)?;
         Ok(Self {
             images: images.clone(),
             cluster,
             lab,
+            way,
             first: None,
             _disks: Disks::new()?,
         })
@@ -108,6 +112,7 @@ impl Ours {
             ended["state"] == "succeeded",
             "the run is not good: {ended:#}"
         );
+        self.way.check(&ended)?;
         tell(
             &self
                 .cluster
