@@ -38,7 +38,7 @@ if [[ "${1:-}" == lint ]]; then
 elif [[ "${1:-}" == crash ]]; then
     packages qemu-utils fuse3 e2fsprogs xfsprogs mount util-linux
 elif [[ "${1:-}" == bench ]]; then
-    packages restic borgbackup time diffutils
+    packages restic borgbackup time diffutils fuse3
 else
     packages build-essential cmake qemu-utils nbdkit libnbd-bin e2fsprogs fdisk golang-go \
         golang-github-vmware-govmomi-dev golang-github-google-uuid-dev debootstrap \

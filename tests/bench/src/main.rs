@@ -9,6 +9,7 @@ mod images;
 mod measured;
 mod ours;
 mod peer;
+mod random;
 mod report;
 mod step;
 mod way;

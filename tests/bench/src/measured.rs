@@ -17,6 +17,17 @@ pub struct Measured {
     pub peak_bytes: u64,
     /// What its repository takes on the disk afterwards.
     pub stored_bytes: u64,
+    /// What a random read took, where the step reads so.
+    pub latency: Option<Latency>,
+}
+
+/// Seconds that one read of many took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Latency {
+    /// Of the one in the middle.
+    pub median_seconds: f64,
+    /// Of 99 of 100 at most.
+    pub p99_seconds: f64,
 }
 
 /// Runs a command to its end under GNU time, and tells what it cost.
@@ -64,7 +75,7 @@ fn parse(figures: &str) -> Result<Measured> {
         wall_seconds,
         cpu_seconds: user + system,
         peak_bytes: (peak_kib * 1024.0) as u64,
-        stored_bytes: 0,
+        ..Measured::default()
     })
 }
 

@@ -1,18 +1,21 @@
 //! Stillwater: three roles as real processes, mutual TLS between them, fsync and self-checks on.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use stillwater_tests::cluster::{Role, rows, text};
+use stillwater_tests::cluster::{Role, rows, text, wait};
 use stillwater_tests::guest::Disks;
 use stillwater_tests::lab::{DiskSpec, VmSpec};
+use stillwater_tests::process::Process;
 use stillwater_tests::{Cluster, Lab};
 
 use crate::images::{Images, become_image, copy};
 use crate::measured::{Measured, allocated, timed};
 use crate::peer::same;
+use crate::random::{Mount, latency};
 use crate::step::Step;
 use crate::way::Way;
 
@@ -77,6 +80,7 @@ impl Ours {
             Step::Reread => self.back_up("server", &["--full"])?.1,
             Step::Sibling => self.back_up("sibling", &[])?.1,
             Step::Restore => self.restore()?,
+            Step::Random => self.read_here_and_there()?,
             Step::Scrub => {
                 self.cluster
                     .ok(&["repository", "scrub", "repository", "--all"])?;
@@ -97,6 +101,7 @@ impl Ours {
             cpu_seconds: after.cpu_seconds - before.cpu_seconds + own.cpu_seconds,
             peak_bytes: after.peak_bytes.max(own.peak_bytes),
             stored_bytes: allocated(&self.cluster.state(Role::Repository))?,
+            latency: own.latency,
         }))
     }
 
@@ -128,13 +133,7 @@ impl Ours {
 
     /// Restores the first point's disk to a file; the tool's own cost is part of it.
     fn restore(&self) -> Result<Measured> {
-        let point = self.first.as_deref().context("nothing was backed up yet")?;
-        let shown = self.cluster.json(&["point", "show", point])?;
-        let key = rows(&shown["disks"])
-            .first()
-            .and_then(|disk| disk["key"].as_i64())
-            .context("the point has no disk")?
-            .to_string();
+        let (point, key) = self.first_disk()?;
         let to = self.restored();
         let to = to.to_str().context("utf-8")?;
         let args = ["restore", "disk", point, "--disk", &key, "--to", to];
@@ -142,6 +141,44 @@ impl Ours {
             &self.cluster.command(&args)?,
             &self.cluster.dir().join("tool.log"),
         )
+    }
+
+    /// Through `point serve`, shown by nbdfuse, so that both contenders pay for FUSE.
+    fn read_here_and_there(&self) -> Result<Measured> {
+        let (point, key) = self.first_disk()?;
+        let socket = self.cluster.dir().join("nbd.sock");
+        let path = socket.to_str().context("utf-8")?;
+        let log = self.cluster.dir().join("serve.log");
+        let serve = ["point", "serve", point, "--disk", &key, "--socket", path];
+        let mut serving = Process::start("point serve", &mut self.cluster.command(&serve)?, &log)?;
+        wait("the disk is served", Duration::from_secs(60), || {
+            serving.check_alive()?;
+            Ok(serving.log().contains("nbd+unix://").then_some(()))
+        })?;
+        let dir = self.cluster.dir().join("mount");
+        std::fs::create_dir_all(&dir)?;
+        let shown = dir.join("disk.raw");
+        let mut fuse = Command::new("nbdfuse");
+        fuse.arg(&shown)
+            .arg(format!("nbd+unix:///{key}?socket={path}"));
+        let mut mount = Mount::start("nbdfuse", &mut fuse, &dir)?;
+        mount.wait_file(&shown, std::fs::metadata(&self.images.server)?.len())?;
+        let latency = latency(&shown, &self.images.server)?;
+        drop(mount);
+        serving.interrupt(Duration::from_secs(60))?;
+        Ok(Measured {
+            latency: Some(latency),
+            ..Measured::default()
+        })
+    }
+
+    /// The first point, and the key of its disk.
+    fn first_disk(&self) -> Result<(&str, String)> {
+        let point = self.first.as_deref().context("nothing was backed up yet")?;
+        let shown = self.cluster.json(&["point", "show", point])?;
+        let disks = rows(&shown["disks"]);
+        let key = disks.first().and_then(|disk| disk["key"].as_i64());
+        Ok((point, key.context("the point has no disk")?.to_string()))
     }
 
     fn compare(&self) -> Result<()> {

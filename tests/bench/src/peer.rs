@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::images::{Images, copy};
 use crate::measured::{Measured, allocated, timed};
+use crate::random::{Mount, latency};
 use crate::step::Step;
 
 /// Which tool, and how it is told to store.
@@ -24,6 +25,9 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// In the order of tables.
+    pub const ALL: [Peer; 4] = [Peer::Restic, Peer::Rustic, Peer::Borg, Peer::BorgFixed];
+
     /// How tables call it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -101,6 +105,11 @@ impl Rig {
                 self.back_up(step)
             }
             Step::Restore => self.restore()?,
+            Step::Random if self.peer == Peer::Restic => {
+                return self.read_here_and_there().map(Some);
+            }
+            // borg's mount needs a library that Debian leaves out of it, rustic's is not stable.
+            Step::Random => return Ok(None),
             Step::Scrub | Step::Verify => self.check(),
         };
         let mut cost = timed(&command, &self.log())?;
@@ -158,6 +167,22 @@ impl Rig {
                 command.current_dir(to);
                 command
             }
+        })
+    }
+
+    /// Through `restic mount`.
+    fn read_here_and_there(&self) -> Result<Measured> {
+        let dir = self.dir.join("mount");
+        fs::create_dir_all(&dir)?;
+        let text = dir.to_str().context("utf-8")?;
+        let mut mount = Mount::start("restic mount", &mut self.tool(&["mount", text]), &dir)?;
+        let id = self.first()?;
+        let short = id.get(..8).context("an id is longer")?;
+        let shown = dir.join("ids").join(short).join("disk.raw");
+        mount.wait_file(&shown, fs::metadata(&self.images.server)?.len())?;
+        Ok(Measured {
+            latency: Some(latency(&shown, &self.images.server)?),
+            ..Measured::default()
         })
     }
 

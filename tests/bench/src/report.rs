@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::measured::{Measured, median};
+use crate::measured::{Latency, Measured, median};
 use crate::peer::Peer;
 use crate::step::Step;
 
@@ -23,12 +23,15 @@ pub struct Pair {
 const HEAD: &str = "| step | who | wall s | CPU s | peak MiB | stored MiB | peer ÷ ours: CPU | wall | stored, ours ÷ peer |\n\
                     |---|---|---|---|---|---|---|---|---|\n";
 
+const LATENCIES: &str =
+    "\n| random reads of 64 KiB | median ms | p99 ms | median, ours ÷ peer |\n|---|---|---|---|\n";
+
 /// Medians over all rounds, and the medians of the ratios of pairs.
 pub fn table(pairs: &[Pair]) -> String {
     let mut out = HEAD.to_owned();
     for step in Step::ALL {
         let of_step: Vec<&Pair> = pairs.iter().filter(|pair| pair.step == step).collect();
-        if of_step.is_empty() {
+        if of_step.is_empty() || step == Step::Random {
             continue;
         }
         match middle(of_step.iter().filter_map(|pair| pair.ours)) {
@@ -40,7 +43,7 @@ pub fn table(pairs: &[Pair]) -> String {
             )
             .unwrap_or_default(),
         }
-        for peer in [Peer::Restic, Peer::Rustic, Peer::Borg, Peer::BorgFixed] {
+        for peer in Peer::ALL {
             let costs = of_step
                 .iter()
                 .filter_map(|pair| pair.peers.get(&peer).copied());
@@ -49,7 +52,52 @@ pub fn table(pairs: &[Pair]) -> String {
             }
         }
     }
+    out.push_str(&latencies(pairs));
     out
+}
+
+/// Medians over all rounds of what one read took, where contenders read here and there.
+fn latencies(pairs: &[Pair]) -> String {
+    let mut out = String::new();
+    let ours: Vec<Latency> = pairs.iter().filter_map(|pair| pair.ours?.latency).collect();
+    let Some(ours) = middle_latency(&ours) else {
+        return out;
+    };
+    out.push_str(LATENCIES);
+    let mut line = |who: &str, latency: Latency, ratio: &str| {
+        let (median, p99) = (latency.median_seconds * 1e3, latency.p99_seconds * 1e3);
+        writeln!(out, "| {who} | {median:.2} | {p99:.2} | {ratio} |").unwrap_or_default();
+    };
+    line("Stillwater", ours, "");
+    for peer in Peer::ALL {
+        let of = |pair: &Pair| pair.peers.get(&peer)?.latency;
+        let all: Vec<Latency> = pairs.iter().filter_map(of).collect();
+        if let Some(latency) = middle_latency(&all) {
+            let ratio = median(
+                pairs
+                    .iter()
+                    .filter_map(|pair| {
+                        let ours = pair.ours?.latency?;
+                        Some(ours.median_seconds / of(pair)?.median_seconds)
+                    })
+                    .collect(),
+            );
+            line(
+                peer.name(),
+                latency,
+                &ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+            );
+        }
+    }
+    out
+}
+
+fn middle_latency(all: &[Latency]) -> Option<Latency> {
+    let of = |field: fn(&Latency) -> f64| median(all.iter().map(field).collect());
+    Some(Latency {
+        median_seconds: of(|latency| latency.median_seconds)?,
+        p99_seconds: of(|latency| latency.p99_seconds)?,
+    })
 }
 
 fn row(out: &mut String, step: &str, who: &str, cost: &Measured, ratios: &str) {
@@ -89,6 +137,7 @@ fn middle(costs: impl Iterator<Item = Measured>) -> Option<Measured> {
         cpu_seconds: of(|cost| cost.cpu_seconds)?,
         peak_bytes: of(|cost| cost.peak_bytes as f64)? as u64,
         stored_bytes: of(|cost| cost.stored_bytes as f64)? as u64,
+        latency: None,
     })
 }
 
@@ -102,6 +151,7 @@ mod tests {
             cpu_seconds,
             peak_bytes: 1 << 20,
             stored_bytes: 2 << 20,
+            latency: None,
         }
     }
 
@@ -125,6 +175,32 @@ mod tests {
         );
         assert!(
             table.contains("|  | restic | 1.00 | 4.00 | 1 | 2 | 3.00 | 1.00 | 1.00 |"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn latencies_stand_in_a_table_of_their_own() {
+        let reads = |median_seconds| Measured {
+            latency: Some(Latency {
+                median_seconds,
+                p99_seconds: 0.01,
+            }),
+            ..Measured::default()
+        };
+        let table = table(&[Pair {
+            step: Step::Random,
+            ours: Some(reads(0.001)),
+            peers: BTreeMap::from([(Peer::Restic, reads(0.004))]),
+            load: 0.1,
+        }]);
+        assert!(!table.contains("| random reads | "), "{table}");
+        assert!(
+            table.contains("| Stillwater | 1.00 | 10.00 |  |"),
+            "{table}"
+        );
+        assert!(
+            table.contains("| restic | 4.00 | 10.00 | 0.25 |"),
             "{table}"
         );
     }

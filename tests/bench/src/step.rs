@@ -15,6 +15,8 @@ pub enum Step {
     Sibling,
     /// The first disk into a file.
     Restore,
+    /// Reads of 64 KiB here and there, of the first disk.
+    Random,
     /// All stored bytes read and compared with their checksums.
     Scrub,
     /// All chunks of a disk opened, decompressed and identified.
@@ -23,13 +25,14 @@ pub enum Step {
 
 impl Step {
     /// All of them in the order of a round: a later one needs what the earlier ones stored.
-    pub const ALL: [Step; 8] = [
+    pub const ALL: [Step; 9] = [
         Step::Full,
         Step::Unchanged,
         Step::Reread,
         Step::Day2,
         Step::Sibling,
         Step::Restore,
+        Step::Random,
         Step::Scrub,
         Step::Verify,
     ];
@@ -43,6 +46,7 @@ impl Step {
             Step::Day2 => "day 2",
             Step::Sibling => "sibling",
             Step::Restore => "restore to a file",
+            Step::Random => "random reads",
             Step::Scrub => "scrub of stored bytes",
             Step::Verify => "verify with the key",
         }
