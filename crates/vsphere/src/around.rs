@@ -231,7 +231,7 @@ impl Client {
         Ok((read.text("name"), cluster))
     }
 
-    async fn network(&self, network: &Moref) -> Result<Option<VmNetwork>> {
+    pub(crate) async fn network(&self, network: &Moref) -> Result<Option<VmNetwork>> {
         let is_distributed = network.kind == "DistributedVirtualPortgroup";
         let paths: &[&str] = match is_distributed {
             true => &["name", "key", "config.distributedVirtualSwitch"],

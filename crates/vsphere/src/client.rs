@@ -71,6 +71,7 @@ pub(crate) struct Content {
     /// Not every server has the rest.
     pub authorization: Option<Moref>,
     pub guest_operations: Option<Moref>,
+    pub custom_fields: Option<Moref>,
 }
 
 #[derive(Debug)]
@@ -346,6 +347,7 @@ fn content(returned: &Element) -> Result<Content, Problem> {
     Ok(Content {
         authorization: optional("authorizationManager")?,
         guest_operations: optional("guestOperationsManager")?,
+        custom_fields: optional("customFieldsManager")?,
         root_folder: returned.need_moref("rootFolder")?,
         property_collector: returned.need_moref("propertyCollector")?,
         view_manager: returned.need_moref("viewManager")?,

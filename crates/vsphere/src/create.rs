@@ -8,20 +8,29 @@ use crate::error::FaultKind;
 use crate::xml::{Element, Problem};
 use crate::{Error, Placement, Result, VmDisk, VmRef, device};
 
+mod differences;
 mod hardware;
 mod spec;
 
+pub use differences::{Difference, INTENDED, compare};
+
 const CREATE: &str = "CreateVM_Task";
 
-/// A VM that is to be: hardware without identity.
+/// A VM that is to be. It has an identity only where one is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewVm {
     /// Display name.
     pub name: String,
     /// Hardware version, such as `vmx-19`; the server's default when none.
     pub version: Option<String>,
+    /// BIOS UUID; a new one when none.
+    pub bios_uuid: Option<String>,
+    /// Instance UUID; a new one when none.
+    pub instance_uuid: Option<String>,
     /// Guest operating system id, such as `debian11_64Guest`.
     pub guest_id: String,
+    /// What people call a guest that has no id.
+    pub alternate_guest_name: Option<String>,
     /// Notes.
     pub annotation: Option<String>,
     /// Virtual processors.
@@ -30,18 +39,73 @@ pub struct NewVm {
     pub cores_per_socket: Option<u32>,
     /// Memory.
     pub memory_mib: u64,
+    /// Settings that are on, off or the server's default.
+    pub switches: Switches,
+    /// What it is promised of processors.
+    pub cpu_share: Option<Share>,
+    /// What it is promised of memory.
+    pub memory_share: Option<Share>,
+    /// How much its processors may be delayed: `normal` or `high`, say.
+    pub latency_sensitivity: Option<String>,
+    /// Where it swaps to.
+    pub swap_placement: Option<String>,
     /// `bios` or `efi`; the server's default when none.
     pub firmware: Option<String>,
-    /// Whether EFI checks signatures; the server's default when none.
-    pub secure_boot: Option<bool>,
-    /// Whether the guest sees the disks' UUIDs (`disk.EnableUUID`).
-    pub disk_uuids_visible: bool,
+    /// How it starts.
+    pub boot: Boot,
+    /// Further settings by name, such as `disk.EnableUUID`.
+    pub extra: Vec<(String, String)>,
     /// Its disk controllers.
     pub controllers: Vec<NewController>,
     /// Its disks.
     pub disks: Vec<NewDisk>,
     /// Its network cards.
     pub nics: Vec<NewNic>,
+}
+
+/// Settings of a VM that are on, off or the server's default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// Whether memory can be added while it runs.
+    pub memory_hot_add: Option<bool>,
+    /// Whether processors can be added while it runs.
+    pub cpu_hot_add: Option<bool>,
+    /// Whether processors can be taken away while it runs.
+    pub cpu_hot_remove: Option<bool>,
+    /// Whether all its memory is reserved, however much that is.
+    pub memory_locked: Option<bool>,
+    /// Whether it can have VMs of its own.
+    pub nested: Option<bool>,
+}
+
+/// What a VM is promised of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// What it always has, in MHz or MiB.
+    pub reservation: Option<i64>,
+    /// What it never has more of; -1 for all.
+    pub limit: Option<i64>,
+    /// `low`, `normal`, `high` or `custom`.
+    pub level: Option<String>,
+    /// What it has beside others, of `custom`.
+    pub shares: Option<i32>,
+}
+
+/// How a VM starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Boot {
+    /// Milliseconds to wait before.
+    pub delay_millis: Option<i64>,
+    /// Whether it goes to its setup the next time.
+    pub enters_setup: Option<bool>,
+    /// Whether EFI checks signatures.
+    pub secure: Option<bool>,
+    /// Whether it tries again when nothing boots.
+    pub retries: Option<bool>,
+    /// Milliseconds until then.
+    pub retry_millis: Option<i64>,
+    /// `ipv4` or `ipv6`, for booting from a network.
+    pub network_protocol: Option<String>,
 }
 
 /// A disk controller of a new VM.
@@ -82,23 +146,51 @@ pub struct NewDisk {
     pub source_key: i32,
     /// Its size; a multiple of 512.
     pub capacity_bytes: u64,
-    /// Whether space is taken only when it is written.
-    pub thin: bool,
+    /// What people call it.
+    pub label: String,
+    /// How its space is taken.
+    pub provisioning: Provisioning,
+    /// Name of its datastore; that of the VM when none.
+    pub datastore: Option<String>,
     /// [`NewController::key`] of its controller.
     pub controller_key: i32,
     /// Unit on the controller.
     pub unit: i32,
 }
 
-/// A network card of a new VM. Its MAC address is always a new one.
+/// How a disk's space is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Provisioning {
+    /// When it is written.
+    Thin,
+    /// At once.
+    Thick,
+    /// At once, and written with zeros.
+    Eager,
+}
+
+/// A network card of a new VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNic {
+    /// What people call it.
+    pub label: String,
     /// vSphere's type, such as `VirtualVmxnet3`.
     pub kind: NicKind,
     /// What it is plugged into.
     pub network: NicNetwork,
     /// Whether it is plugged in when the VM starts.
     pub start_connected: bool,
+    /// Its address; a new one when none.
+    pub mac: Option<MacAddress>,
+}
+
+/// The address of a network card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MacAddress {
+    /// Such as `00:50:56:00:00:01`.
+    pub address: String,
+    /// Who gave it out: `assigned` by vCenter, `generated` by a host, `manual`.
+    pub kind: String,
 }
 
 /// A kind of network card.
@@ -220,9 +312,19 @@ impl Client {
 
     /// A folder holds each name once; a server may tell only after it made the files.
     async fn check_name_free(&self, new: &NewVm, placement: &Placement) -> Result<()> {
+        match self.is_taken(&new.name, placement).await? {
+            false => Ok(()),
+            true => Err(Error::VmExists {
+                name: new.name.clone(),
+            }),
+        }
+    }
+
+    /// Whether the folder has something of that name.
+    pub(crate) async fn is_taken(&self, name: &str, placement: &Placement) -> Result<bool> {
         let body = Body::new()
             .moref("entity", &placement.folder.moref())
-            .value("name", &new.name);
+            .value("name", name);
         let this = &self.content().search_index;
         let call = Call {
             method: "FindChild",
@@ -230,12 +332,7 @@ impl Client {
             body,
             repeat: Repeat::Safe,
         };
-        match self.call(call).await?.is_empty() {
-            true => Ok(()),
-            false => Err(Error::VmExists {
-                name: new.name.clone(),
-            }),
-        }
+        Ok(!self.call(call).await?.is_empty())
     }
 
     async fn create_at(

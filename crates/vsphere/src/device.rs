@@ -33,6 +33,11 @@ pub(crate) fn is_disk(device: &Element) -> bool {
     device.ty() == Some("VirtualDisk")
 }
 
+/// The address of a network card; none of any other device.
+pub(crate) fn mac_address(device: &Element) -> Option<String> {
+    device.optional("macAddress")
+}
+
 /// Where change tracking of a disk stood; none when it is not tracked.
 pub(crate) fn change_id(device: &Element) -> Option<ChangeId> {
     device

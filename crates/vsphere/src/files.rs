@@ -127,6 +127,41 @@ impl Client {
         Ok(tail)
     }
 
+    /// Writes a whole small file, in the place of what was there. Its directory must be there.
+    pub async fn put_datastore_file(
+        &self,
+        datacenter: &str,
+        path: &str,
+        bytes: Vec<u8>,
+    ) -> Result<()> {
+        let url = self.file_url(datacenter, path)?;
+        let mut session = self.session().await?;
+        let mut is_renewed = false;
+        let mut tries = 1;
+        loop {
+            let (http, _) = self.server().web("/folder");
+            let request = http
+                .put(url.clone())
+                .timeout(TRANSFER_TIMEOUT)
+                .header(COOKIE, session.cookie.expose_secret())
+                .body(bytes.clone());
+            let sent = request.send().await;
+            let response = sent.map_err(|error| broken(self.address(), path, error))?;
+            let status = response.status();
+            if status == StatusCode::UNAUTHORIZED && !is_renewed {
+                session = self.renew(&session).await?;
+                is_renewed = true;
+            } else if PASSING.contains(&status) && tries < TRIES {
+                tokio::time::sleep(RETRY_DELAY * tries).await;
+                tries += 1;
+            } else if status.is_success() {
+                return Ok(());
+            } else {
+                return Err(refused(path, status));
+            }
+        }
+    }
+
     async fn taken(&self, response: Response, path: &str, limit: usize) -> Result<SmallFile> {
         let address = self.address();
         take(response, limit)

@@ -21,6 +21,7 @@ mod create;
 mod data;
 mod datastore;
 mod device;
+mod dress;
 mod endpoint;
 mod error;
 mod fetch;
@@ -35,6 +36,7 @@ mod placement;
 mod privilege;
 mod reference;
 mod server;
+mod site;
 mod snapshot;
 mod soap;
 mod task;
@@ -51,8 +53,8 @@ pub use around::{
 };
 pub use client::{About, Client};
 pub use create::{
-    ControllerKind, CreatedDisk, CreatedVm, NewController, NewDisk, NewNic, NewVm, NicKind,
-    NicNetwork,
+    Boot, ControllerKind, CreatedDisk, CreatedVm, Difference, INTENDED, MacAddress, NewController,
+    NewDisk, NewNic, NewVm, NicKind, NicNetwork, Provisioning, Share, Switches, compare,
 };
 pub use data::DataAccess;
 pub use datastore::{DatastoreFacts, DatastoreKind};
@@ -71,6 +73,7 @@ pub use reference::{
     DatastoreRef, Entity, FolderRef, HostRef, NetworkRef, PoolRef, SnapshotRef, TaskRef, VmRef,
 };
 pub use server::untrusted_certificate;
+pub use site::{IdentityOwner, RestoreSite, SiteNetwork, SiteQuery};
 pub use snapshot::{
     EnsuredSnapshot, FrozenDisk, Quiesce, RungOutcome, SnapshotConfig, SnapshotInfo, SnapshotSpec,
     Unmerged, VssBackup, VssContext, WindowsQuiesce,

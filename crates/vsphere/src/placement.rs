@@ -15,6 +15,8 @@ pub struct PlacementSpec {
     pub datacenter: Option<String>,
     /// The VM folder; the datacenter's own when none.
     pub folder: Option<String>,
+    /// The cluster that the host is to be in.
+    pub cluster: Option<String>,
     /// The resource pool; the root pool of the host's cluster when none.
     pub pool: Option<String>,
     /// The host; the first usable one that mounts the datastore when none.
@@ -167,14 +169,21 @@ impl Site {
         below: &str,
     ) -> Result<&Properties> {
         let owner = pool.map(|pool| pool.moref("owner")).transpose()?.flatten();
+        let cluster = match &spec.cluster {
+            Some(name) => Some(self.one("cluster", name, below, is_compute)?),
+            None => None,
+        };
+        let cluster = cluster.map(|cluster| cluster.object.clone());
         let fits = |host: &Properties| -> Result<bool> {
             let mounts = host.morefs("datastore")?.contains(&datastore.object);
-            let inside = owner.is_none() || host.moref("parent")? == owner;
-            Ok(is(host, "HostSystem") && mounts && inside)
+            let parent = host.moref("parent")?;
+            let inside = owner.is_none() || parent == owner;
+            let within = cluster.is_none() || parent == cluster;
+            Ok(is(host, "HostSystem") && mounts && inside && within)
         };
         if let Some(name) = &spec.host {
             let host = self.one("host", name, below, |o| is(o, "HostSystem"))?;
-            let reason = "host that mounts the datastore and is in the pool's cluster";
+            let reason = "host that mounts the datastore and is in the cluster and the pool's";
             return if fits(host)? {
                 Ok(host)
             } else {
@@ -248,6 +257,11 @@ impl Site {
 
 fn is(object: &Properties, kind: &str) -> bool {
     object.object.kind == kind
+}
+
+/// A cluster, or what a host that stands alone lies in.
+fn is_compute(object: &Properties) -> bool {
+    is(object, "ClusterComputeResource") || is(object, COMPUTE.kind)
 }
 
 fn holds_vms(object: &Properties) -> bool {

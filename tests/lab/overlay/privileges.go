@@ -36,7 +36,7 @@ var allNeeded = []string{
 	"VirtualMachine.GuestOperations.Query", "VirtualMachine.GuestOperations.Modify", "VirtualMachine.GuestOperations.Execute",
 	"VirtualMachine.Inventory.Create", "VirtualMachine.Inventory.Register", "VirtualMachine.Inventory.Unregister",
 	"VirtualMachine.Inventory.Delete", "VirtualMachine.Config.AdvancedConfig", "VirtualMachine.Config.Annotation",
-	"VirtualMachine.Config.CPUCount", "VirtualMachine.Config.Memory", "VirtualMachine.Config.Rename",
+	"VirtualMachine.Config.CPUCount", "VirtualMachine.Config.Memory", "VirtualMachine.Config.Rename", "VirtualMachine.Provisioning.MarkAsTemplate",
 	"VirtualMachine.Interact.PowerOn", "VirtualMachine.Interact.PowerOff", "VirtualMachine.Interact.AnswerQuestion",
 	"VirtualMachine.Interact.DeviceConnection", "Resource.AssignVMToPool", "Network.Assign", "Folder.Create", "VApp.Export", "VApp.Import",
 	"Global.SetCustomField", "Global.ManageCustomFields", "InventoryService.Tagging.AttachTag",

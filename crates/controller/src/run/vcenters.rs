@@ -594,6 +594,7 @@ fn placement_spec(placement: &Placement) -> PlacementSpec {
     PlacementSpec {
         datastore: datastore.clone(),
         datacenter: None,
+        cluster: None,
         folder: folder.clone(),
         pool: resource_pool.clone(),
         host: host.clone(),

@@ -21,6 +21,8 @@ const ALL_TIMEOUT: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// More tags than people give a VM.
 const TAGS_MAX: usize = 256;
+/// More tags than people make.
+const ALL_TAGS_MAX: usize = 4096;
 const SESSION: &str = "vmware-api-session-id";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,20 @@ impl Dialect {
         match self {
             Dialect::Api => "action=list-attached-tags",
             Dialect::Rest => "~action=list-attached-tags",
+        }
+    }
+
+    const fn attach(self) -> &'static str {
+        match self {
+            Dialect::Api => "action=attach",
+            Dialect::Rest => "~action=attach",
+        }
+    }
+
+    const fn all_policies(self) -> &'static str {
+        match self {
+            Dialect::Api => "/api/vcenter/storage/policies",
+            Dialect::Rest => "/rest/vcenter/storage/policies",
         }
     }
 
@@ -100,6 +116,81 @@ impl Client {
             Ok(Ok(told)) => told,
             Ok(Err(error)) => unknown(error.fault().message),
             Err(_) => unknown(format!(
+                "no answer within {} seconds",
+                ALL_TIMEOUT.as_secs()
+            )),
+        }
+    }
+
+    /// Those of some tags and storage policies that are there.
+    pub(crate) async fn known_there(
+        &self,
+        tags: &[Tag],
+        policies: &[String],
+    ) -> (Told<Vec<Tag>>, Told<Vec<String>>) {
+        if tags.is_empty() && policies.is_empty() {
+            return (Told::Known(Vec::new()), Told::Known(Vec::new()));
+        }
+        let asked = self.in_rest(async |rest: &Rest<'_>| {
+            let ids = rest.tag_ids(tags).await;
+            let ids = ids.map(|ids| ids.into_iter().map(|(tag, _)| tag).collect());
+            (told(ids), told(rest.known_policies(policies).await))
+        });
+        match asked.await {
+            Ok(known) => known,
+            Err(why) => (Told::Unknown(why.clone()), Told::Unknown(why)),
+        }
+    }
+
+    /// Gives a VM tags that are there; those that it did not get, each with why.
+    pub async fn attach_tags(&self, vm: &VmRef, tags: &[Tag]) -> Vec<(Tag, String)> {
+        let all = |why: &str| {
+            tags.iter()
+                .map(|tag| (tag.clone(), why.to_owned()))
+                .collect()
+        };
+        if tags.is_empty() {
+            return Vec::new();
+        }
+        let attached = self.in_rest(async |rest: &Rest<'_>| {
+            let ids = match rest.tag_ids(tags).await {
+                Ok(ids) => ids,
+                Err(error) => return all(&error.fault().message),
+            };
+            let mut failed = Vec::new();
+            for tag in tags {
+                let why = match ids.iter().find(|(known, _)| known == tag) {
+                    None => Some("no such tag is there".to_owned()),
+                    Some((_, id)) => {
+                        let attached = rest.attach(id, vm).await;
+                        attached.err().map(|error| error.fault().message)
+                    }
+                };
+                failed.extend(why.map(|why| (tag.clone(), why)));
+            }
+            failed
+        });
+        attached.await.unwrap_or_else(|why| all(&why))
+    }
+
+    /// Does something in a session of the other interface; why there is none.
+    async fn in_rest<T>(&self, work: impl AsyncFnOnce(&Rest<'_>) -> T) -> Result<T, String> {
+        if !self.about().is_vcenter {
+            return Err("a host alone has no tags and no storage policies".into());
+        }
+        let worked = async {
+            let rest = self.open_rest().await?;
+            let done = work(&rest).await;
+            if let Err(error) = rest.close().await {
+                // It ends by itself when it falls idle.
+                tracing::debug!(%error, "a session of the other interface remains");
+            }
+            Ok::<T, Error>(done)
+        };
+        match tokio::time::timeout(ALL_TIMEOUT, worked).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(error.fault().message),
+            Err(_) => Err(format!(
                 "no answer within {} seconds",
                 ALL_TIMEOUT.as_secs()
             )),
@@ -190,6 +281,47 @@ impl Rest<'_> {
             category: name(&category)?,
             name: name(&tag)?,
         })
+    }
+
+    /// Ids of those of some tags that are there. Names are found by looking at all of them: there is no
+    /// other way that every release knows.
+    async fn tag_ids(&self, wanted: &[Tag]) -> Result<Vec<(Tag, String)>> {
+        let path = format!("{}/tag", self.dialect.tagging());
+        let ids = match wanted.is_empty() {
+            true => Value::Null,
+            false => self.get(&path).await?,
+        };
+        let ids = ids.as_array().cloned().unwrap_or_default();
+        let mut found: Vec<(Tag, String)> = Vec::new();
+        for id in ids.iter().filter_map(Value::as_str).take(ALL_TAGS_MAX) {
+            if found.len() >= wanted.len() {
+                break;
+            }
+            let tag = self.tag(id).await?;
+            if wanted.contains(&tag) {
+                found.push((tag, id.to_owned()));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn attach(&self, id: &str, vm: &VmRef) -> Result<()> {
+        let (tagging, mark) = (self.dialect.tagging(), self.dialect.mark());
+        let path = format!("{tagging}/tag-association/{mark}{}", segment(id));
+        let object = json!({"object_id": {"type": "VirtualMachine", "id": vm.as_str()}});
+        let query = Some(self.dialect.attach());
+        let attached = self.call(Method::POST, &path, query, Some(object)).await;
+        attached.map(drop)
+    }
+
+    async fn known_policies(&self, wanted: &[String]) -> Result<Vec<String>> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all = self.get(self.dialect.all_policies()).await?;
+        let all = all.as_array().cloned().unwrap_or_default();
+        let ids = all.iter().filter_map(|policy| text(policy, "policy"));
+        Ok(ids.filter(|id| wanted.contains(id)).collect())
     }
 
     async fn policies(&self, vm: &VmRef) -> Result<StoragePolicies> {

@@ -1,6 +1,9 @@
 //! A new VM as the schema wants it told. Every function writes one type in the schema's order.
 
-use super::{ControllerKind, NewController, NewDisk, NewNic, NewVm, NicNetwork};
+use super::{
+    Boot, ControllerKind, MacAddress, NewController, NewDisk, NewNic, NewVm, NicNetwork,
+    Provisioning, Share, Switches,
+};
 use crate::body::Body;
 
 /// Keys of devices that do not exist yet are negative. Each family has a range of its own.
@@ -12,19 +15,63 @@ const IDE_KEYS: i32 = 200;
 
 /// `VirtualMachineConfigSpec`.
 pub(super) fn config_spec(new: &NewVm, datastore: &str, path: &str) -> Body {
+    let Switches {
+        memory_hot_add,
+        cpu_hot_add,
+        cpu_hot_remove,
+        memory_locked,
+        nested,
+    } = new.switches;
     Body::new()
         .value("name", &new.name)
         .optional("version", new.version.as_ref())
+        .optional("uuid", new.bios_uuid.as_ref())
+        .optional("instanceUuid", new.instance_uuid.as_ref())
         .value("guestId", &new.guest_id)
+        .optional("alternateGuestName", new.alternate_guest_name.as_ref())
         .optional("annotation", new.annotation.as_ref())
         .inside("files", Body::new().value("vmPathName", path))
         .value("numCPUs", new.cpus)
         .optional("numCoresPerSocket", new.cores_per_socket)
         .value("memoryMB", new.memory_mib)
+        .optional("memoryHotAddEnabled", memory_hot_add)
+        .optional("cpuHotAddEnabled", cpu_hot_add)
+        .optional("cpuHotRemoveEnabled", cpu_hot_remove)
         .then(device_changes(new, datastore))
+        .then(share("cpuAllocation", new.cpu_share.as_ref()))
+        .then(share("memoryAllocation", new.memory_share.as_ref()))
+        .then(latency_sensitivity(new))
         .then(extra_config(new))
-        .then(boot_options(new))
+        .optional("swapPlacement", new.swap_placement.as_ref())
+        .then(boot_options(&new.boot))
         .optional("firmware", new.firmware.as_ref())
+        .optional("memoryReservationLockedToMax", memory_locked)
+        .optional("nestedHVEnabled", nested)
+}
+
+/// `ResourceAllocationInfo`.
+fn share(tag: &str, share: Option<&Share>) -> Body {
+    let Some(share) = share else {
+        return Body::new();
+    };
+    let mut body = Body::new()
+        .optional("reservation", share.reservation)
+        .optional("limit", share.limit);
+    if let Some(level) = &share.level {
+        // The schema wants a number also where the level decides.
+        let shares = Body::new()
+            .value("shares", share.shares.unwrap_or_default())
+            .value("level", level);
+        body = body.inside("shares", shares);
+    }
+    Body::new().inside(tag, body)
+}
+
+fn latency_sensitivity(new: &NewVm) -> Body {
+    match &new.latency_sensitivity {
+        Some(level) => Body::new().inside("latencySensitivity", Body::new().value("level", level)),
+        None => Body::new(),
+    }
 }
 
 fn device_changes(new: &NewVm, datastore: &str) -> Body {
@@ -83,10 +130,13 @@ fn controller_key(new: &NewVm, key: i32) -> i32 {
 
 /// `VirtualDisk` with `VirtualDiskFlatVer2BackingInfo`. The server names the file.
 fn disk_spec(index: i32, disk: &NewDisk, new: &NewVm, datastore: &str) -> Body {
+    let datastore = disk.datastore.as_deref().unwrap_or(datastore);
+    let eager = (disk.provisioning == Provisioning::Eager).then_some(true);
     let backing = Body::new()
         .value("fileName", format!("[{datastore}]"))
         .value("diskMode", "persistent")
-        .value("thinProvisioned", disk.thin);
+        .value("thinProvisioned", disk.provisioning == Provisioning::Thin)
+        .optional("eagerlyScrub", eager);
     let device = Body::new()
         .value("key", DISK_KEYS - index)
         .typed("backing", "VirtualDiskFlatVer2BackingInfo", backing)
@@ -107,8 +157,17 @@ fn nic_spec(index: i32, nic: &NewNic) -> Body {
         .value("key", NIC_KEYS - index)
         .then(network_backing(&nic.network))
         .inside("connectable", connectable)
-        .value("addressType", "generated");
+        .then(address(nic.mac.as_ref()));
     Body::new().typed("device", nic.kind.as_str(), device)
+}
+
+fn address(mac: Option<&MacAddress>) -> Body {
+    match mac {
+        Some(mac) => Body::new()
+            .value("addressType", &mac.kind)
+            .value("macAddress", &mac.address),
+        None => Body::new().value("addressType", "generated"),
+    }
 }
 
 fn network_backing(network: &NicNetwork) -> Body {
@@ -141,23 +200,26 @@ fn network_backing(network: &NicNetwork) -> Body {
 
 /// `OptionValue`: its value may be of any type, so the type is named.
 fn extra_config(new: &NewVm) -> Body {
-    if !new.disk_uuids_visible {
-        return Body::new();
+    let mut body = Body::new();
+    for (key, value) in &new.extra {
+        let option = Body::new()
+            .value("key", key)
+            .typed("value", "xsd:string", Body::text(value));
+        body = body.inside("extraConfig", option);
     }
-    let option = Body::new().value("key", "disk.EnableUUID").typed(
-        "value",
-        "xsd:string",
-        Body::text("TRUE"),
-    );
-    Body::new().inside("extraConfig", option)
+    body
 }
 
-fn boot_options(new: &NewVm) -> Body {
-    match new.secure_boot {
-        Some(secure) => Body::new().inside(
-            "bootOptions",
-            Body::new().value("efiSecureBootEnabled", secure),
-        ),
-        None => Body::new(),
+fn boot_options(boot: &Boot) -> Body {
+    let options = Body::new()
+        .optional("bootDelay", boot.delay_millis)
+        .optional("enterBIOSSetup", boot.enters_setup)
+        .optional("efiSecureBootEnabled", boot.secure)
+        .optional("bootRetryEnabled", boot.retries)
+        .optional("bootRetryDelay", boot.retry_millis)
+        .optional("networkBootProtocol", boot.network_protocol.as_ref());
+    match options.as_str().is_empty() {
+        true => Body::new(),
+        false => Body::new().inside("bootOptions", options),
     }
 }

@@ -50,6 +50,82 @@ fn a_spec_is_in_schema_order_and_says_nothing_of_the_old_vm() {
 }
 
 #[test]
+fn an_original_identity_comes_back_and_what_no_vm_gets_is_told() {
+    let tpm = r#"<device xsi:type="VirtualTPM"><key>11000</key><deviceInfo><label>Virtual TPM</label></deviceInfo></device>"#;
+    let config = saved(&format!("{DISK}{tpm}"));
+    let mut vm = NewVm::from_config(&config, "web").expect("reads");
+    assert_eq!((&vm.bios_uuid, &vm.nics[0].mac), (&None, &None));
+    vm.identify(&config).expect("reads");
+    assert_eq!(vm.bios_uuid.as_deref(), Some("uuid-of-old"));
+    assert_eq!(vm.instance_uuid.as_deref(), Some("instance-of-old"));
+    let mac = vm.nics[0].mac.clone().expect("an address");
+    assert_eq!(
+        (mac.address.as_str(), mac.kind.as_str()),
+        ("00:50:56:00:00:01", "assigned")
+    );
+    let xml = spec::config_spec(&vm, "ds2", "[ds2] web/web.vmx");
+    assert!(
+        xml.as_str()
+            .contains("<uuid>uuid-of-old</uuid><instanceUuid>")
+    );
+    assert!(
+        xml.as_str().contains(
+            "<addressType>assigned</addressType><macAddress>00:50:56:00:00:01</macAddress>"
+        )
+    );
+    let left = NewVm::left_out(&config).expect("reads");
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].starts_with("Virtual TPM: "), "{left:?}");
+}
+
+#[test]
+fn a_disk_goes_where_and_as_it_is_told() {
+    let mut vm = new();
+    for (provisioning, words) in [
+        (
+            Provisioning::Thin,
+            "<thinProvisioned>true</thinProvisioned></backing>",
+        ),
+        (
+            Provisioning::Thick,
+            "<thinProvisioned>false</thinProvisioned></backing>",
+        ),
+        (
+            Provisioning::Eager,
+            "<thinProvisioned>false</thinProvisioned><eagerlyScrub>true</eagerlyScrub></backing>",
+        ),
+    ] {
+        vm.disks[0].provisioning = provisioning;
+        vm.disks[0].datastore = Some("fast".into());
+        let xml = spec::config_spec(&vm, "ds2", "[ds2] web/web.vmx");
+        assert!(xml.as_str().contains("<fileName>[fast]</fileName>"));
+        assert!(xml.as_str().contains(words), "{}", xml.as_str());
+    }
+}
+
+#[test]
+fn what_is_one_vms_own_is_no_setting_of_another() {
+    let option = |key: &str| {
+        format!(
+            "<extraConfig><key>{key}</key><value xsi:type=\"xsd:string\">x</value></extraConfig>"
+        )
+    };
+    let own = [
+        "nvram",
+        "scsi0:0.ctkEnabled",
+        "uuid.bios",
+        "guestinfo.secret",
+        "migrate.hostLog",
+    ];
+    let kept = ["disk.EnableUUID", "ethernet0.pciSlotNumber", "svga.present"];
+    let options: String = own.iter().chain(&kept).map(|key| option(key)).collect();
+    let config = saved(DISK).replace("<bootOptions>", &format!("{options}<bootOptions>"));
+    let vm = NewVm::from_config(&config, "web").expect("reads");
+    let keys: Vec<&str> = vm.extra.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys[1..], kept);
+}
+
+#[test]
 fn a_configuration_that_lacks_something_is_refused() {
     for gone in ["guestId", "numCPU", "memoryMB", "hardware"] {
         let broken = saved(DISK)

@@ -156,11 +156,32 @@ fn names_and_paths_are_both_understood() {
         datastore: "/DC1/datastore/shared".into(),
         datacenter: None,
         folder: Some("/DC1/vm/web".into()),
+        cluster: Some("C0".into()),
         pool: Some("Resources".into()),
         host: Some("/DC1/host/C0/b".into()),
     };
     let place = |spec| site().place(&spec).expect("a place");
     assert_eq!(place(by_name), place(by_path));
+}
+
+#[test]
+fn a_host_is_looked_for_in_the_cluster_that_was_named() {
+    let within = |cluster: &str| PlacementSpec {
+        cluster: Some(cluster.into()),
+        ..spec()
+    };
+    assert!(site().place(&within("C0")).is_ok());
+    let error = site().place(&within("C9")).expect_err("no such cluster");
+    assert!(
+        matches!(
+            &error,
+            Error::PlacementNotFound {
+                what: "cluster",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
 }
 
 #[test]

@@ -126,6 +126,7 @@ const RESTORE: &[Need] = &[
     wish("VirtualMachine.Interact.DeviceConnection", Scope::Folder),
     wish("VirtualMachine.Config.Rename", Scope::Folder),
     wish("Folder.Create", Scope::Folder),
+    wish("VirtualMachine.Provisioning.MarkAsTemplate", Scope::Folder),
     need("Resource.AssignVMToPool", Scope::Pool),
     need("Datastore.AllocateSpace", Scope::Datastore),
     need("Datastore.Browse", Scope::Datastore),
