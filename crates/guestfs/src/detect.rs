@@ -1,7 +1,7 @@
 //! What a volume holds, by the marks of its first bytes.
 
 use crate::source::{BlockSource, bytes};
-use crate::{Result, ext4};
+use crate::{Result, ext4, ntfs};
 
 /// What a volume holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Contents {
 pub enum FileSystemKind {
     /// ext2, ext3, ext4.
     Ext4,
+    /// NTFS.
+    Ntfs,
 }
 
 /// Marks of what cannot be read: offset, bytes, what it is.
@@ -83,6 +85,9 @@ pub(crate) fn contents(disk: &dyn BlockSource) -> Result<Contents> {
 fn file_system(disk: &dyn BlockSource) -> Result<Option<FileSystemKind>> {
     if ext4::is_here(disk) {
         return Ok(Some(FileSystemKind::Ext4));
+    }
+    if ntfs::is_here(disk) {
+        return Ok(Some(FileSystemKind::Ntfs));
     }
     Ok(None)
 }

@@ -138,7 +138,7 @@ pub struct Entry {
     pub name: Vec<u8>,
     /// What it stands for.
     pub node: Node,
-    /// Of what kind that is, if the directory says it.
+    /// Of what kind that is, if the directory says it for certain.
     pub kind: Option<Kind>,
 }
 

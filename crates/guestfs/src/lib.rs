@@ -14,6 +14,7 @@ mod ext4;
 mod file_system;
 mod limits;
 mod loss;
+mod ntfs;
 mod partition;
 mod source;
 mod view;

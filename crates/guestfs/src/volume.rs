@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::detect::{Contents, FileSystemKind, contents};
 use crate::ext4::Ext4;
 use crate::file_system::FileSystem;
+use crate::ntfs::Ntfs;
 use crate::partition::{Partition, partitions};
 use crate::source::{Disk, Paged, Part};
 use crate::{Error, Limits, Result};
@@ -85,6 +86,9 @@ impl Volume {
         match self.contents {
             Contents::FileSystem(FileSystemKind::Ext4) => {
                 Ok(Box::new(Ext4::open(disk, &self.limits)?))
+            }
+            Contents::FileSystem(FileSystemKind::Ntfs) => {
+                Ok(Box::new(Ntfs::open(disk, &self.limits)?))
             }
             Contents::PhysicalVolume => {
                 Err(Error::Unsupported("a part of a volume group by itself"))

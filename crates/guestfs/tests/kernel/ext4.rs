@@ -10,6 +10,7 @@ use crate::tree::{ALL, Holds, compare, fill, text};
 const HOLDS: Holds = Holds {
     any_names: true,
     attributes: Some(800),
+    earliest: i64::MIN,
 };
 
 /// Makes, fills and unmounts, then holds what we read against a fresh mount.

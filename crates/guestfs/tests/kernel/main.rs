@@ -8,4 +8,5 @@
 
 mod ext4;
 mod lab;
+mod ntfs;
 mod tree;
