@@ -12,6 +12,7 @@
 #   make sim       break the storage of the store in every way, in memory (SIM_STATES=100000)
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
 #   make bench-transports  what each way to a disk costs (BENCH_MIB=512, BENCH_ROUNDS=3); root, for loop devices
+#   make microbench   what each stage of the data path costs in CPU time, compared with the run before
 #   make bench     Stillwater and its peers on the same bytes, in turn (QUICK=1, PAIRS=5, PEERS=restic,borg,borg-fixed)
 
 SHELL := bash
@@ -41,7 +42,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz crash bench bench-transports binaries advisories
+.PHONY: help setup lab demo test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz crash bench bench-transports microbench binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -121,6 +122,9 @@ bench: lab
 	$(call images,$(if $(QUICK),sibling,clone))
 	cargo build --locked --release --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli -p stillwater-bench
 	target/release/bench $(if $(QUICK),--quick) --rounds $(PAIRS) --peers $(PEERS) --to target/bench.md $(BENCH_FLAGS)
+
+microbench: lab
+	cargo bench --locked -p stillwater-micro
 
 # BENCH_MIB and BENCH_ROUNDS come from the environment.
 bench-transports: setup
