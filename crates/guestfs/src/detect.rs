@@ -1,7 +1,7 @@
 //! What a volume holds, by the marks of its first bytes.
 
 use crate::source::{BlockSource, bytes};
-use crate::{Result, ext4, ntfs};
+use crate::{Result, ext4, ntfs, xfs};
 
 /// What a volume holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum FileSystemKind {
     Ext4,
     /// NTFS.
     Ntfs,
+    /// XFS.
+    Xfs,
 }
 
 /// Marks of what cannot be read: offset, bytes, what it is.
@@ -85,6 +87,9 @@ pub(crate) fn contents(disk: &dyn BlockSource) -> Result<Contents> {
 fn file_system(disk: &dyn BlockSource) -> Result<Option<FileSystemKind>> {
     if ext4::is_here(disk) {
         return Ok(Some(FileSystemKind::Ext4));
+    }
+    if xfs::is_here(disk) {
+        return Ok(Some(FileSystemKind::Xfs));
     }
     if ntfs::is_here(disk) {
         return Ok(Some(FileSystemKind::Ntfs));

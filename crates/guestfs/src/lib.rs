@@ -20,6 +20,7 @@ mod source;
 mod view;
 mod volume;
 mod walk;
+mod xfs;
 
 pub use content::{Content, Run};
 pub use detect::{Contents, FileSystemKind};

@@ -161,7 +161,6 @@ impl BlockSource for Paged {
 /// What stands in place of a block.
 #[derive(Debug, Clone)]
 pub(crate) enum Patch {
-    #[allow(dead_code)]
     /// These bytes.
     Bytes(Box<[u8]>),
     /// What stands at this offset of the same disk, with its first four bytes replaced if there are any.

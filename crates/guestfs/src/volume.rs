@@ -9,6 +9,7 @@ use crate::file_system::FileSystem;
 use crate::ntfs::Ntfs;
 use crate::partition::{Partition, partitions};
 use crate::source::{Disk, Paged, Part};
+use crate::xfs::Xfs;
 use crate::{Error, Limits, Result};
 
 /// Where a volume is.
@@ -89,6 +90,9 @@ impl Volume {
             }
             Contents::FileSystem(FileSystemKind::Ntfs) => {
                 Ok(Box::new(Ntfs::open(disk, &self.limits)?))
+            }
+            Contents::FileSystem(FileSystemKind::Xfs) => {
+                Ok(Box::new(Xfs::open(disk, &self.limits)?))
             }
             Contents::PhysicalVolume => {
                 Err(Error::Unsupported("a part of a volume group by itself"))

@@ -10,3 +10,4 @@ mod ext4;
 mod lab;
 mod ntfs;
 mod tree;
+mod xfs;
