@@ -527,12 +527,70 @@ pub(crate) struct RestoreVm {
     /// The vCenter, by name or id; otherwise the one that the VM was in
     #[arg(long)]
     pub vcenter: Option<String>,
+    /// The datacenter, by name or inventory path, where the datastore's name is in several
+    #[arg(long)]
+    pub datacenter: Option<String>,
+    /// The cluster that the host is to be in, by name or inventory path
+    #[arg(long)]
+    pub cluster: Option<String>,
+    /// A datastore of its own for a disk, such as "Hard disk 2=fast" or 2001=fast; may be repeated
+    #[arg(long, value_name = "DISK=DATASTORE", value_parser = pair)]
+    pub disk_datastore: Vec<(String, String)>,
+    /// Plug the cards that were on network OLD into NEW; may be repeated. A card whose network is not there
+    /// is made disconnected
+    #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
+    pub network: Vec<(String, String)>,
+    /// Whether it is another VM, or the one that was protected with its UUIDs and MAC addresses
+    #[arg(long, value_enum, default_value_t = RestoreIdentity::New)]
+    pub identity: RestoreIdentity,
+    /// How the space of disks is taken
+    #[arg(long, value_enum, default_value_t = RestoreFormat::AsSource)]
+    pub disk_format: RestoreFormat,
     /// Power the VM on once it is whole
     #[arg(long)]
     pub power_on: bool,
+    /// Make it a template once it is whole
+    #[arg(long, conflicts_with = "power_on")]
+    pub template: bool,
+    /// Only tell what would be done, how long that would take, and what would be lost; exit with 3 when it
+    /// would be refused
+    #[arg(long, conflicts_with = "follow")]
+    pub plan: bool,
     /// Show progress and wait for the end
     #[arg(long)]
     pub follow: bool,
+}
+
+/// Who a restored VM is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RestoreIdentity {
+    /// New UUIDs and MAC addresses
+    New,
+    /// Those of the VM that was protected, unless a VM has them
+    Original,
+}
+
+/// How the space of a restored VM's disks is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RestoreFormat {
+    /// When it is written
+    Thin,
+    /// At once
+    Thick,
+    /// At once, and written with zeros
+    Eager,
+    /// As at the VM that was protected
+    AsSource,
+}
+
+/// Two names with `=` between them.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.rsplit_once('=') {
+        Some((left, right)) if !left.is_empty() && !right.is_empty() => {
+            Ok((left.to_owned(), right.to_owned()))
+        }
+        _ => Err("write two names with = between them".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

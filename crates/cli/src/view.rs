@@ -11,6 +11,7 @@ pub(crate) mod point;
 pub(crate) mod preflight;
 pub(crate) mod probe;
 pub(crate) mod repository;
+pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod task;
 pub(crate) mod vcenter;

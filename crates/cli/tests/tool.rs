@@ -421,6 +421,40 @@ fn a_vm_is_restored_with_what_was_asked_for() {
 }
 
 #[test]
+fn a_plan_is_told_and_nothing_is_started() {
+    let site = Site::start();
+    let point = site.point();
+    let plan = |name: &str, more: &[&str]| {
+        let args = [
+            "restore",
+            "vm",
+            &point,
+            "--name",
+            name,
+            "--datastore",
+            "ds1",
+            "--plan",
+        ];
+        let output = site.run(&[&args[..], more].concat());
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("utf-8");
+        let code = output.status.code().expect("an exit code");
+        (code, text(output.stdout), text(output.stderr))
+    };
+    let (code, stdout, _) = plan("web-2", &["-o", "json"]);
+    let told = json(&stdout);
+    assert_eq!(code, 0);
+    assert_eq!(told["plan"]["seconds"], 48);
+    assert_eq!(told["refusals"], serde_json::json!([]));
+    let (code, stdout, _) = plan("web", &[]);
+    assert_eq!(code, 3, "{stdout}");
+    assert!(stdout.contains("VM_EXISTS: there is such a vm"), "{stdout}");
+    let (code, _, stderr) = plan("web-2", &["--network", "lan"]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("= between them"), "{stderr}");
+    assert!(site.fake().runs().is_empty(), "a plan started a run");
+}
+
+#[test]
 fn names_cannot_command_the_terminal() {
     let site = Site::start();
     site.fake().rename_vms("web\u{1b}[2J");

@@ -9,6 +9,7 @@ const SERVERS: &[Role] = &[Role::Proxy, Role::Repository];
 /// The roles allowed per call; what is not listed is refused.
 pub const ACCESS: &[Access] = &[
     Access::roles("/stillwater.controller.v1.RunService/StartRun", ADMIN),
+    Access::roles("/stillwater.controller.v1.RunService/PlanRestoreVm", ADMIN),
     Access::roles("/stillwater.controller.v1.RunService/GetRun", ADMIN),
     Access::roles("/stillwater.controller.v1.RunService/ListRuns", ADMIN),
     Access::roles("/stillwater.controller.v1.RunService/WatchRun", ADMIN),

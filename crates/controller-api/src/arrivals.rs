@@ -28,6 +28,8 @@ arrivals! { pb:
     GetRunResponse => Run,
     GetVmRequest => String,
     GetVmResponse => Vm,
+    PlanRestoreVmRequest => PlanRestoreVmRequest,
+    PlanRestoreVmResponse => PlanRestoreVmResponse,
     ProbeVmRequest => ProbeVmRequest,
     ProbeVmResponse => Probe,
     PreflightVmRequest => PreflightVmRequest,

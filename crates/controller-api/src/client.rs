@@ -55,6 +55,17 @@ impl Client {
             .await
     }
 
+    /// Tells what a restore of a VM would do, without doing it.
+    pub async fn plan_restore_vm(
+        &self,
+        request: PlanRestoreVmRequest,
+    ) -> Result<PlanRestoreVmResponse, Fault> {
+        let mut stub = stub!(self, run_service_client::RunServiceClient);
+        self.ask
+            .one(stub.plan_restore_vm(pb::PlanRestoreVmRequest::from(request)))
+            .await
+    }
+
     /// Tells one run.
     pub async fn get_run(&self, run_id: RunId) -> Result<Run, Fault> {
         let mut stub = stub!(self, run_service_client::RunServiceClient);

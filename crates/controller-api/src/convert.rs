@@ -6,6 +6,7 @@ mod node;
 mod point;
 mod probe;
 mod repository;
+mod restore;
 mod run;
 mod vcenter;
 mod vm;

@@ -18,6 +18,7 @@ mod hook;
 mod preflight;
 mod probe;
 mod repository;
+mod restore;
 
 pub use alarm::*;
 pub use configuration::*;
@@ -25,6 +26,7 @@ pub use hook::*;
 pub use preflight::*;
 pub use probe::*;
 pub use repository::*;
+pub use restore::*;
 
 /// Most entries that one page of a list can have.
 pub const PAGE_SIZE_MAX: u32 = 1000;
@@ -275,6 +277,20 @@ pub struct StartRestoreVm {
     pub host: Option<String>,
     /// Whether to power the VM on once it is whole.
     pub power_on: bool,
+    /// Name or inventory path of the datacenter, where the datastore's name is in several.
+    pub datacenter: Option<String>,
+    /// Name or inventory path of the cluster that the host is to be in; any when none.
+    pub cluster: Option<String>,
+    /// Disks with a datastore of their own.
+    pub disk_datastores: Vec<DiskDatastore>,
+    /// Networks that are called otherwise there.
+    pub networks: Vec<NetworkChange>,
+    /// Who the VM is; new when none.
+    pub identity: Option<RestoreIdentity>,
+    /// How the space of its disks is taken; as at the source when none.
+    pub provisioning: Option<DiskProvisioning>,
+    /// Whether it is made a template in the end.
+    pub template: bool,
 }
 
 /// Asks for a disk of a point to be made readable.

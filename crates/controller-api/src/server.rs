@@ -16,6 +16,13 @@ pub trait RunService: Send + Sync + 'static {
     /// Starts a run and answers at once. Idempotent by `request_id`.
     async fn start_run(&self, peer: &Peer, request: StartRunRequest) -> Result<Run, Fault>;
 
+    /// Tells what a restore of a VM would do, without doing it.
+    async fn plan_restore_vm(
+        &self,
+        peer: &Peer,
+        request: PlanRestoreVmRequest,
+    ) -> Result<PlanRestoreVmResponse, Fault>;
+
     /// Tells one run.
     async fn get_run(&self, peer: &Peer, run_id: RunId) -> Result<Run, Fault>;
 

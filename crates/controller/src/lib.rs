@@ -24,6 +24,7 @@ pub mod point;
 pub mod preflight;
 pub mod repository;
 mod resources;
+pub mod restore;
 pub mod run;
 pub mod secret;
 pub mod serve;

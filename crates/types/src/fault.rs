@@ -148,6 +148,8 @@ reasons! {
     HookFailed = "HOOK_FAILED", Precondition;
     /// The point is less consistent than was asked for.
     ConsistencyDowngraded = "CONSISTENCY_DOWNGRADED", Precondition;
+    /// A restored VM is not in all like the one that was protected.
+    RestoreDiffers = "RESTORE_DIFFERS", Precondition;
     /// The guest could not be quiesced as was asked for.
     QuiesceFailed = "QUIESCE_FAILED", Precondition;
     /// The snapshot could not be made.

@@ -88,6 +88,11 @@ reference!(
 pub struct NetworkRef(pub(crate) Moref);
 
 impl NetworkRef {
+    /// A standard network of this reference.
+    pub fn standard(value: &str) -> Self {
+        Self(Moref::new("Network", value))
+    }
+
     /// The reference's value, as vCenter's logs write it.
     pub fn as_str(&self) -> &str {
         &self.0.value

@@ -67,6 +67,8 @@ pub struct RestoreSite {
 pub struct SiteNetwork {
     /// Its name.
     pub name: String,
+    /// The reference's value.
+    pub reference: String,
     /// As a card names it.
     pub network: NicNetwork,
 }
@@ -126,6 +128,7 @@ impl Client {
             return Ok(read.and_then(|read| {
                 Some(SiteNetwork {
                     name: display_name(&read.text("name")?),
+                    reference: network.value.clone(),
                     network: NicNetwork::Opaque {
                         id: read.text("summary.opaqueNetworkId")?,
                         kind: read.text("summary.opaqueNetworkType")?,
@@ -192,6 +195,7 @@ fn site_network(network: VmNetwork) -> Option<SiteNetwork> {
     };
     Some(SiteNetwork {
         name: display_name(&network.name),
+        reference: network.reference,
         network: nic,
     })
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures::stream::StreamExt;
 use stillwater_controller_api::{
-    Client, ExportAccess, PointDisk, Run, RunDisk, RunKind, RunState, StartExportDisk, StartKind,
+    self as api, Client, DiskDatastore, DiskProvisioning, ExportAccess, NetworkChange,
+    PlanRestoreVmRequest, PointDisk, Run, RunDisk, RunKind, RunState, StartExportDisk, StartKind,
     StartRestoreVm, StartRunRequest,
 };
 use stillwater_proxy_api::{ReadExportRequest, Ticket};
@@ -12,7 +13,7 @@ use stillwater_types::{Fault, PointId, Reason, RequestId, RunId};
 
 use super::Desk;
 use super::run::{conclude, print_one};
-use crate::arguments::{Restore, RestoreDisk, RestoreVm};
+use crate::arguments::{Restore, RestoreDisk, RestoreFormat, RestoreIdentity, RestoreVm};
 use crate::exit::Outcome;
 use crate::export::{self, Target};
 use crate::progress::Progress;
@@ -29,36 +30,67 @@ pub(super) async fn run(desk: &Desk, restore: Restore) -> Result<Outcome, Fault>
 }
 
 async fn restore_vm(desk: &Desk, restore: RestoreVm) -> Result<Outcome, Fault> {
-    let RestoreVm {
-        point,
-        name,
-        datastore,
-        folder,
-        pool,
-        host,
-        vcenter,
-        power_on,
-        follow,
-    } = restore;
     let controller = &desk.session.controller;
-    let point_id = resolve::point(controller, &point).await?;
-    let kind = StartKind::RestoreVm(StartRestoreVm {
-        point_id,
-        name,
-        vcenter,
-        datastore,
-        folder,
-        resource_pool: pool,
-        host,
-        power_on,
-    });
+    let point_id = resolve::point(controller, &restore.point).await?;
+    let (only_plans, follow) = (restore.plan, restore.follow);
+    let start = start_of(point_id, restore);
+    if only_plans {
+        return plan(desk, start).await;
+    }
     let request = StartRunRequest {
         request_id: RequestId::mint(),
-        kind,
+        kind: StartKind::RestoreVm(start),
     };
     let started = controller.start_run(request).await?;
     let json = |runs: &[Run]| runs.first().map(view::run::json).unwrap_or_default();
     conclude(desk, vec![started], follow, json).await
+}
+
+fn start_of(point_id: PointId, restore: RestoreVm) -> StartRestoreVm {
+    let disk_datastores = restore.disk_datastore.into_iter();
+    let networks = restore.network.into_iter();
+    StartRestoreVm {
+        point_id,
+        name: restore.name,
+        vcenter: restore.vcenter,
+        datastore: restore.datastore,
+        folder: restore.folder,
+        resource_pool: restore.pool,
+        host: restore.host,
+        power_on: restore.power_on,
+        datacenter: restore.datacenter,
+        cluster: restore.cluster,
+        disk_datastores: disk_datastores
+            .map(|(disk, datastore)| DiskDatastore { disk, datastore })
+            .collect(),
+        networks: networks
+            .map(|(from, to)| NetworkChange { from, to })
+            .collect(),
+        identity: Some(match restore.identity {
+            RestoreIdentity::New => api::RestoreIdentity::New,
+            RestoreIdentity::Original => api::RestoreIdentity::Original,
+        }),
+        provisioning: match restore.disk_format {
+            RestoreFormat::Thin => Some(DiskProvisioning::Thin),
+            RestoreFormat::Thick => Some(DiskProvisioning::Thick),
+            RestoreFormat::Eager => Some(DiskProvisioning::Eager),
+            RestoreFormat::AsSource => None,
+        },
+        template: restore.template,
+    }
+}
+
+async fn plan(desk: &Desk, restore: StartRestoreVm) -> Result<Outcome, Fault> {
+    let controller = &desk.session.controller;
+    let planned = controller
+        .plan_restore_vm(PlanRestoreVmRequest { restore })
+        .await?;
+    let text = || view::restore::show(&planned);
+    output::print(desk.format, text, || view::restore::json(&planned))?;
+    match planned.refusals.is_empty() {
+        true => Ok(Outcome::Done),
+        false => Ok(Outcome::Warned),
+    }
 }
 
 async fn restore_disk(desk: &Desk, restore: RestoreDisk) -> Result<Outcome, Fault> {

@@ -232,6 +232,29 @@ impl RunService for Fake {
         Ok(run)
     }
 
+    async fn plan_restore_vm(
+        &self,
+        _: &Peer,
+        request: PlanRestoreVmRequest,
+    ) -> Result<PlanRestoreVmResponse, Fault> {
+        let StartRestoreVm {
+            name, datastore, ..
+        } = request.restore;
+        let is_taken = name == self.point.vm_name;
+        let refusal = is_taken.then(|| Fault::new(Reason::VmExists, "there is such a vm"));
+        Ok(PlanRestoreVmResponse {
+            plan: Some(RestorePlan {
+                name,
+                datastore,
+                write_bytes: 3 << 30,
+                bytes_per_second: 64 << 20,
+                seconds: 48,
+                ..RestorePlan::default()
+            }),
+            refusals: refusal.into_iter().collect(),
+        })
+    }
+
     async fn get_run(&self, _: &Peer, run_id: RunId) -> Result<Run, Fault> {
         self.find(run_id)
     }

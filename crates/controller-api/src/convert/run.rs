@@ -340,58 +340,6 @@ mirror! { pb:
     QuiesceRung { word level, plain tries, plain budget_minutes }
 }
 
-impl From<StartRestoreVm> for pb::StartRestoreVm {
-    fn from(domain: StartRestoreVm) -> Self {
-        let StartRestoreVm {
-            point_id,
-            name,
-            vcenter,
-            datastore,
-            folder,
-            resource_pool,
-            host,
-            power_on,
-        } = domain;
-        Self {
-            point_id: point_id.to_string(),
-            name,
-            vcenter: vcenter.unwrap_or_default(),
-            datastore,
-            folder: folder.unwrap_or_default(),
-            resource_pool: resource_pool.unwrap_or_default(),
-            host: host.unwrap_or_default(),
-            power_on,
-        }
-    }
-}
-
-impl TryFrom<pb::StartRestoreVm> for StartRestoreVm {
-    type Error = FieldError;
-
-    fn try_from(message: pb::StartRestoreVm) -> Result<Self, FieldError> {
-        let pb::StartRestoreVm {
-            point_id,
-            name,
-            vcenter,
-            datastore,
-            folder,
-            resource_pool,
-            host,
-            power_on,
-        } = message;
-        Ok(Self {
-            point_id: field::id("point_id", &point_id)?,
-            name: field::text("name", name)?,
-            vcenter: field::maybe_text(vcenter),
-            datastore: field::text("datastore", datastore)?,
-            folder: field::maybe_text(folder),
-            resource_pool: field::maybe_text(resource_pool),
-            host: field::maybe_text(host),
-            power_on,
-        })
-    }
-}
-
 impl From<StartExportDisk> for pb::StartExportDisk {
     fn from(domain: StartExportDisk) -> Self {
         let StartExportDisk { point_id, disk_key } = domain;

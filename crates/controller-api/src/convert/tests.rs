@@ -281,11 +281,63 @@ impl Gen {
                 resource_pool: self.maybe(Gen::text),
                 host: self.maybe(Gen::text),
                 power_on: self.flag(),
+                datacenter: self.maybe(Gen::text),
+                cluster: self.maybe(Gen::text),
+                disk_datastores: self.list(|g| DiskDatastore {
+                    disk: g.text(),
+                    datastore: g.text(),
+                }),
+                networks: self.list(|g| NetworkChange {
+                    from: g.text(),
+                    to: g.text(),
+                }),
+                identity: self
+                    .maybe(|g| g.pick(&[RestoreIdentity::New, RestoreIdentity::Original])),
+                provisioning: self.maybe(Gen::provisioning),
+                template: self.flag(),
             }),
             _ => StartKind::ExportDisk(StartExportDisk {
                 point_id: self.point_id(),
                 disk_key: self.u32() as i32,
             }),
+        }
+    }
+
+    fn provisioning(&mut self) -> DiskProvisioning {
+        self.pick(&[
+            DiskProvisioning::Thin,
+            DiskProvisioning::Thick,
+            DiskProvisioning::Eager,
+        ])
+    }
+
+    fn restore_plan(&mut self) -> RestorePlan {
+        RestorePlan {
+            name: self.text(),
+            vcenter: self.text(),
+            folder: self.text(),
+            host: self.text(),
+            datastore: self.text(),
+            disks: self.list(|g| RestorePlanDisk {
+                key: g.u32() as i32,
+                label: g.text(),
+                capacity_bytes: g.u64(),
+                write_bytes: g.u64(),
+                datastore: g.text(),
+                provisioning: g.provisioning(),
+            }),
+            cards: self.list(|g| RestorePlanCard {
+                label: g.text(),
+                from: g.text(),
+                to: g.text(),
+                connected: g.flag(),
+                mac_address: g.text(),
+            }),
+            write_bytes: self.u64(),
+            bytes_per_second: self.u64(),
+            seconds: self.u64(),
+            steps: self.list(Gen::text),
+            losses: self.list(Gen::text),
         }
     }
 
@@ -620,6 +672,8 @@ proptest! {
         check::<pb::WatchRunResponse, _>(g.run());
         check::<pb::CancelRunResponse, _>(g.run());
         let request_id = RequestId::from_bytes(g.hash());
+        let refusals = g.list(Gen::fault);
+        check::<pb::PlanRestoreVmResponse, _>(PlanRestoreVmResponse { plan: g.maybe(Gen::restore_plan), refusals });
         check::<pb::StartRunRequest, _>(StartRunRequest { request_id, kind: g.start_kind() });
         check::<pb::ListRunsRequest, _>(ListRunsRequest {
             page_size: page(g),
@@ -841,6 +895,13 @@ fn restore(g: &mut Gen) -> StartRunRequest {
         resource_pool: None,
         host: None,
         power_on: false,
+        datacenter: None,
+        cluster: None,
+        disk_datastores: Vec::new(),
+        networks: Vec::new(),
+        identity: None,
+        provisioning: None,
+        template: false,
     });
     StartRunRequest {
         request_id: RequestId::from_bytes(g.hash()),

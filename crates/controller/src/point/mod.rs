@@ -21,7 +21,7 @@ pub use cache::{KnownPoint, Points};
 pub use quiescence::{QuiesceTry, Quiescence};
 pub use section::{DiskNote, EvidenceNote, How, ReadingNote, Section};
 pub use service::Service;
-pub use surroundings::{Nvram, Surroundings};
+pub use surroundings::{Attribute, Network, Nvram, Policy, Surroundings, Tag};
 
 /// A point with everything that a key holder can read.
 #[derive(Debug, Clone, PartialEq)]

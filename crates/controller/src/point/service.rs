@@ -115,6 +115,14 @@ impl Service {
         Ok((known, opened))
     }
 
+    /// The point with what only key holders can read.
+    ///
+    /// # Errors
+    /// Those of finding, fetching and opening it.
+    pub async fn opened(&self, point: PointId) -> Result<OpenedPoint, Fault> {
+        Ok(self.open(point).await?.1)
+    }
+
     fn told(&self, point: KnownPoint) -> api::Point {
         let name = self.repository_name(point.repository);
         point.told(name)

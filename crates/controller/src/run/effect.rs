@@ -48,6 +48,8 @@ pub enum Effect {
     Propose,
     /// Commit the point.
     Commit,
+    /// Give the new VM what belongs to it besides its disks.
+    Dress,
     /// Power the new VM on.
     PowerOn,
     /// Find a proxy for the export.

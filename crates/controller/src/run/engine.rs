@@ -282,6 +282,11 @@ impl Runs {
         self.tell(run).await
     }
 
+    /// What runs work with.
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
     /// The run that a request was answered with.
     pub fn of_request(&self, request: RequestId) -> Option<RunId> {
         self.world.memory.state().runs.of_request(request)

@@ -26,7 +26,7 @@ pub enum Work {
     /// Protects a VM.
     Backup(BackupWork),
     /// Makes a new VM from a point.
-    RestoreVm(RestoreWork),
+    RestoreVm(Box<RestoreWork>),
     /// Makes one disk of a point readable for an administrator.
     ExportDisk(ExportWork),
 }
@@ -64,6 +64,48 @@ pub struct RestoreWork {
     pub placement: Placement,
     /// Whether to power it on once it is whole.
     pub power_on: bool,
+    /// What is to be otherwise than usual.
+    #[serde(default)]
+    pub options: RestoreOptions,
+}
+
+/// What of a restore is to be otherwise than usual.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestoreOptions {
+    /// Disks, by device key or label, with a datastore of their own.
+    pub disk_datastores: Vec<(String, String)>,
+    /// Networks by their old and their new name.
+    pub networks: Vec<(String, String)>,
+    /// Who the VM is.
+    pub identity: Identity,
+    /// How the space of disks is taken; as at the source when none.
+    pub provisioning: Option<Provisioning>,
+    /// Whether it becomes a template.
+    pub template: bool,
+}
+
+/// Who a restored VM is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// Another one than the one that was protected.
+    #[default]
+    New,
+    /// The one that was protected.
+    Original,
+}
+
+/// How the space of a disk is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provisioning {
+    /// When it is written.
+    Thin,
+    /// At once.
+    Thick,
+    /// At once, and written with zeros.
+    Eager,
 }
 
 /// Where a new VM goes.
@@ -79,6 +121,12 @@ pub struct Placement {
     pub resource_pool: Option<String>,
     /// Name of the host; any that sees the datastore when none.
     pub host: Option<String>,
+    /// Name or inventory path of the datacenter, where the datastore's name is in several.
+    #[serde(default)]
+    pub datacenter: Option<String>,
+    /// Name or inventory path of the cluster that the host is to be in.
+    #[serde(default)]
+    pub cluster: Option<String>,
 }
 
 /// A disk to make readable.
@@ -397,6 +445,11 @@ pub enum RunEvent {
     CommitIntended,
     /// The point exists.
     Committed(CommittedPoint),
+    /// The new VM got what belongs to it besides its disks, and is whole.
+    Dressed {
+        /// What it did not get, and in what it is not as it was saved.
+        warnings: Vec<Cause>,
+    },
     /// The new VM was powered on, or could not be.
     PoweredOn {
         /// Why it could not be.

@@ -42,15 +42,16 @@ pub use effect::Effect;
 pub use engine::Engine;
 pub use event::{
     Attachment, BackupWork, CommittedPoint, Counts, DiskReading, ExportWork, Findings, Hold,
-    Outcome, Placement, PlannedDisk, RestoreWork, Root, RunEvent, Target, Work,
+    Identity, Outcome, Placement, PlannedDisk, Provisioning, RestoreOptions, RestoreWork, Root,
+    RunEvent, Target, Work,
 };
 pub use guard::{Guards, Judgement};
 pub use ladder::{Level, Rung};
 pub use lease::{Lease, NoLease};
 pub use marker::Marker;
 pub use outside::{
-    Around, Changes, Circumstances, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm,
-    Placed, Proxies, Refusal, Removal, Repositories, VmOrder, Vsphere,
+    Around, Changes, Circumstances, DressOrder, FreezeEvidence, LeasedSnapshot, MadeDisk,
+    MadeSnapshot, MadeVm, Placed, Proxies, Refusal, Removal, Repositories, VmOrder, Vsphere,
 };
 pub(crate) use peers::Peers;
 pub use reading::{Trust, Why};

@@ -3,7 +3,7 @@
 //! Each call is one attempt, bounded in time; the performer repeats what may be repeated. A call
 //! that failed may have happened all the same, and every one of them can be made again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -12,14 +12,14 @@ use stillwater_repository_api as repository_api;
 use stillwater_types::{ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId};
 use stillwater_vsphere::{
     AttachDisk, AttachMode, ChangeId, DataAccess, DatastoreFacts, GuestLogin, MissingPrivilege,
-    NfcAccess, NfcTicket, PrivilegeGroup, Quiesce, RungOutcome, SnapshotConfig, Told, Vm,
-    VmSurroundings,
+    NewVm, NfcAccess, NfcTicket, PrivilegeGroup, Quiesce, RestoreSite, RungOutcome, SiteQuery,
+    SnapshotConfig, Told, Vm, VmSurroundings,
 };
 
-use super::event::Placement;
 use super::lease::Lease;
 use super::marker::Marker;
 use crate::guest::{HookRun, Keeper, Release};
+use crate::restore::Outfit;
 
 /// What decides, around a VM, whether it can be protected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,16 +143,23 @@ pub struct MadeDisk {
 /// The VM to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmOrder {
-    /// Its name.
-    pub name: String,
+    /// The vCenter.
+    pub vcenter: VcenterId,
     /// Where it goes.
-    pub placement: Placement,
+    pub placement: stillwater_vsphere::Placement,
     /// What makes it recognisable as this run's.
     pub marker: Marker,
-    /// The configuration that was saved with the point.
+    /// What it is, without that mark; its disks have the keys of the point.
+    pub new: NewVm,
+}
+
+/// What a new VM gets besides its disks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DressOrder {
+    /// The configuration that it was made from.
     pub config_xml: String,
-    /// The disks to give it, by the key that each has in the point.
-    pub disks: BTreeSet<i32>,
+    /// What it gets; storage policies of disks by the key that each has in the new VM.
+    pub outfit: Outfit,
 }
 
 /// The control plane of every registered vCenter.
@@ -290,6 +297,17 @@ pub trait Vsphere: Send + Sync + 'static {
 
     /// Ends such a session; one that has ended is no error.
     async fn close_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<(), Fault>;
+
+    /// Where a VM is to be restored, and what is there for it.
+    async fn restore_site(
+        &self,
+        vcenter: VcenterId,
+        query: &SiteQuery,
+    ) -> Result<RestoreSite, Fault>;
+
+    /// Gives a new VM, which is off, what belongs to it besides its disks, and holds it against the
+    /// configuration that it was made from. What it did not get and how it differs, in words.
+    async fn dress_vm(&self, vm: &VmId, order: &DressOrder) -> Result<Vec<String>, Fault>;
 
     /// Makes a VM with empty disks, powered off.
     async fn create_vm(&self, order: &VmOrder) -> Result<MadeVm, Fault>;

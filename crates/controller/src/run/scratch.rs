@@ -18,6 +18,7 @@ use super::slots::Permit;
 use super::turnstile::Turn;
 use crate::guest::{HookRun, Release};
 use crate::point::{EvidenceNote, OpenedPoint, Quiescence, Surroundings};
+use crate::restore::Plan;
 
 /// A run's memory. Locked for moments only, never across a wait.
 #[derive(Default)]
@@ -50,6 +51,8 @@ pub struct Notes {
     pub readings: BTreeMap<i32, Mapped>,
     /// The point that is restored or exported.
     pub point: Option<OpenedPoint>,
+    /// What the restore does.
+    pub plan: Option<Plan>,
     /// The new VM's disks, by the key that each has in the point.
     pub made: BTreeMap<i32, MadeDisk>,
     /// Ways by which a new disk could not be written, by the key that it has in the point.

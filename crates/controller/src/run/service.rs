@@ -10,12 +10,15 @@ use stillwater_types::{Fault, Reason, Role, RunId, VcenterId};
 use tokio::time::Instant;
 
 use super::engine::Runs;
-use super::event::{BackupWork, ExportWork, Placement, RestoreWork, Work};
+use super::event::{
+    BackupWork, ExportWork, Identity, Placement, Provisioning, RestoreOptions, RestoreWork, Work,
+};
 use super::ladder::{Level, Rung};
 use crate::guest::{Hook, Hooks, OnFailure, Phase};
 use crate::inventory::Inventory;
 use crate::node::actor;
 use crate::point;
+use crate::restore;
 
 /// Tries of one rung at most: each is a stun of the VM.
 const TRIES_MAX: u32 = 10;
@@ -43,7 +46,10 @@ impl Service {
         self.ensure_roles()?;
         match kind {
             api::StartKind::Backup(start) => self.backup(start).await,
-            api::StartKind::RestoreVm(start) => self.restore(start).await,
+            api::StartKind::RestoreVm(start) => {
+                let work = self.restore(start).await?;
+                Ok(Work::RestoreVm(Box::new(work)))
+            }
             api::StartKind::ExportDisk(start) => self.export(start).await,
         }
     }
@@ -83,10 +89,10 @@ impl Service {
         }))
     }
 
-    async fn restore(&self, start: api::StartRestoreVm) -> Result<Work, Fault> {
+    async fn restore(&self, start: api::StartRestoreVm) -> Result<RestoreWork, Fault> {
         let point = self.points.find(start.point_id).await?;
         let vcenter = self.vcenter(start.vcenter.as_deref(), point.vm.vcenter)?;
-        Ok(Work::RestoreVm(RestoreWork {
+        Ok(RestoreWork {
             point: start.point_id,
             repository: point.repository,
             name: start.name,
@@ -96,9 +102,29 @@ impl Service {
                 folder: start.folder,
                 resource_pool: start.resource_pool,
                 host: start.host,
+                datacenter: start.datacenter,
+                cluster: start.cluster,
             },
             power_on: start.power_on,
-        }))
+            options: RestoreOptions {
+                disk_datastores: start
+                    .disk_datastores
+                    .into_iter()
+                    .map(|one| (one.disk, one.datastore))
+                    .collect(),
+                networks: start
+                    .networks
+                    .into_iter()
+                    .map(|change| (change.from, change.to))
+                    .collect(),
+                identity: match start.identity {
+                    Some(api::RestoreIdentity::Original) => Identity::Original,
+                    Some(api::RestoreIdentity::New) | None => Identity::New,
+                },
+                provisioning: start.provisioning.map(provisioning),
+                template: start.template,
+            },
+        })
     }
 
     fn vcenter(&self, named: Option<&str>, own: VcenterId) -> Result<VcenterId, Fault> {
@@ -140,6 +166,19 @@ impl api::RunService for Service {
         }
         let work = self.work(request.kind).await?;
         self.runs.start(actor(peer), request.request_id, work).await
+    }
+
+    async fn plan_restore_vm(
+        &self,
+        _peer: &Peer,
+        request: api::PlanRestoreVmRequest,
+    ) -> Result<api::PlanRestoreVmResponse, Fault> {
+        let work = self.restore(request.restore).await?;
+        let opened = self.points.opened(work.point).await?;
+        let outline = restore::outline(self.runs.world(), &work, &opened).await?;
+        let state = self.runs.memory().state();
+        let vcenter = state.vcenters.find(work.placement.vcenter)?;
+        Ok(outline.told(&vcenter.name))
     }
 
     async fn get_run(&self, _peer: &Peer, run_id: RunId) -> Result<api::Run, Fault> {
@@ -272,6 +311,14 @@ fn hook(asked: api::Hook) -> Hook {
             api::HookFailure::Warn => OnFailure::Warn,
             api::HookFailure::Ignore => OnFailure::Ignore,
         },
+    }
+}
+
+const fn provisioning(asked: api::DiskProvisioning) -> Provisioning {
+    match asked {
+        api::DiskProvisioning::Thin => Provisioning::Thin,
+        api::DiskProvisioning::Thick => Provisioning::Thick,
+        api::DiskProvisioning::Eager => Provisioning::Eager,
     }
 }
 

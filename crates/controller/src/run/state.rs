@@ -44,6 +44,8 @@ pub enum Stage {
     Releasing,
     /// Commits the point. From here on a run is not cancelled: the point may exist already.
     Committing,
+    /// Gives the new VM what belongs to it besides its disks.
+    Dressing,
     /// Powers the new VM on.
     PoweringOn,
     /// Serves an export.

@@ -9,7 +9,7 @@ use stillwater_types::{NodeId, Reason, TransferId};
 
 use super::cause::Cause;
 use super::effect::Effect;
-use super::event::{BackupWork, Hold, Outcome, PlannedDisk, RestoreWork, RunEvent, Work};
+use super::event::{BackupWork, Hold, Outcome, PlannedDisk, RunEvent, Work};
 use super::state::{
     ATTEMPTS_MAX, Assignment, Disk, HeldExport, HeldSnapshot, Moved, NewVm, Run, Stage,
 };
@@ -148,6 +148,7 @@ impl Run {
             }
             RunEvent::Proposed { point } => self.proposed = Some(*point),
             RunEvent::Committed(committed) => self.committed = Some(*committed),
+            RunEvent::Dressed { warnings } => self.warnings.extend_from_slice(warnings),
             RunEvent::PoweredOn { warning } => self.warnings.extend(warning.clone()),
             RunEvent::ExportIntended { export, proxy } => {
                 self.export = Some(HeldExport {
@@ -227,6 +228,7 @@ impl Run {
             (Stage::Releasing, RunEvent::ReleaseIntended) => vec![Effect::LetGo(Hold::Snapshot)],
             (Stage::Committing, RunEvent::CommitIntended) => vec![Effect::Commit],
             (Stage::Committing, RunEvent::Committed(_)) => self.finish(),
+            (Stage::Dressing, RunEvent::Dressed { .. }) => self.dressed(),
             (Stage::PoweringOn, RunEvent::PoweredOn { .. }) => self.finish(),
             (Stage::Exporting, RunEvent::ExportIntended { .. }) => vec![Effect::OpenExport],
             (Stage::Exporting, RunEvent::ExportOpened) => vec![Effect::ServeExport],
@@ -265,6 +267,7 @@ impl Run {
             Stage::Proposing => vec![Effect::Propose],
             Stage::Releasing => vec![Effect::Record(RunEvent::ReleaseIntended)],
             Stage::Committing => vec![Effect::Record(RunEvent::CommitIntended)],
+            Stage::Dressing => vec![Effect::Dress],
             Stage::PoweringOn => vec![Effect::PowerOn],
             Stage::Exporting => vec![Effect::IntendExport],
             Stage::Halting => vec![Effect::Halt],
@@ -391,16 +394,17 @@ impl Run {
     fn detached(&mut self) -> Vec<Effect> {
         match &self.work {
             Work::Backup(_) => self.enter(Stage::Proposing),
-            Work::RestoreVm(RestoreWork { power_on, .. }) => {
-                let next = if *power_on {
-                    Stage::PoweringOn
-                } else {
-                    Stage::Cleaning
-                };
-                self.keep_vm();
-                self.enter(next)
-            }
+            Work::RestoreVm(_) => self.enter(Stage::Dressing),
             Work::ExportDisk(_) => Vec::new(),
+        }
+    }
+
+    /// From here on the VM is whole and stays, whatever becomes of the run.
+    fn dressed(&mut self) -> Vec<Effect> {
+        self.keep_vm();
+        match &self.work {
+            Work::RestoreVm(work) if work.power_on => self.enter(Stage::PoweringOn),
+            _ => self.enter(Stage::Cleaning),
         }
     }
 

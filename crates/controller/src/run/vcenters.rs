@@ -10,19 +10,19 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use stillwater_types::{Fault, Reason, VcenterId, VmId};
 use stillwater_vsphere::{
     AttachDisk, AttachMode, AttachedDisk, ChangeId, Client, DataAccess, DatastoreFacts,
-    DatastoreRef, DetachDisk, Error, FaultKind, Guest, GuestLogin, NewVm, NfcAccess, NfcTicket,
-    PlacementSpec, PrivilegeGroup, Quiesce, Since, SnapshotConfig, SnapshotInfo, SnapshotRef,
-    SnapshotSpec, Told, Vm, VmRef,
+    DatastoreRef, DetachDisk, Error, FaultKind, Guest, GuestLogin, NfcAccess, NfcTicket,
+    PrivilegeGroup, Quiesce, RestoreSite, Since, SiteQuery, SnapshotConfig, SnapshotInfo,
+    SnapshotRef, SnapshotSpec, Tag, Told, Vm, VmRef,
 };
 
-use super::event::Placement;
 use super::lease::Lease;
 use super::marker::Marker;
 use super::outside::{
-    Around, Changes, Circumstances, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm,
-    Placed, Refusal, Removal, VmOrder, Vsphere,
+    Around, Changes, Circumstances, DressOrder, FreezeEvidence, LeasedSnapshot, MadeDisk,
+    MadeSnapshot, MadeVm, Placed, Refusal, Removal, VmOrder, Vsphere,
 };
 use crate::guest::{Drive, HookRun, Keeper, Release};
+use crate::restore::Outfit;
 use crate::vcenter::Sessions;
 
 /// The end of a VM's log that has its last stun.
@@ -33,6 +33,8 @@ const SHORT_TASK: Duration = Duration::from_secs(10 * 60);
 /// still run, and what it makes after the last look would stay.
 const STRAY_LOOKS: u32 = 5;
 const STRAY_PAUSE: Duration = Duration::from_secs(2);
+/// How many fields in which a VM differs are named.
+const DIFFERENCES_TOLD: usize = 16;
 /// How many VMs are searched for leases at a time on one vCenter.
 const SEARCH_PARALLEL: usize = 4;
 
@@ -456,17 +458,31 @@ impl Vsphere for Vcenters {
         Ok(client.close_data_access(access).await?)
     }
 
-    async fn create_vm(&self, order: &VmOrder) -> Result<MadeVm, Fault> {
-        let vcenter = order.placement.vcenter;
+    async fn restore_site(
+        &self,
+        vcenter: VcenterId,
+        query: &SiteQuery,
+    ) -> Result<RestoreSite, Fault> {
         let client = self.sessions.client(vcenter).await?;
-        let placement = client
-            .find_placement(&placement_spec(&order.placement))
-            .await?;
-        let mut new = NewVm::from_config(&order.config_xml, &order.name)?;
-        new.disks
-            .retain(|disk| order.disks.contains(&disk.source_key));
-        new.annotation = Some(order.marker.annotate(new.annotation.as_deref()));
-        let created = client.create_vm(&new, &placement, SHORT_TASK).await?;
+        Ok(client.restore_site(query).await?)
+    }
+
+    async fn dress_vm(&self, vm: &VmId, order: &DressOrder) -> Result<Vec<String>, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        dress(&client, &vm, order).await
+    }
+
+    async fn create_vm(&self, order: &VmOrder) -> Result<MadeVm, Fault> {
+        let VmOrder {
+            vcenter,
+            placement,
+            marker,
+            new,
+        } = order;
+        let client = self.sessions.client(*vcenter).await?;
+        let mut new = new.clone();
+        new.annotation = Some(marker.annotate(new.annotation.as_deref()));
+        let created = client.create_vm(&new, placement, SHORT_TASK).await?;
         let made = created.disks.into_iter().map(|disk| {
             let made = MadeDisk {
                 key: disk.key,
@@ -476,7 +492,7 @@ impl Vsphere for Vcenters {
         });
         let disks = made.collect();
         let vm = VmId {
-            vcenter,
+            vcenter: *vcenter,
             moref: created.vm.as_str().to_owned(),
         };
         Ok(MadeVm { vm, disks })
@@ -509,6 +525,76 @@ impl Vsphere for Vcenters {
         }
         Ok(client.power_on(&vm, SHORT_TASK).await?)
     }
+}
+
+/// Gives a VM what belongs to it, one thing after the other; what failed, in words.
+async fn dress(client: &Client, vm: &VmRef, order: &DressOrder) -> Result<Vec<String>, Fault> {
+    let Outfit {
+        nvram,
+        tags,
+        attributes,
+        policies,
+        template,
+    } = &order.outfit;
+    let mut failed = Vec::new();
+    let mut note = |what: &str, done: Result<(), Error>| {
+        if let Err(error) = done {
+            failed.push(format!("{what}: {}", Fault::from(error).message));
+        }
+    };
+    let made = client.vm(vm).await?;
+    if let Some(nvram) = nvram {
+        let bytes = nvram.unpack()?;
+        let put = client.put_nvram(&made, bytes).await;
+        note("its nvram could not be written", put.map(drop));
+    }
+    for attribute in attributes {
+        let what = format!("custom attribute {} could not be set", attribute.name);
+        note(&what, client.set_attribute(vm, attribute).await);
+    }
+    if policies.home.is_some() || !policies.disks.is_empty() {
+        let applied = client.apply_policies(vm, policies, SHORT_TASK).await;
+        note("its storage policies could not be applied", applied);
+    }
+    for (tag, why) in client.attach_tags(vm, tags).await {
+        let Tag { category, name } = tag;
+        failed.push(format!(
+            "tag {category}:{name} could not be attached: {why}"
+        ));
+    }
+    failed.extend(differences(&order.config_xml, &made.config_xml));
+    if *template && !made.template {
+        client.mark_as_template(vm).await?;
+    }
+    Ok(failed)
+}
+
+/// How a new VM is not as the saved configuration says and is not meant to be otherwise, in words.
+fn differences(saved: &str, made: &str) -> Option<String> {
+    let differing = match stillwater_vsphere::compare(saved, made) {
+        Ok(differing) => differing,
+        Err(error) => {
+            let why = Fault::from(error).message;
+            return Some(format!(
+                "it could not be held against what was saved: {why}"
+            ));
+        }
+    };
+    let unmeant = differing.iter().filter(|found| found.intended.is_none());
+    let words: Vec<String> = unmeant
+        .map(|found| {
+            let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
+            let (was, is) = (value(&found.source), value(&found.restored));
+            format!("{} is {is} and was {was}", found.field)
+        })
+        .collect();
+    let more = words.len().saturating_sub(DIFFERENCES_TOLD);
+    let shown = words.iter().take(DIFFERENCES_TOLD).cloned();
+    let mut shown: Vec<String> = shown.collect();
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    (!words.is_empty()).then(|| format!("its configuration differs: {}", shown.join(", ")))
 }
 
 /// Destroys a VM that is known to be the run's, unless somebody made it theirs.
@@ -581,22 +667,4 @@ fn leases(vm: &VmId, snapshots: &[SnapshotInfo]) -> Vec<LeasedSnapshot> {
             lease,
         })
         .collect()
-}
-
-fn placement_spec(placement: &Placement) -> PlacementSpec {
-    let Placement {
-        vcenter: _,
-        datastore,
-        folder,
-        resource_pool,
-        host,
-    } = placement;
-    PlacementSpec {
-        datastore: datastore.clone(),
-        datacenter: None,
-        cluster: None,
-        folder: folder.clone(),
-        pool: resource_pool.clone(),
-        host: host.clone(),
-    }
 }

@@ -103,7 +103,7 @@ const fn phase_of(stage: Stage) -> api::RunPhase {
         Stage::Reserving => api::RunPhase::Reserving,
         Stage::Freezing => api::RunPhase::Freezing,
         Stage::Mapping => api::RunPhase::Mapping,
-        Stage::CreatingVm | Stage::PoweringOn => api::RunPhase::CreatingVm,
+        Stage::CreatingVm | Stage::Dressing | Stage::PoweringOn => api::RunPhase::CreatingVm,
         Stage::Opening | Stage::Transferring | Stage::Detaching | Stage::Exporting => {
             api::RunPhase::Transferring
         }

@@ -166,6 +166,7 @@ impl Act {
             } => self.transfer(disk, proxy, transfer).await,
             Effect::Propose => self.propose().await,
             Effect::Commit => self.commit().await,
+            Effect::Dress => self.dress().await,
             Effect::PowerOn => self.power_on().await,
             Effect::IntendExport => self.intend_export().await,
             Effect::OpenExport => self.open_export().await,

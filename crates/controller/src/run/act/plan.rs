@@ -6,11 +6,12 @@ use stillwater_repository_api::OpenSessionRequest;
 use stillwater_types::{Fault, NodeId, Reason, Role, RunId};
 use stillwater_vsphere::Vm;
 
-use super::{Act, Came};
+use super::{Act, Came, missing};
 use crate::point::OpenedPoint;
 use crate::preflight::{self, Facts, Ruling};
+use crate::restore;
 use crate::run::cause::Cause;
-use crate::run::event::{BackupWork, PlannedDisk, RunEvent, Target, Work};
+use crate::run::event::{BackupWork, PlannedDisk, RestoreWork, RunEvent, Target, Work};
 use crate::run::guard::foreign_snapshots;
 use crate::run::lease::Lease;
 use crate::run::outside::Circumstances;
@@ -24,10 +25,7 @@ impl Act {
         self.take_turn().await?;
         let planned = match &self.run.work {
             Work::Backup(work) => self.plan_backup(work).await,
-            Work::RestoreVm(work) => {
-                self.plan_from_point(work.point, work.repository, None)
-                    .await
-            }
+            Work::RestoreVm(work) => self.plan_restore(work).await,
             Work::ExportDisk(work) => {
                 self.plan_from_point(work.point, work.repository, Some(work.disk))
                     .await
@@ -148,6 +146,40 @@ impl Act {
                 Reason::NoRepository,
                 "no repository with a dataset has joined; join one, or wait until it was called once",
             )
+        })
+    }
+
+    /// What is refused is refused before anything is made, and what is made is what was planned.
+    async fn plan_restore(&self, work: &RestoreWork) -> Result<RunEvent, Fault> {
+        let planned = self
+            .plan_from_point(work.point, work.repository, None)
+            .await?;
+        let opened = self.scratch.notes().point.clone();
+        let opened = opened.ok_or_else(|| missing("point"))?;
+        let outline = self
+            .repeat(&self.world.timing.call, || async {
+                restore::outline(&self.world, work, &opened).await
+            })
+            .await?;
+        let plan = outline.accepted()?;
+        let told = plan.warnings();
+        self.scratch.notes().plan = Some(plan);
+        Ok(match planned {
+            RunEvent::Planned {
+                target,
+                disks,
+                missing,
+                mut warnings,
+            } => {
+                warnings.extend(told);
+                RunEvent::Planned {
+                    target,
+                    disks,
+                    missing,
+                    warnings,
+                }
+            }
+            other => other,
         })
     }
 

@@ -13,34 +13,24 @@ use crate::node::NodeInfo;
 use crate::run::cause::Cause;
 use crate::run::event::{Attachment, RestoreWork, RunEvent, Work};
 use crate::run::marker::Marker;
-use crate::run::outside::{MadeDisk, VmOrder};
+use crate::run::outside::{DressOrder, MadeDisk, VmOrder};
 
 impl Act {
     pub(super) async fn create_vm(&self) -> Came {
         let work = self.restore()?;
-        let (config_xml, warnings) = {
+        let order = {
             let notes = self.scratch.notes();
-            let point = notes.point.as_ref().ok_or_else(|| missing("point"))?;
-            let lost = |name: &String| {
-                Cause::new(
-                    Reason::DiskUnprotectable,
-                    format!("not in the point, so not restored: {name}"),
-                )
-            };
-            (
-                point.section.config_xml.clone(),
-                point.section.missing.iter().map(lost).collect::<Vec<_>>(),
-            )
-        };
-        let order = VmOrder {
-            name: work.name.clone(),
-            placement: work.placement.clone(),
-            marker: self.marker(),
-            config_xml,
-            disks: self.run.disks.keys().copied().collect(),
+            let plan = notes.plan.as_ref().ok_or_else(|| missing("plan"))?;
+            VmOrder {
+                vcenter: work.placement.vcenter,
+                placement: plan.placement.clone(),
+                marker: self.marker(),
+                new: plan.vm.clone(),
+            }
         };
         let made = self.world.vsphere.create_vm(&order).await?;
-        if let Some(key) = order.disks.iter().find(|key| !made.disks.contains_key(key)) {
+        let mut keys = self.run.disks.keys();
+        if let Some(key) = keys.find(|key| !made.disks.contains_key(key)) {
             // The event is not lost for it: what was made is found by its marker.
             return Err(Fault::new(
                 Reason::VcenterTaskFailed,
@@ -51,8 +41,43 @@ impl Act {
         self.scratch.notes().made = made.disks;
         Ok(vec![RunEvent::VmCreated {
             vm: made.vm,
-            warnings,
+            warnings: Vec::new(),
         }])
+    }
+
+    /// What the VM did not get is told: its disks are whole, and nothing of this is worth them.
+    pub(super) async fn dress(&self) -> Came {
+        let vm = self.vm()?;
+        let order = {
+            let notes = self.scratch.notes();
+            let plan = notes.plan.as_ref().ok_or_else(|| missing("plan"))?;
+            let point = notes.point.as_ref().ok_or_else(|| missing("point"))?;
+            let mut outfit = plan.outfit.clone();
+            for (key, _) in &mut outfit.policies.disks {
+                let made = notes.made.get(key).ok_or_else(|| missing("created disk"))?;
+                *key = made.key;
+            }
+            DressOrder {
+                config_xml: point.section.config_xml.clone(),
+                outfit,
+            }
+        };
+        let dressed = self
+            .repeat(&self.world.timing.call, || async {
+                self.world.vsphere.dress_vm(vm, &order).await
+            })
+            .await;
+        let failed = match dressed {
+            Ok(failed) => failed,
+            Err(fault) if self.halt.is_cancelled() => return Err(fault),
+            Err(fault) => vec![fault.message],
+        };
+        let warn = |why: String| {
+            let message = format!("the vm is restored, but {why}");
+            Cause(Fault::new(Reason::RestoreDiffers, message))
+        };
+        let warnings = failed.into_iter().map(warn).collect();
+        Ok(vec![RunEvent::Dressed { warnings }])
     }
 
     /// The VM is whole whether it starts or not, so a failure is a warning.

@@ -10,7 +10,8 @@ use stillwater_types::{
 use super::*;
 use crate::guest::{Hook, Hooks, OnFailure};
 use crate::run::event::{
-    BackupWork, CommittedPoint, Counts, ExportWork, Findings, Placement, Root, Target,
+    BackupWork, CommittedPoint, Counts, ExportWork, Findings, Placement, RestoreOptions,
+    RestoreWork, Root, Target,
 };
 use crate::run::lease::Lease;
 
@@ -54,7 +55,7 @@ fn hooked() -> Work {
 }
 
 fn restore(power_on: bool) -> Work {
-    Work::RestoreVm(RestoreWork {
+    Work::RestoreVm(Box::new(RestoreWork {
         point: PointId::from_bytes([2; 16]),
         repository: node(9),
         name: "web-2".into(),
@@ -64,9 +65,12 @@ fn restore(power_on: bool) -> Work {
             folder: None,
             resource_pool: None,
             host: None,
+            datacenter: None,
+            cluster: None,
         },
         power_on,
-    })
+        options: RestoreOptions::default(),
+    }))
 }
 
 fn export() -> Work {
@@ -278,6 +282,11 @@ impl World {
                     sequence: 1,
                     committed_at: Timestamp::UNIX_EPOCH,
                 })
+            }
+            Effect::Dress => {
+                assert!(!self.access, "dressed while its disks may be written");
+                assert!(matches!(run.vm, Some(NewVm::Created(_))));
+                RunEvent::Dressed { warnings: vec![] }
             }
             Effect::PowerOn => {
                 assert!(
@@ -658,7 +667,7 @@ fn a_cancellation_at_any_moment_leaves_nothing_unless_the_commit_was_asked_for()
                             hold: Hold::Snapshot
                         } | RunEvent::ExportRead
                     ) || matches!(work, Work::RestoreVm(_))
-                        && *event == RunEvent::LetGo { hold: Hold::Access }
+                        && matches!(event, RunEvent::Dressed { .. })
                 });
             // An export that was read before it could be stopped is a copy all the same.
             let is_read = machine.history.contains(&RunEvent::ExportRead);
@@ -862,6 +871,7 @@ fn alphabet() -> Vec<RunEvent> {
         },
         RunEvent::ReleaseIntended,
         RunEvent::CommitIntended,
+        RunEvent::Dressed { warnings: vec![] },
         RunEvent::PoweredOn { warning: None },
         RunEvent::ExportIntended {
             export: ExportId::from_bytes([1; 16]),
@@ -935,6 +945,8 @@ fn every_state_takes_every_event() {
                         | RunEvent::Transferred { .. }
                         | RunEvent::TransferFailed { .. }
                         | RunEvent::Planned { .. }
+                        // From here on it is nobody's to remove.
+                        | RunEvent::Dressed { .. }
                 );
                 if !gave_back {
                     for hold in machine.run.holds() {

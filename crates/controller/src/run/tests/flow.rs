@@ -48,7 +48,10 @@ async fn a_backup_makes_a_point_that_tells_how_it_was_made() {
         opened.manifest.disks[0].change_id.as_deref(),
         Some("52 de/1")
     );
-    assert_eq!(opened.section.config_xml, "<config/>");
+    assert_eq!(
+        opened.section.config_xml,
+        config_xml([2000, 2001].into_iter())
+    );
     let fact = |name: &str| {
         opened
             .section
@@ -370,6 +373,47 @@ async fn a_restore_makes_a_vm_and_powers_it_on_only_if_asked() {
         assert!(things.accesses.is_empty() && things.sessions.is_empty());
         assert_eq!(cluster.fake.calls().contains(&"power_on"), power_on);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_vm_is_dressed_when_its_disks_are_whole_and_what_it_lacks_is_told() {
+    let (_dir, cluster) = cluster_with(Habits {
+        nvram: Some(vec![1, 2, 3]),
+        undressed: vec!["tag tier:gold could not be attached"],
+        ..Habits::default()
+    })
+    .await;
+    let point = point_of(&cluster.run(backup()).await);
+    let run = cluster.run(restore(point, true)).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    let calls = cluster.fake.calls();
+    let at = |name: &str| calls.iter().rposition(|call| *call == name);
+    assert!(at("close_access") < at("dress_vm"), "{calls:?}");
+    assert!(at("dress_vm") < at("power_on"), "{calls:?}");
+    let things = cluster.fake.things();
+    let outfit = things.dressed.last().expect("dressed");
+    assert_eq!(outfit.tags.len(), 1);
+    let told: Vec<&str> = run.warnings.iter().map(|w| w.message.as_str()).collect();
+    assert_eq!(
+        told,
+        ["the vm is restored, but tag tier:gold could not be attached"]
+    );
+    assert_eq!(run.warnings[0].reason, Reason::RestoreDiffers);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_is_refused_makes_nothing() {
+    let (_dir, cluster) = cluster_with(Habits {
+        name_is_taken: true,
+        ..Habits::default()
+    })
+    .await;
+    let point = point_of(&cluster.run(backup()).await);
+    let run = cluster.run(restore(point, true)).await;
+    assert_eq!(run.fault.unwrap().reason, Reason::VmExists);
+    let calls = cluster.fake.calls();
+    assert!(!calls.contains(&"create_vm"), "{calls:?}");
+    assert!(cluster.fake.things().vms.is_empty());
 }
 
 /// The targets that proxies were told to write, in order.

@@ -26,8 +26,8 @@ use stillwater_types::{
 use stillwater_vsphere::{
     AttachDisk, AttachMode, ChangeId, DataAccess, FrozenDisk, GuestFamily, GuestLogin,
     HostIdentity, MissingPrivilege, NfcAccess, NfcTicket, Power, PrivilegeGroup, Protectability,
-    Quiesce, RungOutcome, SnapshotConfig, Tag, Told, Tools, Trust, Vm, VmDisk, VmRef,
-    VmSurroundings,
+    Quiesce, RestoreSite, RungOutcome, SiteQuery, SnapshotConfig, Tag, Told, Tools, Trust, Vm,
+    VmDisk, VmRef, VmSurroundings,
 };
 
 use crate::dataset::{DatasetEvent, Wrapped};
@@ -38,17 +38,18 @@ use crate::guest::{
 use crate::memory::Memory;
 use crate::node::{Directory, NodeEvent};
 use crate::point::{OpenedPoint, Points};
+use crate::restore::Outfit;
 use crate::run::act::{Bays, World};
 use crate::run::bases::Bases;
 use crate::run::budget::Budgets;
 use crate::run::engine::Runs;
-use crate::run::event::{BackupWork, ExportWork, Placement, RestoreWork, Work};
+use crate::run::event::{BackupWork, ExportWork, Placement, RestoreOptions, RestoreWork, Work};
 use crate::run::guard::Guards;
 use crate::run::lease::Lease;
 use crate::run::marker::Marker;
 use crate::run::outside::{
-    Around, Changes, Circumstances, FreezeEvidence, LeasedSnapshot, MadeDisk, MadeSnapshot, MadeVm,
-    Placed, Proxies, Refusal, Removal, Repositories, VmOrder, Vsphere,
+    Around, Changes, Circumstances, DressOrder, FreezeEvidence, LeasedSnapshot, MadeDisk,
+    MadeSnapshot, MadeVm, Placed, Proxies, Refusal, Removal, Repositories, VmOrder, Vsphere,
 };
 use crate::run::reading::Trust as MapTrust;
 use crate::run::slots::Slots;
@@ -95,6 +96,8 @@ pub struct Things {
     pub deltas: BTreeMap<String, u32>,
     /// VMs that were created: moref, and what their notes say.
     pub vms: BTreeMap<String, String>,
+    /// What VMs got besides their disks, in order.
+    pub dressed: Vec<Outfit>,
     /// Data sessions that are open.
     pub accesses: BTreeSet<String>,
     /// Transfers that run.
@@ -138,6 +141,10 @@ pub struct Habits {
     pub happens: bool,
     /// How that call fails.
     pub reason: Option<Reason>,
+    /// Whether the folder has a VM of the name that a restored one is to have.
+    pub name_is_taken: bool,
+    /// What a restored VM does not get.
+    pub undressed: Vec<&'static str>,
     /// Whether every later call of the same name fails too.
     pub stays: bool,
     /// Disks with their obstacles.
@@ -543,8 +550,8 @@ impl Vsphere for Fake {
             let added = added.map(|key| (*key, Protectability::Protectable));
             let disks = planned_disks(habits).into_iter().chain(added);
             Ok(SnapshotConfig {
+                config_xml: config_xml(disks.clone().map(|(key, _)| key)),
                 disks: disks.map(|(key, kind)| disk(key, kind)).collect(),
-                config_xml: "<config/>".to_owned(),
             })
         })
     }
@@ -752,17 +759,39 @@ impl Vsphere for Fake {
         })
     }
 
+    async fn restore_site(
+        &self,
+        _vcenter: VcenterId,
+        query: &SiteQuery,
+    ) -> Result<RestoreSite, Fault> {
+        self.call("restore_site", |things, habits| {
+            Ok(RestoreSite {
+                name_is_taken: habits.name_is_taken,
+                ..site(query, things)
+            })
+        })
+    }
+
+    async fn dress_vm(&self, vm: &VmId, order: &DressOrder) -> Result<Vec<String>, Fault> {
+        self.call("dress_vm", |things, habits| {
+            assert!(things.vms.contains_key(&vm.moref), "nobody is dressed");
+            things.dressed.push(order.outfit.clone());
+            Ok(habits.undressed.iter().map(ToString::to_string).collect())
+        })
+    }
+
     async fn create_vm(&self, order: &VmOrder) -> Result<MadeVm, Fault> {
         self.call("create_vm", |things, _| {
             things.made += 1;
             let moref = format!("vm-new-{}", things.made);
             things.vms.insert(moref.clone(), order.marker.to_string());
-            let disks = order.disks.iter().map(|key| {
+            let disks = order.new.disks.iter().map(|disk| {
+                let key = disk.source_key;
                 let made = MadeDisk {
                     key: key + 1000,
                     file_name: format!("[ds] new/{key}.vmdk"),
                 };
-                (*key, made)
+                (key, made)
             });
             Ok(MadeVm {
                 vm: VmId {
@@ -807,6 +836,46 @@ fn planned_disks(habits: &Habits) -> Vec<(i32, Protectability)> {
             (2001, Protectability::Protectable),
         ],
         false => habits.disks.clone(),
+    }
+}
+
+/// A configuration with disks of these keys.
+pub fn config_xml(keys: impl Iterator<Item = i32>) -> String {
+    let disks: String = (0..)
+        .zip(keys)
+        .map(|(unit, key)| {
+            format!(
+                r#"<device x:type="VirtualDisk"><key>{key}</key><backing x:type="VirtualDiskFlatVer2BackingInfo"><fileName>[ds] web/web-{key}.vmdk</fileName><diskMode>persistent</diskMode></backing><controllerKey>1000</controllerKey><unitNumber>{unit}</unitNumber><capacityInBytes>{DISK_BYTES}</capacityInBytes></device>"#
+            )
+        })
+        .collect();
+    format!(
+        r#"<config xmlns:x="i"><guestId>debian11_64Guest</guestId><hardware><numCPU>2</numCPU><memoryMB>1024</memoryMB><device x:type="ParaVirtualSCSIController"><key>1000</key><busNumber>0</busNumber></device>{disks}</hardware></config>"#
+    )
+}
+
+/// A place that has all that is asked for.
+pub fn site(query: &SiteQuery, _things: &Things) -> RestoreSite {
+    RestoreSite {
+        placement: stillwater_vsphere::Placement {
+            datacenter: "/DC0".into(),
+            datastore: stillwater_vsphere::DatastoreRef::new("datastore-1"),
+            datastore_name: query.placement.datastore.clone(),
+            free_bytes: 1 << 40,
+            folder: stillwater_vsphere::FolderRef::new("group-v3"),
+            folder_path: "/DC0/vm".into(),
+            pool: stillwater_vsphere::PoolRef::new("resgroup-1"),
+            host: stillwater_vsphere::HostRef::new("host-1"),
+            host_name: "esx-1".into(),
+        },
+        name_is_taken: false,
+        datastores: Vec::new(),
+        networks: Vec::new(),
+        attributes: Vec::new(),
+        tags: Told::Known(query.tags.clone()),
+        policies: Told::Known(query.policies.clone()),
+        owners: Vec::new(),
+        missing: Told::Known(Vec::new()),
     }
 }
 
@@ -1583,15 +1652,18 @@ pub fn restore(point: PointId, power_on: bool) -> Work {
         folder: None,
         resource_pool: None,
         host: None,
+        datacenter: None,
+        cluster: None,
     };
     let name = "web-restored".into();
-    Work::RestoreVm(RestoreWork {
+    Work::RestoreVm(Box::new(RestoreWork {
         point,
         repository: repository(),
         name,
         placement,
         power_on,
-    })
+        options: RestoreOptions::default(),
+    }))
 }
 
 pub fn export(point: PointId) -> Work {
