@@ -1,7 +1,7 @@
 //! What a volume holds, by the marks of its first bytes.
 
 use crate::source::{BlockSource, bytes};
-use crate::{Result, ext4, ntfs, xfs};
+use crate::{Result, ext4, fat, ntfs, xfs};
 
 /// What a volume holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum FileSystemKind {
     Ntfs,
     /// XFS.
     Xfs,
+    /// FAT12, FAT16, FAT32.
+    Fat,
 }
 
 /// Marks of what cannot be read: offset, bytes, what it is.
@@ -93,6 +95,9 @@ fn file_system(disk: &dyn BlockSource) -> Result<Option<FileSystemKind>> {
     }
     if ntfs::is_here(disk) {
         return Ok(Some(FileSystemKind::Ntfs));
+    }
+    if fat::is_here(disk) {
+        return Ok(Some(FileSystemKind::Fat));
     }
     Ok(None)
 }

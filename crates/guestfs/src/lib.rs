@@ -11,6 +11,7 @@ mod content;
 mod detect;
 mod error;
 mod ext4;
+mod fat;
 mod file_system;
 mod limits;
 mod loss;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::detect::{Contents, FileSystemKind, contents};
 use crate::ext4::Ext4;
+use crate::fat::Fat;
 use crate::file_system::FileSystem;
 use crate::ntfs::Ntfs;
 use crate::partition::{Partition, partitions};
@@ -93,6 +94,9 @@ impl Volume {
             }
             Contents::FileSystem(FileSystemKind::Xfs) => {
                 Ok(Box::new(Xfs::open(disk, &self.limits)?))
+            }
+            Contents::FileSystem(FileSystemKind::Fat) => {
+                Ok(Box::new(Fat::open(disk, &self.limits)?))
             }
             Contents::PhysicalVolume => {
                 Err(Error::Unsupported("a part of a volume group by itself"))

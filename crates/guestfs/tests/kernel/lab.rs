@@ -122,7 +122,12 @@ impl BlockSource for FileDisk {
 #[track_caller]
 pub fn scan(images: &[&Image]) -> Vec<Volume> {
     let disks: Vec<_> = images.iter().map(|image| image.disk()).collect();
-    volumes(&disks, &Limits::default()).unwrap()
+    // Small pages, so that their edges are met too.
+    let limits = Limits {
+        page_entries: 64,
+        ..Limits::default()
+    };
+    volumes(&disks, &limits).unwrap()
 }
 
 /// The only file system on an image.

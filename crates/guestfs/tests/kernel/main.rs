@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its setting too")]
 
 mod ext4;
+mod fat;
 mod lab;
 mod ntfs;
 mod tree;

@@ -74,7 +74,7 @@ fn wide(root: &Path) {
     }
 }
 
-fn deep(root: &Path) {
+pub fn deep(root: &Path) {
     let mut path = root.join("deep");
     for level in 0..60 {
         fs::create_dir(&path).unwrap();
