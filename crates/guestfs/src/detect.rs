@@ -1,7 +1,7 @@
 //! What a volume holds, by the marks of its first bytes.
 
 use crate::source::{BlockSource, bytes};
-use crate::{Result, ext4, fat, ntfs, xfs};
+use crate::{Result, ext4, fat, lvm, ntfs, xfs};
 
 /// What a volume holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,9 @@ pub(crate) fn contents(disk: &dyn BlockSource) -> Result<Contents> {
         if has(disk, *offset, mark)? {
             return Ok(Contents::Unreadable(what));
         }
+    }
+    if lvm::is_here(disk)? {
+        return Ok(Contents::PhysicalVolume);
     }
     for page in SWAP_PAGES {
         if has(disk, page - 10, b"SWAPSPACE2")? {

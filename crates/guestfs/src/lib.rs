@@ -15,6 +15,7 @@ mod fat;
 mod file_system;
 mod limits;
 mod loss;
+mod lvm;
 mod ntfs;
 mod partition;
 mod source;

@@ -7,6 +7,7 @@ use crate::detect::{Contents, FileSystemKind, contents};
 use crate::ext4::Ext4;
 use crate::fat::Fat;
 use crate::file_system::FileSystem;
+use crate::lvm;
 use crate::ntfs::Ntfs;
 use crate::partition::{Partition, partitions};
 use crate::source::{Disk, Paged, Part};
@@ -118,6 +119,14 @@ pub fn volumes(disks: &[Disk], limits: &Limits) -> Result<Vec<Volume>> {
         let disk: Disk = Arc::new(Paged::new(Arc::clone(disk), limits));
         of_disk(index, &disk, limits, &mut all)?;
     }
+    let physical: Vec<Disk> = all
+        .iter()
+        .filter(|volume| volume.contents == Contents::PhysicalVolume)
+        .map(|volume| Arc::clone(&volume.disk))
+        .collect();
+    for found in lvm::assemble(&physical, limits)? {
+        all.push(of_group(found, limits)?);
+    }
     if all.len() > limits.volumes {
         return Err(Error::Limit {
             what: "volumes",
@@ -152,6 +161,29 @@ fn of_disk(index: usize, disk: &Disk, limits: &Limits, to: &mut Vec<Volume>) -> 
         }
     }
     Ok(())
+}
+
+fn of_group(found: lvm::Found, limits: &Limits) -> Result<Volume> {
+    let (disk, contents) = match found.disk {
+        Ok(disk) => {
+            let contents = contents(&*disk)?;
+            (disk, contents)
+        }
+        Err(why) => (Arc::new(Vec::new()) as Disk, Contents::Unreadable(why)),
+    };
+    Ok(Volume {
+        place: Place::Logical {
+            group: found.group,
+            name: found.name,
+        },
+        bytes: found.bytes,
+        table_kind: None,
+        table_name: None,
+        uuid: found.uuid,
+        contents,
+        disk,
+        limits: limits.clone(),
+    })
 }
 
 fn of_partition(

@@ -11,4 +11,5 @@ mod fat;
 mod lab;
 mod ntfs;
 mod tree;
+mod volumes;
 mod xfs;
