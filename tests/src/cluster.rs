@@ -118,12 +118,17 @@ impl Cluster {
 
     /// Registers the lab's vCenter by its fingerprint.
     pub fn add_lab(&self, lab: &Lab) -> Result<()> {
+        self.add_lab_as("lab", lab)
+    }
+
+    /// Registers a lab's vCenter under a name, by its fingerprint.
+    pub fn add_lab_as(&self, name: &str, lab: &Lab) -> Result<()> {
         let password = self.dir.path().join("vcenter.password");
         fs::write(&password, &lab.ready.password)?;
         let args = [
             "vcenter",
             "add",
-            "lab",
+            name,
             lab.address(),
             "--username",
             &lab.ready.user,

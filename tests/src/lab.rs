@@ -195,6 +195,11 @@ impl Lab {
 
     /// Starts a lab with these VMs and further flags.
     pub fn start_with(vms: &[VmSpec], flags: &[&str]) -> Result<Self> {
+        Self::start_on(&["lab-ds"], vms, flags)
+    }
+
+    /// Starts a lab with these datastores and VMs, which are on the first one, and further flags.
+    pub fn start_on(datastores: &[&str], vms: &[VmSpec], flags: &[&str]) -> Result<Self> {
         let roles = roles_from_outside()?;
         let dir = tempfile::Builder::new()
             .prefix("stillwater-lab-")
@@ -202,7 +207,7 @@ impl Lab {
         let spec = dir.path().join("spec.json");
         serde_json::to_writer(
             File::create(&spec)?,
-            &json!({"datastores": ["lab-ds"], "vms": vms}),
+            &json!({"datastores": datastores, "vms": vms}),
         )?;
         let mut child = Command::new(workspace::lab_file("lab")?)
             .args([

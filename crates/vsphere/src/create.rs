@@ -83,6 +83,8 @@ pub struct Switches {
 pub struct Share {
     /// What it always has, in MHz or MiB.
     pub reservation: Option<i64>,
+    /// Whether that may grow beyond what its pool has; the server's default when none.
+    pub is_expandable: Option<bool>,
     /// What it never has more of; -1 for all.
     pub limit: Option<i64>,
     /// `low`, `normal`, `high` or `custom`.
@@ -180,6 +182,8 @@ pub struct NewNic {
     pub network: NicNetwork,
     /// Whether it is plugged in when the VM starts.
     pub start_connected: bool,
+    /// Whether the guest may plug and unplug it.
+    pub guest_controlled: bool,
     /// Its address; a new one when none.
     pub mac: Option<MacAddress>,
 }

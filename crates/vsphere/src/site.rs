@@ -91,10 +91,11 @@ impl Client {
     pub async fn restore_site(&self, query: &SiteQuery) -> Result<RestoreSite> {
         let placement = self.find_placement(&query.placement).await?;
         let host = placement.host.clone();
+        let there = self.read(&host.moref(), &["datastore", "network"]).await?;
+        let mounted = there.morefs("datastore")?;
         let mut datastores = self.datastores().await?;
-        datastores.retain(|datastore| datastore.hosts.contains(&host));
-        let networks = self.read(&host.moref(), &["network"]).await?;
-        let networks = networks.morefs("network")?;
+        datastores.retain(|datastore| mounted.contains(&datastore.datastore.moref()));
+        let networks = there.morefs("network")?;
         let mut known = Vec::new();
         for network in &networks {
             known.extend(self.site_network(network).await?);

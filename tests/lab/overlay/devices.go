@@ -168,6 +168,10 @@ func diskOf(req *types.CreateVirtualDisk_Task) *types.VirtualDisk {
 }
 
 func createDisk(descriptor, extent, text string, capacity int64) error {
+	// A disk on another datastore than its VM's has a directory there.
+	if err := os.MkdirAll(filepath.Dir(extent), 0o755); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(extent, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err

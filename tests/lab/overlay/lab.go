@@ -33,7 +33,8 @@ type labState struct {
 	cancels map[string]chan struct{} // of tasks that may be cancelled
 	urls    map[string]*guestTransfer
 
-	spaces map[string]Space // by datastore
+	spaces   map[string]Space      // by datastore
+	policies map[string]VMPolicies // by VM
 
 	backupPassword string // of BackupUser, set before the first call
 }
@@ -81,6 +82,7 @@ func (l *labState) Configure(settings LabSettings) {
 	defer l.mu.Unlock()
 	l.LabSettings = settings
 	l.spaces = map[string]Space{}
+	l.policies = map[string]VMPolicies{}
 	l.pages, l.cancels, l.urls = map[string]*resultPage{}, map[string]chan struct{}{}, map[string]*guestTransfer{}
 }
 

@@ -122,6 +122,11 @@ func (vm *VirtualMachine) complete() {
 		vm.Capability.QuiescedSnapshotsSupported = true
 		vm.Capability.DiskOnlySnapshotOnSuspendedVMSupported = yes
 		vm.Config.CreateDate = &created
+		for _, field := range Map.CustomFieldsManager().Field {
+			if field.ManagedObjectType == "" || field.ManagedObjectType == "VirtualMachine" {
+				vm.AvailableField = append(vm.AvailableField, field)
+			}
+		}
 		vm.Config.ExtraConfig = append(vm.Config.ExtraConfig, &types.OptionValue{Key: "nvram", Value: path.Base(vm.nvramFile())})
 		if vm.Config.ChangeTrackingEnabled == nil {
 			vm.Config.ChangeTrackingEnabled = types.NewBool(false)
@@ -143,6 +148,7 @@ func (vm *VirtualMachine) ReconfigVMTask(ctx *Context, req *types.ReconfigVM_Tas
 		task := CreateTask(vm, "reconfigVm", func(*Task) (types.AnyType, types.BaseMethodFault) { return nil, fault })
 		return &methods.ReconfigVM_TaskBody{Res: &types.ReconfigVM_TaskResponse{Returnval: task.Run()}}
 	}
+	vm.takePolicies(&req.Spec)
 	assignKeys(vm.Config.Hardware.Device, req.Spec.DeviceChange)
 	res := vm.upstreamReconfigVMTask(ctx, req)
 	if err := vm.writeVmx(); err != nil {
@@ -159,7 +165,9 @@ func (vm *VirtualMachine) DestroyTask(ctx *Context, req *types.Destroy_Task) soa
 	if vm.Snapshot != nil {
 		vm.dropSnapshots(allSnapshotsInTree(vm.Snapshot.RootSnapshotList))
 	}
+	dirs := vm.diskDirectories()
 	res := vm.upstreamDestroyTask(ctx, req)
+	removeEmpty(dirs)
 	Lab.forget(vm.Self)
 	return res
 }

@@ -430,9 +430,11 @@ fn policies(answer: &Value) -> StoragePolicies {
     let disks = pairs
         .into_iter()
         .filter_map(|(key, value)| Some((key.parse().ok()?, id(value)?)));
+    let mut disks: Vec<(i32, String)> = disks.collect();
+    disks.sort();
     StoragePolicies {
         home: answer.get("vm_home").and_then(id),
-        disks: disks.collect(),
+        disks,
     }
 }
 

@@ -64,6 +64,10 @@ pub const INTENDED: &[(&str, &str)] = &[
         "numbers that the server gives",
     ),
     ("controller *.unitNumber", "numbers that the server gives"),
+    (
+        "controller *.scsiCtlrUnitNumber",
+        "numbers that the server gives",
+    ),
     ("controller *.slotInfo*", "numbers that the server gives"),
     ("controller *.deviceInfo*", "the server's words"),
     (

@@ -193,6 +193,7 @@ fn share(told: &Element) -> Result<Share, Problem> {
     let shares = told.optional_value("shares.shares")?;
     Ok(Share {
         reservation: told.optional_value("reservation")?,
+        is_expandable: told.optional_value("expandableReservation")?,
         limit: told.optional_value("limit")?,
         level,
         // Where the level decides, the server works out the number.
@@ -371,12 +372,14 @@ fn nics(devices: &[Element]) -> Result<Vec<NewNic>, Problem> {
         // A card whose backing is not known is left out: it could not be plugged in.
         if let (Some(kind), Some(network)) = (kind, network(device)?) {
             let connected = device.optional_value("connectable.startConnected")?;
+            let controlled = device.optional_value("connectable.allowGuestControl")?;
             let label = device.optional("deviceInfo.label");
             nics.push(NewNic {
                 label: label.unwrap_or_else(|| format!("network card {}", nics.len() + 1)),
                 kind,
                 network,
                 start_connected: connected.unwrap_or(true),
+                guest_controlled: controlled.unwrap_or(true),
                 mac: None,
             });
         }

@@ -56,6 +56,7 @@ fn share(tag: &str, share: Option<&Share>) -> Body {
     };
     let mut body = Body::new()
         .optional("reservation", share.reservation)
+        .optional("expandableReservation", share.is_expandable)
         .optional("limit", share.limit);
     if let Some(level) = &share.level {
         // The schema wants a number also where the level decides.
@@ -151,7 +152,7 @@ fn disk_spec(index: i32, disk: &NewDisk, new: &NewVm, datastore: &str) -> Body {
 fn nic_spec(index: i32, nic: &NewNic) -> Body {
     let connectable = Body::new()
         .value("startConnected", nic.start_connected)
-        .value("allowGuestControl", true)
+        .value("allowGuestControl", nic.guest_controlled)
         .value("connected", false);
     let device = Body::new()
         .value("key", NIC_KEYS - index)

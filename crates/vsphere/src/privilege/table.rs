@@ -126,6 +126,8 @@ const RESTORE: &[Need] = &[
     wish("VirtualMachine.Interact.DeviceConnection", Scope::Folder),
     wish("VirtualMachine.Config.Rename", Scope::Folder),
     wish("Folder.Create", Scope::Folder),
+    // Applying a storage policy to a disk edits it.
+    wish("VirtualMachine.Config.EditDevice", Scope::Folder),
     wish("VirtualMachine.Provisioning.MarkAsTemplate", Scope::Folder),
     need("Resource.AssignVMToPool", Scope::Pool),
     need("Datastore.AllocateSpace", Scope::Datastore),

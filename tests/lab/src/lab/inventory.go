@@ -144,6 +144,9 @@ func (inv *inventory) finish(v *vmSpec, ref types.ManagedObjectReference) error 
 		return err
 	}
 	v.moref = ref.Value
+	if v.Policy != "" {
+		simulator.Lab.SetPolicies(ref.Value, v.Policy, len(v.Disks))
+	}
 	if v.Power == "off" {
 		return nil
 	}

@@ -31,7 +31,7 @@ func (v *vcenter) serveRest(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, "permission denied: "+missing, http.StatusForbidden)
 		return
 	}
-	if v.servePolicy(w, r) {
+	if v.servePolicy(w, r) || v.serveAllPolicies(w, r) {
 		return
 	}
 	if !strings.HasSuffix(r.URL.Path, "/cis/session") || r.Method != http.MethodPost || r.URL.RawQuery != "" {

@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"strconv"
 	"strings"
 
+	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vapi/rest"
 	"github.com/vmware/govmomi/vapi/tags"
 	"github.com/vmware/govmomi/vim25"
@@ -56,6 +56,7 @@ func (v *vcenter) hasAPI() bool {
 func olderPath(path string) (string, bool) {
 	for newer, older := range map[string]string{
 		"/api/session": restSession, "/api/cis/tagging/": "/rest/com/vmware/cis/tagging/", "/api/vcenter/vm/": "/rest/vcenter/vm/",
+		"/api/vcenter/storage/": "/rest/vcenter/storage/",
 	} {
 		if !strings.HasPrefix(path, newer) {
 			continue
@@ -90,13 +91,37 @@ func (v *vcenter) servePolicy(w http.ResponseWriter, r *http.Request) bool {
 		} `json:"value"`
 	}
 	told.Value.Disks = []entry{}
+	policies := simulator.Lab.PoliciesOf(moref)
+	told.Value.Home = policies.Home
+	for key, policy := range policies.Disks {
+		told.Value.Disks = append(told.Value.Disks, entry{key, policy})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(told) // a client that went away is told nothing
+	return true
+}
+
+// serveAllPolicies answers /rest/vcenter/storage/policies, and tells whether that was asked: those of the spec are there.
+func (v *vcenter) serveAllPolicies(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method != http.MethodGet || r.URL.Path != "/rest/vcenter/storage/policies" {
+		return false
+	}
+	if v.restUser(r) == "" {
+		refuse(w, r, "not logged in", http.StatusUnauthorized)
+		return true
+	}
+	type policy struct {
+		Policy string `json:"policy"`
+		Name   string `json:"name"`
+	}
+	told := struct {
+		Value []policy `json:"value"`
+	}{Value: []policy{}}
+	seen := map[string]bool{}
 	for _, vm := range v.spec.VMs {
-		if vm.moref != moref || vm.Policy == "" {
-			continue
-		}
-		told.Value.Home = vm.Policy
-		for i := range vm.Disks {
-			told.Value.Disks = append(told.Value.Disks, entry{strconv.Itoa(2000 + i), vm.Policy})
+		if vm.Policy != "" && !seen[vm.Policy] {
+			seen[vm.Policy] = true
+			told.Value = append(told.Value, policy{vm.Policy, vm.Policy})
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
