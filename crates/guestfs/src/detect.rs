@@ -1,7 +1,7 @@
 //! What a volume holds, by the marks of its first bytes.
 
 use crate::source::{BlockSource, bytes};
-use crate::{Result, ext4, fat, lvm, ntfs, xfs};
+use crate::{Result, btrfs, ext4, fat, lvm, ntfs, xfs};
 
 /// What a volume holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum FileSystemKind {
     Ntfs,
     /// XFS.
     Xfs,
+    /// btrfs.
+    Btrfs,
     /// FAT12, FAT16, FAT32.
     Fat,
 }
@@ -95,6 +97,9 @@ fn file_system(disk: &dyn BlockSource) -> Result<Option<FileSystemKind>> {
     }
     if xfs::is_here(disk) {
         return Ok(Some(FileSystemKind::Xfs));
+    }
+    if btrfs::is_here(disk) {
+        return Ok(Some(FileSystemKind::Btrfs));
     }
     if ntfs::is_here(disk) {
         return Ok(Some(FileSystemKind::Ntfs));

@@ -7,6 +7,7 @@
 //! no length field is believed beyond the [`Limits`], and no chain is followed without an end. It is meant to
 //! run in a process that can do nothing else all the same.
 
+mod btrfs;
 mod content;
 mod detect;
 mod error;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::btrfs::Btrfs;
 use crate::detect::{Contents, FileSystemKind, contents};
 use crate::ext4::Ext4;
 use crate::fat::Fat;
@@ -98,6 +99,9 @@ impl Volume {
             }
             Contents::FileSystem(FileSystemKind::Fat) => {
                 Ok(Box::new(Fat::open(disk, &self.limits)?))
+            }
+            Contents::FileSystem(FileSystemKind::Btrfs) => {
+                Ok(Box::new(Btrfs::open(disk, &self.limits)?))
             }
             Contents::PhysicalVolume => {
                 Err(Error::Unsupported("a part of a volume group by itself"))

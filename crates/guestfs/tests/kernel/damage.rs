@@ -347,6 +347,20 @@ fn damaged_xfs_never_panics() {
 }
 
 #[test]
+fn damaged_btrfs_never_panics() {
+    if can_mount() {
+        let image = filled(
+            120,
+            "mkfs.btrfs",
+            &["-q", "-f", "-M"],
+            "btrfs",
+            "rw,compress-force=zstd",
+        );
+        check(&image, 150);
+    }
+}
+
+#[test]
 fn damaged_ntfs_never_panics() {
     if can_mount() {
         check(

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its setting too")]
 
+mod btrfs;
 mod damage;
 mod ext4;
 mod fat;
