@@ -5,6 +5,7 @@
 #   make lint      set up and run every check that is not a test
 #   make lab       build the lab: VMware's simulator and guest disks
 #   make fuzz      throw random bytes at every decoder (SECONDS=600)
+#   make boot      back up a Debian, restore its disks, and boot them in qemu to their login
 #   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=… GUEST=small|debian)
 #   make vsphere-faults  vCenter fails at every call of a backup (FAULTS=2000 KILLS=60 SEED=… ONLY=METHOD|CLASS)
 #   make least-privilege  the e2e tests with an account that holds the roles of deploy/vsphere-role and nothing else
@@ -42,7 +43,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz crash bench bench-transports microbench binaries advisories
+.PHONY: help setup lab demo boot test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz crash bench bench-transports microbench binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -67,6 +68,11 @@ test: lab binaries
 	tests/lab/selftest.sh
 	cargo test --locked --doc --workspace --quiet
 	cargo nextest run --locked --workspace $(CARGO_TEST_FLAGS)
+
+boot: lab binaries
+	tests/setup.sh boot
+	$(call images,debian)
+	cargo run --locked --quiet -p stillwater-tests --bin boot
 
 torture: lab binaries
 	$(call images,$(GUEST))

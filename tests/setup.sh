@@ -4,6 +4,7 @@
 #   tests/setup.sh         to build, test and run the demo
 #   tests/setup.sh lint    what `make lint` needs beyond that
 #   tests/setup.sh crash   what `make crash` needs beyond that
+#   tests/setup.sh boot    what `make boot` needs beyond that
 #   tests/setup.sh bench   the peers that `make bench` measures
 set -euo pipefail
 
@@ -37,6 +38,8 @@ if [[ "${1:-}" == lint ]]; then
     command -v buf >/dev/null || { packages nodejs npm; npm install --global --silent @bufbuild/buf@1.75.0; }
 elif [[ "${1:-}" == crash ]]; then
     packages qemu-utils fuse3 e2fsprogs xfsprogs mount util-linux
+elif [[ "${1:-}" == boot ]]; then
+    packages qemu-system-x86 seabios
 elif [[ "${1:-}" == bench ]]; then
     packages restic borgbackup time diffutils fuse3
 else
