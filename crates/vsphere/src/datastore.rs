@@ -17,6 +17,8 @@ pub struct DatastoreFacts {
     pub datastore: DatastoreRef,
     /// Its name, as file names carry it.
     pub name: String,
+    /// What names it beyond one vCenter, such as `ds:///vmfs/volumes/64f0-…/`; none when it is not told.
+    pub url: Option<String>,
     /// What it is.
     pub kind: DatastoreKind,
     /// Its size.
@@ -81,6 +83,7 @@ fn facts(object: &Properties) -> Result<DatastoreFacts, Problem> {
     Ok(DatastoreFacts {
         datastore: DatastoreRef::new(&object.object.value),
         name: summary.string("name")?,
+        url: summary.optional("url"),
         kind: kind(&summary.string("type")?, object.get("info")),
         capacity_bytes: summary.value("capacity")?,
         free_bytes: summary.value("freeSpace")?,

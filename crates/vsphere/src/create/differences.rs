@@ -334,6 +334,26 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_every_field_that_is_meant_to_differ_and_no_other() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/operations/restore.md"
+        );
+        let page = std::fs::read_to_string(path).expect("the page");
+        let documented: Vec<&str> = page
+            .lines()
+            .skip_while(|line| !line.starts_with("| field |"))
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .collect();
+        let expected: Vec<String> = INTENDED
+            .iter()
+            .map(|(field, why)| format!("| `{field}` | {why} |"))
+            .collect();
+        assert_eq!(documented, expected);
+    }
+
+    #[test]
     fn a_star_stands_for_anything() {
         for (pattern, text, expected) in [
             ("a", "a", true),
