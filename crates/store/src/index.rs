@@ -19,6 +19,7 @@ use self::roster::Roster;
 use self::row::{Key, Row};
 use self::table::Table;
 
+mod fences;
 mod filter;
 mod merge;
 mod plan;

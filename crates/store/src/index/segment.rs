@@ -1,7 +1,7 @@
 //! Segments: immutable files of rows in their order.
 //!
 //! ```text
-//! blocks of 90 rows (4096 each, the last one shorter) · fences · filter · packs · footer (64)
+//! blocks of 22 rows (1024 each, the last one shorter) · fences · filter · packs · footer (64)
 //! ```
 //!
 //! A fence is the first eight bytes of a block's first id. Fences, filter and packs are cut into
@@ -16,21 +16,23 @@ use stillwater_format::pack::SALT_LEN;
 use stillwater_types::{DatasetId, PackId};
 
 use super::PackFacts;
+use super::fences::Fences;
 use super::filter::{Filter, LINE_LEN, line_count};
 use super::row::{Key, ROW_LEN, Row};
 use crate::vfs::{Access, File, Vfs};
 use crate::{Error, durable, layout};
 
 const MAGIC: &[u8; 4] = b"SWIX";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FOOTER_LEN: usize = 64;
 const CRC_LEN: usize = 4;
-const BLOCK_LEN: usize = 4096;
+/// A hit reads and checks one; the fences take eight bytes of memory for each.
+const BLOCK_LEN: usize = 1024;
 const BLOCK_ROWS: usize = (BLOCK_LEN - CRC_LEN) / ROW_LEN;
 /// Payload of a piece; whole lines of the filter and whole fences.
 const PIECE_LEN: usize = (1 << 16) - LINE_LEN;
 /// Blocks that a merge reads at once from each segment.
-const READ_AHEAD: usize = 16;
+const READ_AHEAD: usize = 64;
 /// A writer gathers this many bytes.
 const BUFFER_BYTES: usize = 1 << 20;
 const SUFFIX: &str = ".seg";
@@ -250,7 +252,7 @@ fn unseal(bytes: &[u8], sequence: u64, section: Section, place: u64) -> Option<&
 pub(super) struct Segment {
     file: Box<dyn File>,
     shape: Shape,
-    fences: Vec<u64>,
+    fences: Fences,
     /// Absent until it was read: without it every probe reads a block.
     filter: OnceLock<Filter>,
     /// The numbers that its packs have in the roster; [`ABSENT`] where there is no such pack any more.
@@ -276,7 +278,7 @@ impl Segment {
         let mut segment = Self {
             file,
             shape,
-            fences: Vec::new(),
+            fences: Fences::default(),
             filter: OnceLock::new(),
             packs: Vec::new(),
         };
@@ -287,7 +289,7 @@ impl Segment {
                 .filter_map(|bytes| bytes.first_chunk());
             fences.extend(words.map(|bytes| u64::from_le_bytes(*bytes)));
         })?;
-        segment.fences = fences;
+        segment.fences = Fences::new(fences);
         let covered = segment.covered()?;
         Ok((segment, covered))
     }
@@ -381,9 +383,9 @@ impl Segment {
         buffer: &mut [u8; BLOCK_LEN],
     ) -> Result<std::ops::Range<u64>, Trouble> {
         let prefix = key.prefix();
-        let first = self.fences.partition_point(|fence| *fence < prefix);
-        let mut low = first.saturating_sub(1) as u64;
-        let mut high = self.fences.partition_point(|fence| *fence <= prefix) as u64;
+        let before = self.fences.before(prefix);
+        let mut low = before.saturating_sub(1) as u64;
+        let mut high = self.fences.through(prefix, before) as u64;
         // Many blocks with one fence are not of honest ids; they cost a bisection and not a scan.
         while high - low > 2 {
             let middle = low + (high - low) / 2;
@@ -617,7 +619,7 @@ impl<'a> Writer<'a> {
         Ok(Segment {
             file,
             shape,
-            fences,
+            fences: Fences::new(fences),
             filter: OnceLock::from(filter),
             packs: Vec::new(),
         })
