@@ -226,6 +226,26 @@ impl TryFrom<pb::Restore> for Restore {
     }
 }
 
+impl From<Verify> for pb::Verify {
+    fn from(domain: Verify) -> Self {
+        let Verify { root } = domain;
+        Self {
+            root: Some(root.into()),
+        }
+    }
+}
+
+impl TryFrom<pb::Verify> for Verify {
+    type Error = FieldError;
+
+    fn try_from(message: pb::Verify) -> Result<Self, FieldError> {
+        let pb::Verify { root } = message;
+        Ok(Self {
+            root: field::message("root", root)?,
+        })
+    }
+}
+
 impl From<StartTransferRequest> for pb::StartTransferRequest {
     fn from(domain: StartTransferRequest) -> Self {
         let StartTransferRequest {
@@ -236,6 +256,7 @@ impl From<StartTransferRequest> for pb::StartTransferRequest {
         let work = match work {
             Work::Backup(backup) => pb::start_transfer_request::Work::Backup(backup.into()),
             Work::Restore(restore) => pb::start_transfer_request::Work::Restore(restore.into()),
+            Work::Verify(verify) => pb::start_transfer_request::Work::Verify(verify.into()),
         };
         Self {
             transfer_id: transfer_id.to_string(),
@@ -260,6 +281,9 @@ impl TryFrom<pb::StartTransferRequest> for StartTransferRequest {
             }
             pb::start_transfer_request::Work::Restore(restore) => {
                 Work::Restore(Restore::try_from(restore).map_err(|error| error.within("restore"))?)
+            }
+            pb::start_transfer_request::Work::Verify(verify) => {
+                Work::Verify(Verify::try_from(verify).map_err(|error| error.within("verify"))?)
             }
         };
         Ok(Self {

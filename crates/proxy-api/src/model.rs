@@ -26,6 +26,9 @@ pub const CA_PEM_BYTES_MAX: usize = 64 * 1024;
 /// Most ranges that [`TransferFindings`] names.
 pub const LIES_MAX: usize = 64;
 
+/// Most ranges of damage that [`TransferFindings`] names.
+pub const DAMAGED_AREAS_MAX: usize = 64;
+
 /// Most ways to one disk.
 pub const SOURCES_MAX: usize = 8;
 
@@ -70,15 +73,16 @@ pub struct Transfer {
     pub state: TransferState,
     /// How far it is.
     pub progress: TransferProgress,
-    /// The root of what was stored; only of a backup that succeeded.
+    /// The root of what was stored or verified; only of a backup or a verification that succeeded.
     pub root: Option<DiskRoot>,
     /// Why it failed; only when failed.
     pub fault: Option<Fault>,
-    /// What was found out about the change map; only of a backup that succeeded.
+    /// What was found out; only of a backup or a verification that succeeded.
     pub findings: Option<TransferFindings>,
 }
 
-/// What a transfer found out by reading more than the change map asked for.
+/// What a transfer found out: a backup by reading more than the change map asked for, a verification
+/// by proving every byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TransferFindings {
     /// Bytes that the map calls unchanged, read and compared with the base.
@@ -98,6 +102,21 @@ pub struct TransferFindings {
     pub replaced_chunk_count: u64,
     /// Holes of the base that are not in the new tree, in bytes.
     pub replaced_hole_bytes: u64,
+    /// Bytes of the disk that a verification could not prove.
+    pub damaged_bytes: u64,
+    /// The chunks that they lie in.
+    pub damaged_chunk_count: u64,
+    /// The first [`DAMAGED_AREAS_MAX`] ranges of them.
+    pub damage: Vec<DamagedArea>,
+}
+
+/// A part of a stored disk that cannot be restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedArea {
+    /// Where it lies on the disk.
+    pub area: Extent,
+    /// What is wrong with it.
+    pub fault: Fault,
 }
 
 /// How far a transfer is.
@@ -306,6 +325,14 @@ pub struct Restore {
     pub target: Disk,
 }
 
+/// Reads every chunk of a stored disk, opens it and holds it against its id, and proves the disk's
+/// tree. Damage does not fail the transfer: everything else is proved all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    /// The stored disk.
+    pub root: DiskRoot,
+}
+
 /// What a transfer does.
 #[derive(Debug, Clone)]
 pub enum Work {
@@ -313,6 +340,8 @@ pub enum Work {
     Backup(Backup),
     /// Writes a stored disk to a new one.
     Restore(Restore),
+    /// Proves a stored disk.
+    Verify(Verify),
 }
 
 /// Asks for a transfer.

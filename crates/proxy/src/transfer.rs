@@ -16,6 +16,7 @@ mod read;
 mod restore;
 mod seal;
 mod store;
+mod verify;
 mod weave;
 
 pub use backup::{Backup, Reading, Saved};

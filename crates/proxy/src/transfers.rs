@@ -283,6 +283,12 @@ impl Transfers {
                 restore(&stored, target, progress).await?;
                 Ok(None)
             }
+            Work::Verify(work) => {
+                let stored = stored(&*self.reach, &store, &work.root, self.limits)?;
+                let findings = stored.verify(progress).await?;
+                let root = stored.root;
+                Ok(Some(Saved { root, findings }))
+            }
         }
     }
 }
@@ -393,6 +399,7 @@ const fn length(work: &Work) -> u64 {
     match work {
         Work::Backup(backup) => backup.length_bytes,
         Work::Restore(restore) => restore.root.length_bytes,
+        Work::Verify(verify) => verify.root.length_bytes,
     }
 }
 
@@ -400,6 +407,7 @@ const fn kind(work: &Work) -> &'static str {
     match work {
         Work::Backup(_) => "backup",
         Work::Restore(_) => "restore",
+        Work::Verify(_) => "verify",
     }
 }
 

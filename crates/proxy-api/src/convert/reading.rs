@@ -186,6 +186,9 @@ impl From<TransferFindings> for pb::TransferFindings {
             source_index,
             replaced_chunk_count,
             replaced_hole_bytes,
+            damaged_bytes,
+            damaged_chunk_count,
+            damage,
         } = domain;
         Self {
             compared_bytes,
@@ -196,7 +199,31 @@ impl From<TransferFindings> for pb::TransferFindings {
             source_index,
             replaced_chunk_count,
             replaced_hole_bytes,
+            damaged_bytes,
+            damaged_chunk_count,
+            damage: damage.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<DamagedArea> for pb::DamagedArea {
+    fn from(domain: DamagedArea) -> Self {
+        Self {
+            area: Some(area(domain.area)),
+            fault: Some(domain.fault.into()),
+        }
+    }
+}
+
+impl TryFrom<pb::DamagedArea> for DamagedArea {
+    type Error = FieldError;
+
+    fn try_from(message: pb::DamagedArea) -> Result<Self, FieldError> {
+        let pb::DamagedArea { area, fault } = message;
+        Ok(Self {
+            area: extent("area", field::choice("area", area)?, u64::MAX)?,
+            fault: field::choice("fault", fault)?.into(),
+        })
     }
 }
 
@@ -213,10 +240,20 @@ impl TryFrom<pb::TransferFindings> for TransferFindings {
             source_index,
             replaced_chunk_count,
             replaced_hole_bytes,
+            damaged_bytes,
+            damaged_chunk_count,
+            damage,
         } = message;
         if lies.len() > LIES_MAX {
             let why = format_args!("has {} ranges, at most {LIES_MAX} go", lies.len());
             return Err(FieldError::new("lies", why));
+        }
+        if damage.len() > DAMAGED_AREAS_MAX {
+            let why = format_args!(
+                "has {} ranges, at most {DAMAGED_AREAS_MAX} go",
+                damage.len()
+            );
+            return Err(FieldError::new("damage", why));
         }
         Ok(Self {
             compared_bytes,
@@ -230,6 +267,9 @@ impl TryFrom<pb::TransferFindings> for TransferFindings {
             source_index,
             replaced_chunk_count,
             replaced_hole_bytes,
+            damaged_bytes,
+            damaged_chunk_count,
+            damage: field::messages("damage", damage)?,
         })
     }
 }

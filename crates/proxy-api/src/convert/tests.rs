@@ -159,13 +159,20 @@ impl Gen {
             source_index: self.u32(),
             replaced_chunk_count: self.u64(),
             replaced_hole_bytes: self.u64(),
+            damaged_bytes: self.u64(),
+            damaged_chunk_count: self.u64(),
+            damage: vec![DamagedArea {
+                area: stillwater_types::Extent::new(self.u64() % 1_000_000, 4096),
+                fault: self.fault(),
+            }],
         }
     }
 
     fn work(&mut self) -> Work {
         let length_bytes = 1 + self.u64() % 1_000_000;
-        match self.u64() % 2 {
-            0 => Work::Backup(Backup {
+        match self.u64() % 3 {
+            0 => Work::Verify(Verify { root: self.root() }),
+            1 => Work::Backup(Backup {
                 sources: vec![self.disk(), self.disk()],
                 length_bytes,
                 reading: self.reading(length_bytes),
@@ -349,7 +356,7 @@ fn refuses(reason: Reason, field: &str, spoil: impl Fn(&mut pb::StartTransferReq
 fn backup(message: &mut pb::StartTransferRequest) -> &mut pb::Backup {
     match message.work.as_mut().expect("set") {
         pb::start_transfer_request::Work::Backup(backup) => backup,
-        pb::start_transfer_request::Work::Restore(_) => panic!("a backup"),
+        _ => panic!("a backup"),
     }
 }
 

@@ -41,14 +41,23 @@ pub struct Stored {
     pub limits: Limits,
 }
 
+/// A walk along a disk's tree.
+#[derive(Default)]
+pub(super) struct Walk {
+    /// What is to be fetched and was not handed on yet.
+    pub(super) batch: Batch,
+    /// Where the last leaf ended.
+    pub(super) position: u64,
+}
+
 /// Chunks that are fetched together.
 #[derive(Default)]
 pub(super) struct Batch {
-    chunks: Vec<Placed>,
+    pub(super) chunks: Vec<Placed>,
     bytes: usize,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Placed {
     pub(super) offset: u64,
     pub(super) length: u32,
@@ -71,8 +80,19 @@ impl Stored {
 
     /// Walks the tree and says what to fetch, ahead of the fetching.
     async fn plan(&self, out: mpsc::Sender<Batch>, progress: &Progress) -> Result<()> {
+        let mut walk = Walk::default();
+        self.walk(&mut walk, &out, progress).await?;
+        out.send(walk.batch).await.map_err(|_| Error::Stopped)
+    }
+
+    /// Hands on full batches; where it stops, also by a fault, `walk` has the rest.
+    pub(super) async fn walk(
+        &self,
+        walk: &mut Walk,
+        out: &mpsc::Sender<Batch>,
+        progress: &Progress,
+    ) -> Result<()> {
         let mut reader = TreeReader::whole(&self.root)?;
-        let mut batch = Batch::default();
         loop {
             match reader.step()? {
                 Step::Nodes(ids) => {
@@ -81,20 +101,24 @@ impl Stored {
                     }
                 }
                 Step::Leaf {
+                    offset,
                     leaf: Leaf::Hole { length },
-                    ..
-                } => progress.hole(length),
+                } => {
+                    progress.hole(length);
+                    walk.position = offset + length;
+                }
                 Step::Leaf {
                     offset,
                     leaf: Leaf::Chunk { length, id },
                 } => {
-                    batch.push(Placed { offset, length, id });
-                    if batch.is_full(&self.limits) {
-                        let full = std::mem::take(&mut batch);
+                    walk.position = offset + u64::from(length);
+                    walk.batch.push(Placed { offset, length, id });
+                    if walk.batch.is_full(&self.limits) {
+                        let full = std::mem::take(&mut walk.batch);
                         out.send(full).await.map_err(|_| Error::Stopped)?;
                     }
                 }
-                Step::Done => return out.send(batch).await.map_err(|_| Error::Stopped),
+                Step::Done => return Ok(()),
             }
         }
     }
