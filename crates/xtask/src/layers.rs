@@ -27,6 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("nbd", &["types"]),
     // Parses what hostile guests wrote, in a process of its own: it knows nothing of ours.
     ("guestfs", &[]),
+    ("files", &["guestfs"]),
     ("wire", &["types", "rpc"]),
     ("controller-api", &["types", "rpc", "wire"]),
     ("proxy-api", &["types", "rpc", "wire"]),
@@ -77,7 +78,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["types", "rpc", "controller-api", "proxy-api", "nbd"],
+        &["types", "rpc", "controller-api", "proxy-api", "nbd", "files"],
     ),
     ("xtask", &["types"]),
     ("testkit", &["types", "format", "store", "rpc"]),
@@ -151,7 +152,8 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("protox", &["controller-api", "proxy-api", "repository-api"]),
     ("fastcdc", &["chunking"]),
     // Chunks are chunking's; the NVRAM in a point is written by the controller and read by recovery.
-    ("zstd", &["chunking", "controller", "recovery"]),
+    // Guests' file systems compress with it too.
+    ("zstd", &["chunking", "controller", "recovery", "guestfs"]),
     ("croner", &["policy"]),
 ];
 

@@ -1,0 +1,309 @@
+//! The reader's side: asks for bytes, says what it found.
+
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stillwater_guestfs::{
+    BlockSource, Contents, Cursor, Disk, FileSystem, Kind, Limits, Links, Metadata, Node, Volume,
+    resolve, volumes,
+};
+
+use crate::answer::{Entry, Event, Facts, Job, Moment, VolumeFacts, Wanted};
+use crate::frame::{Ask, BYTES, CONTENT, EVENT, JOB, READ, READ_MAX, put, take};
+
+/// Both ends of what leads out.
+struct Pipe<R, W> {
+    from: R,
+    to: W,
+}
+
+type Shared<R, W> = Arc<Mutex<Pipe<R, W>>>;
+
+/// A disk whose bytes are asked for.
+struct Remote<R, W> {
+    number: u32,
+    length: u64,
+    pipe: Shared<R, W>,
+}
+
+impl<R: Read + Send, W: Write + Send> BlockSource for Remote<R, W> {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > self.length) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut at = offset;
+        for part in buffer.chunks_mut(READ_MAX) {
+            self.ask(at, part)?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read, W: Write> Remote<R, W> {
+    fn ask(&self, offset: u64, part: &mut [u8]) -> io::Result<()> {
+        let ask = Ask {
+            disk: self.number,
+            offset,
+            length: part.len() as u32,
+        };
+        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        put(&mut pipe.to, READ, &ask.to_bytes())?;
+        let (letter, bytes) = take(&mut pipe.from)?;
+        if letter != BYTES {
+            return Err(io::Error::other(
+                String::from_utf8_lossy(&bytes).into_owned(),
+            ));
+        }
+        if bytes.len() != part.len() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        part.copy_from_slice(&bytes);
+        Ok(())
+    }
+}
+
+/// Takes one job from `from` and says on `to` what came of it.
+///
+/// # Errors
+/// When the other side is gone or does not speak as it should. That something cannot be read is an event.
+pub fn work<R, W>(mut from: R, to: W) -> io::Result<()>
+where
+    R: Read + Send + 'static,
+    W: Write + Send + 'static,
+{
+    let (letter, bytes) = take(&mut from)?;
+    if letter != JOB {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let job: Job = serde_json::from_slice(&bytes)?;
+    let pipe = Arc::new(Mutex::new(Pipe { from, to }));
+    let disks = (0..).zip(&job.disks).map(|(number, &length)| {
+        Arc::new(Remote {
+            number,
+            length,
+            pipe: Arc::clone(&pipe),
+        }) as Disk
+    });
+    let worker = Worker {
+        disks: disks.collect(),
+        limits: Limits::default(),
+        pipe,
+    };
+    match worker.job(&job) {
+        Ok(()) => worker.say(&Event::Done),
+        Err(Trouble::Gone(error)) => Err(error),
+        Err(Trouble::Told(text)) => worker.say(&Event::Failed(text)),
+    }
+}
+
+/// Why a job ends early.
+enum Trouble {
+    /// Nobody listens any more.
+    Gone(io::Error),
+    /// Something that whoever asked is to know.
+    Told(String),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Gone(error)
+    }
+}
+
+impl From<stillwater_guestfs::Error> for Trouble {
+    fn from(error: stillwater_guestfs::Error) -> Self {
+        Self::Told(words(&error))
+    }
+}
+
+/// An error with what led to it.
+fn words(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", words(source)),
+        None => error.to_string(),
+    }
+}
+
+struct Worker<R, W> {
+    disks: Vec<Disk>,
+    limits: Limits,
+    pipe: Shared<R, W>,
+}
+
+impl<R: Read, W: Write> Worker<R, W> {
+    fn put(&self, letter: u8, bytes: &[u8]) -> io::Result<()> {
+        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        put(&mut pipe.to, letter, bytes)
+    }
+
+    fn say(&self, event: &Event) -> io::Result<()> {
+        self.put(EVENT, &serde_json::to_vec(event)?)
+    }
+
+    fn job(&self, job: &Job) -> Result<(), Trouble> {
+        let all = volumes(&self.disks, &self.limits)?;
+        if job.wanted == Wanted::Volumes {
+            for volume in &all {
+                self.say(&Event::Volume(facts_of_volume(volume)))?;
+            }
+            return Ok(());
+        }
+        let system = chosen(&all, job.volume.as_deref())?.open()?;
+        let node = resolve(&*system, &job.path, Links::OnTheWay, &self.limits)?;
+        match job.wanted {
+            Wanted::Content => self.content(&*system, &job.path),
+            _ => self.names(&*system, node, &job.path),
+        }
+    }
+
+    /// The names of a directory; of anything else its own.
+    fn names(&self, system: &dyn FileSystem, node: Node, path: &[u8]) -> Result<(), Trouble> {
+        let facts = facts(system, node)?;
+        if facts.kind != "directory" {
+            let name = path.rsplit(|&byte| byte == b'/').next();
+            let name = name.unwrap_or_default().to_vec();
+            let facts = Ok(facts);
+            return Ok(self.say(&Event::Entry(Entry { name, facts }))?);
+        }
+        let mut from = Some(Cursor::default());
+        while let Some(cursor) = from {
+            let page = system.read_dir(node, cursor)?;
+            for entry in page.entries {
+                let facts = facts_or_why(system, entry.node);
+                let name = entry.name;
+                self.say(&Event::Entry(Entry { name, facts }))?;
+            }
+            from = page.next;
+        }
+        Ok(())
+    }
+
+    /// Links are followed to the file; holes are told as such.
+    fn content(&self, system: &dyn FileSystem, path: &[u8]) -> Result<(), Trouble> {
+        let node = resolve(system, path, Links::All, &self.limits)?;
+        let content = system.open(node)?;
+        self.say(&Event::File(facts(system, node)?))?;
+        let mut buffer = vec![0; READ_MAX];
+        let mut at = 0;
+        while at < content.length() {
+            let run = content.run_at(at);
+            if !run.data {
+                self.say(&Event::Zeros(run.length))?;
+                at += run.length;
+                continue;
+            }
+            let step = run.length.min(READ_MAX as u64) as usize;
+            let part = buffer.get_mut(..step).unwrap_or_default();
+            let count = content.read_at(at, part)?;
+            if count < step {
+                return Err(Trouble::Told("the file ends before its end".to_owned()));
+            }
+            self.put(CONTENT, part)?;
+            at += count as u64;
+        }
+        Ok(())
+    }
+}
+
+/// The volume of that name, or else the only one that can be read.
+fn chosen<'a>(all: &'a [Volume], name: Option<&str>) -> Result<&'a Volume, Trouble> {
+    let told = |what: String| {
+        let names: Vec<_> = all.iter().map(|volume| volume.place.to_string()).collect();
+        Trouble::Told(format!("{what}; there are {}", names.join(", ")))
+    };
+    if let Some(name) = name {
+        let mut named = all.iter().filter(|volume| volume.place.to_string() == name);
+        return named
+            .next()
+            .ok_or_else(|| told(format!("there is no volume {name}")));
+    }
+    let is_readable = |volume: &&Volume| matches!(volume.contents, Contents::FileSystem(_));
+    let mut readable = all.iter().filter(is_readable);
+    match (readable.next(), readable.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(told("no volume can be read".to_owned())),
+        _ => Err(told(
+            "several volumes can be read, say which one".to_owned(),
+        )),
+    }
+}
+
+fn facts_of_volume(volume: &Volume) -> VolumeFacts {
+    let mut facts = VolumeFacts {
+        name: volume.place.to_string(),
+        bytes: volume.bytes,
+        contents: match volume.contents {
+            Contents::FileSystem(_) => "a file system".to_owned(),
+            Contents::PhysicalVolume => "a part of a volume group".to_owned(),
+            Contents::Unreadable(what) => what.to_owned(),
+            Contents::Swap => "swap space".to_owned(),
+            Contents::Unknown => "nothing known".to_owned(),
+        },
+        readable: false,
+        label: None,
+        losses: Vec::new(),
+    };
+    if !matches!(volume.contents, Contents::FileSystem(_)) {
+        return facts;
+    }
+    match volume.open() {
+        Ok(system) => {
+            let described = system.describe();
+            facts.readable = true;
+            facts.contents = described.kind.to_owned();
+            facts.label = described.label;
+            facts.losses = described.losses.iter().map(ToString::to_string).collect();
+        }
+        Err(error) => facts.contents = words(&error),
+    }
+    facts
+}
+
+/// One file that cannot be read does not hide the others.
+fn facts_or_why(system: &dyn FileSystem, node: Node) -> Result<Facts, String> {
+    facts(system, node).map_err(|error| words(&error))
+}
+
+fn facts(system: &dyn FileSystem, node: Node) -> stillwater_guestfs::Result<Facts> {
+    let metadata = system.metadata(node)?;
+    let target = match metadata.kind {
+        Kind::Link => Some(system.read_link(node)?),
+        _ => None,
+    };
+    Ok(Facts {
+        kind: word(metadata.kind).to_owned(),
+        bytes: metadata.size,
+        mode: metadata.mode,
+        owner: metadata.owner,
+        group: metadata.group,
+        modified: modified(&metadata),
+        target,
+        losses: metadata.losses.iter().map(ToString::to_string).collect(),
+    })
+}
+
+fn modified(metadata: &Metadata) -> Option<Moment> {
+    metadata.modified.map(|time| Moment {
+        seconds: time.seconds,
+        nanoseconds: time.nanoseconds,
+    })
+}
+
+const fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Directory => "directory",
+        Kind::Link => "link",
+        Kind::CharacterDevice => "character device",
+        Kind::BlockDevice => "block device",
+        Kind::Pipe => "pipe",
+        Kind::Socket => "socket",
+        Kind::Reparse => "reparse point",
+    }
+}
