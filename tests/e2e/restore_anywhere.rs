@@ -370,3 +370,31 @@ fn whatever_ends_a_restore_early_it_leaves_nothing_on_any_datastore() -> Result<
     ensure!(made["power"] == "on", "{made}");
     Ok(())
 }
+
+#[test]
+fn an_administrator_who_is_not_listed_backs_up_and_plans_but_restores_nothing() -> Result<()> {
+    let disks = Disks::new()?;
+    let lab = Lab::start(&[VmSpec::new("web", vec![disks.small()?])], 16)?;
+    let cluster = Cluster::with_controller("[restores]\nadministrators = []")?;
+    cluster.add_lab(&lab)?;
+    let run = cluster.backup("web", "succeeded")?;
+    let point = text(&run["backup"], "point_id")?;
+    let vm_args = [
+        "restore",
+        "vm",
+        &point,
+        "--name",
+        "web-2",
+        "--datastore",
+        "lab-ds",
+    ];
+    cluster.ok(&[&vm_args[..], &["--plan"]].concat())?;
+    cluster.fails(&vm_args, 5, "ROLE_NOT_ALLOWED")?;
+    let to = cluster.dir().join("disk.raw");
+    let to = to.to_str().context("utf-8")?;
+    let disk_args = ["restore", "disk", &point, "--disk", "2000", "--to", to];
+    cluster.fails(&disk_args, 5, "ROLE_NOT_ALLOWED")?;
+    ensure!(!Path::new(to).exists(), "a file was begun");
+    ensure!(lab.calls("CreateVM_Task")? == 0);
+    Ok(())
+}

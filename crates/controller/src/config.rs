@@ -8,7 +8,9 @@ use serde::Deserialize;
 use stillwater_service::config::{Bytes, Faults, Period, SecretRef, Settings};
 use stillwater_service::metrics::MetricsSettings;
 use stillwater_service::telemetry::LogSettings;
+use stillwater_types::NodeId;
 
+use crate::restore::Restorers;
 use crate::run::{Guards, HostLimits, Patience, Timing, Trust};
 
 /// Runs at once that one controller plans, at most: more would only wait for proxies.
@@ -62,6 +64,8 @@ pub struct Config {
     pub guards: GuardSettings,
     /// By which ways disks are read.
     pub transports: Transports,
+    /// Who may take something out of restore points.
+    pub restores: Restores,
     /// Where metrics are answered.
     pub metrics: MetricsSettings,
     /// What is logged, and how.
@@ -98,6 +102,22 @@ pub struct Transports {
     pub nfc: bool,
     /// Whether disks are attached to the VM of the proxy that reads or writes them, if it may.
     pub hot_add: bool,
+}
+
+/// Who may take something out of restore points.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Restores {
+    /// Administrators who may restore VMs and disks, by the id that `stillwater node list` shows; every
+    /// one when absent. Whoever joins later is not among them.
+    pub administrators: Option<Vec<NodeId>>,
+}
+
+impl Restores {
+    /// The same in the run engine's words.
+    pub fn restorers(&self) -> Restorers {
+        Restorers::new(self.administrators.as_deref())
+    }
 }
 
 /// How long snapshots may take, and how often leftovers are looked for.
@@ -302,6 +322,7 @@ impl Default for Config {
             snapshots: Snapshots::default(),
             guards: GuardSettings::default(),
             transports: Transports::default(),
+            restores: Restores::default(),
             metrics: MetricsSettings::default(),
             log: LogSettings::default(),
         }

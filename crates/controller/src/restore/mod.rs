@@ -5,6 +5,7 @@
 
 mod cards;
 mod outfit;
+mod permission;
 mod rates;
 mod room;
 mod told;
@@ -22,6 +23,7 @@ use crate::point::{Nvram, OpenedPoint, Section};
 use crate::run::{Identity, Provisioning, RestoreWork, World};
 
 pub use cards::Card;
+pub use permission::Restorers;
 
 /// How many of the newest runs are looked at for how fast they were.
 const MEASURED_RUNS: usize = 200;

@@ -126,7 +126,12 @@ impl Engine {
             tasks.clone(),
             runs.stop.clone(),
         );
-        let service = Service::new(runs.clone(), points.clone(), inventory);
+        let service = Service::new(
+            runs.clone(),
+            points.clone(),
+            inventory,
+            config.restores.restorers(),
+        );
         let services = Services {
             vms: Arc::new(vms),
             probes: Arc::new(probes),

@@ -18,7 +18,7 @@ use crate::guest::{Hook, Hooks, OnFailure, Phase};
 use crate::inventory::Inventory;
 use crate::node::actor;
 use crate::point;
-use crate::restore;
+use crate::restore::{self, Restorers};
 
 /// Tries of one rung at most: each is a stun of the VM.
 const TRIES_MAX: u32 = 10;
@@ -30,15 +30,22 @@ pub struct Service {
     runs: Runs,
     points: point::Service,
     inventory: Inventory,
+    restorers: Restorers,
 }
 
 impl Service {
-    /// Answers for `runs`; names are looked up in `points` and `inventory`.
-    pub fn new(runs: Runs, points: point::Service, inventory: Inventory) -> Self {
+    /// Answers for `runs`; names are looked up in `points` and `inventory`, and only `restorers` may restore.
+    pub fn new(
+        runs: Runs,
+        points: point::Service,
+        inventory: Inventory,
+        restorers: Restorers,
+    ) -> Self {
         Self {
             runs,
             points,
             inventory,
+            restorers,
         }
     }
 
@@ -164,6 +171,7 @@ impl api::RunService for Service {
         if let Some(run) = self.runs.of_request(request.request_id) {
             return self.runs.tell(run).await;
         }
+        self.restorers.check(peer.node, &request.kind)?;
         let work = self.work(request.kind).await?;
         self.runs.start(actor(peer), request.request_id, work).await
     }
