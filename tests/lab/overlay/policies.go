@@ -42,6 +42,9 @@ func policyOf(profiles []types.BaseVirtualMachineProfileSpec) string {
 	return ""
 }
 
+// onlyPolicy tells whether a change asks for nothing but a policy: the lab's clients send sizes as they are.
+func onlyPolicy(change *types.VirtualDeviceConfigSpec) bool { return policyOf(change.Profile) != "" }
+
 // takePolicies remembers the policies that a reconfigure asks for, and takes out of it edits of disks that ask
 // for nothing else: upstream knows no policies.
 func (vm *VirtualMachine) takePolicies(spec *types.VirtualMachineConfigSpec) {

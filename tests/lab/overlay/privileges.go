@@ -223,7 +223,7 @@ func (l *labState) deviceNeeds(object, in types.ManagedObjectReference, changes 
 		adds := spec.Operation == types.VirtualDeviceConfigSpecOperationAdd
 		privilege := "AddRemoveDevice"
 		switch {
-		case spec.Operation == types.VirtualDeviceConfigSpecOperationEdit && isDisk:
+		case spec.Operation == types.VirtualDeviceConfigSpecOperationEdit && isDisk && !onlyPolicy(spec):
 			privilege = "DiskExtend"
 		case spec.Operation == types.VirtualDeviceConfigSpecOperationEdit:
 			privilege = "EditDevice"
