@@ -53,7 +53,7 @@ fn ends(site: &Site, args: &[&str], code: i32) -> Result<Value> {
 #[test]
 fn damage_is_named_set_aside_and_healed_by_the_next_backup() -> Result<()> {
     let (mut site, point) = Site::protected()?;
-    let whole = ends(&site, &["point", "verify", &point], 0)?;
+    let whole = ends(&site, &["point", "verify", "--stored", &point], 0)?;
     ensure!(whole["result"]["whole"] == true, "{whole:#}");
 
     let victim = packs(&site)?.into_iter().next().context("a pack")?;
@@ -62,7 +62,7 @@ fn damage_is_named_set_aside_and_healed_by_the_next_backup() -> Result<()> {
     site.cluster.start_role(Role::Repository)?;
     site.cluster.wait_online(2)?;
 
-    let degraded = ends(&site, &["point", "verify", &point], 1)?;
+    let degraded = ends(&site, &["point", "verify", "--stored", &point], 1)?;
     let extents = degraded["result"]["extents"]
         .as_array()
         .context("extents")?;
@@ -88,7 +88,7 @@ fn damage_is_named_set_aside_and_healed_by_the_next_backup() -> Result<()> {
     let again = site.back_up()?;
     site.check_equal_to_frozen("web", &again)?;
     for point in [&point, &again] {
-        let healed = ends(&site, &["point", "verify", point], 0)?;
+        let healed = ends(&site, &["point", "verify", "--stored", point], 0)?;
         ensure!(healed["result"]["whole"] == true, "{healed:#}");
     }
     Ok(())

@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// What a person must look at, and since when
     #[command(subcommand)]
     Alarm(Alarm),
+    /// Files in restore points, with no copy of a disk
+    #[command(subcommand)]
+    Files(Files),
     /// Bring back a VM or a disk
     #[command(subcommand)]
     Restore(Restore),
@@ -368,14 +371,8 @@ pub(crate) enum Point {
     },
     /// Serve the disks of a restore point over NBD on this machine, so that other tools read them without a copy
     Serve(ServePoint),
-    /// Re-read every byte of a restore point and name what is damaged
-    Verify {
-        /// The point's id, or the beginning of it
-        point: String,
-        /// Print the task's id and do not wait for its end
-        #[arg(long)]
-        detach: bool,
-    },
+    /// Prove with the key that every byte of restore points can be restored, and name what is damaged
+    Verify(VerifyPoints),
     /// Lock a restore point for longer; a lock never becomes shorter
     Lock(LockPoint),
     /// Ask the repository to delete a restore point; while its lock lasts, it refuses
@@ -387,6 +384,43 @@ pub(crate) enum Point {
         #[arg(long, short)]
         yes: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Files {
+    /// List a directory of a restore point, or its volumes
+    Ls {
+        /// POINT:/PATH, POINT:VOLUME:/PATH where several volumes have files, or POINT: for all volumes
+        place: String,
+    },
+    /// Take a file out of a restore point; links are followed
+    Get {
+        /// POINT:/PATH, or POINT:VOLUME:/PATH where several volumes have files
+        place: String,
+        /// Where it goes, where nothing must be yet; `-` is the standard output. Its own name here when left out
+        #[arg(long, value_name = "PATH")]
+        to: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
+pub(crate) struct VerifyPoints {
+    /// The points' ids, or the beginnings of them
+    #[arg(value_name = "POINT", group = "which")]
+    pub points: Vec<String>,
+    /// Every point of this VM: its id, name or inventory path
+    #[arg(long, group = "which")]
+    pub vm: Option<String>,
+    /// Every point
+    #[arg(long, group = "which")]
+    pub all: bool,
+    /// Have the repository hold the stored bytes against their checksums instead, without the key: this does not prove what is in them
+    #[arg(long, conflicts_with_all = ["vm", "all"])]
+    pub stored: bool,
+    /// Print the ids of the runs, or of the task, and do not wait for their ends
+    #[arg(long)]
+    pub detach: bool,
 }
 
 #[derive(Debug, Args)]
@@ -600,7 +634,7 @@ pub(crate) struct RestoreDisk {
     /// The disk's device key or label, as `stillwater point show` tells them
     #[arg(long, value_name = "KEY|LABEL")]
     pub disk: String,
-    /// The file to write
+    /// The file to write; `-` writes to standard output, raw or as vmdk-stream
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
     /// What to write
@@ -615,6 +649,10 @@ pub(crate) struct RestoreDisk {
 pub(crate) enum DiskFormat {
     /// The disk's bytes, zeros as holes
     Raw,
-    /// A sparse VMDK in one file
+    /// A sparse VMDK in one file, as VMware's desktop products use it
     Vmdk,
+    /// A compressed VMDK for transport, as in an OVA; it can go through a pipe
+    VmdkStream,
+    /// QEMU's own format
+    Qcow2,
 }

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod backup;
+mod files;
 mod guest_credential;
 mod login;
 mod node;
@@ -60,6 +61,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Outcome, Fault> {
         Command::Point(point) => point::run(&desk().await?, point).await,
         Command::Repository(repository) => repository::run(&desk().await?, repository).await,
         Command::Alarm(alarm) => alarm::run(&desk().await?, alarm).await,
+        Command::Files(files) => files::run(&desk().await?, files).await,
         Command::Restore(restore) => restore::run(&desk().await?, restore).await,
         Command::Completion { shell } => shell::completion(shell),
         Command::Man { dir } => shell::man(&dir),

@@ -9,6 +9,7 @@ mod command;
 mod context;
 mod exit;
 mod export;
+mod files;
 mod follow;
 mod hooks;
 mod output;

@@ -140,6 +140,8 @@ pub enum RunKind {
     RestoreVm(RestoreVmRun),
     /// Streams one disk of a point to an administrator's machine.
     ExportDisk(ExportDiskRun),
+    /// Proves every byte of a point with the key.
+    VerifyPoint(VerifyPointRun),
 }
 
 /// A run that protects a VM.
@@ -173,6 +175,19 @@ pub struct ExportDiskRun {
     pub disk_key: i32,
     /// Where to read; set once the proxy is ready.
     pub access: Option<ExportAccess>,
+}
+
+/// A run that proves every byte of a point with the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyPointRun {
+    /// The point.
+    pub point_id: PointId,
+    /// The name of its VM.
+    pub vm_name: String,
+    /// Bytes of disks that cannot be restored.
+    pub damaged_bytes: u64,
+    /// The chunks that they lie in.
+    pub damaged_chunk_count: u64,
 }
 
 /// What the administrator's tool needs to read an export from a proxy.
@@ -219,6 +234,8 @@ pub struct RunDisk {
     pub reading: String,
     /// Why all of it is read; empty for an increment.
     pub reading_reason: String,
+    /// Why by that transport, and not by a better one; empty before that is decided.
+    pub transport_reason: String,
 }
 
 /// Asks for a run.
@@ -239,6 +256,8 @@ pub enum StartKind {
     RestoreVm(StartRestoreVm),
     /// Make a disk of a point readable.
     ExportDisk(StartExportDisk),
+    /// Prove every byte of a point with the key.
+    VerifyPoint(StartVerifyPoint),
 }
 
 /// Asks to protect a VM.
@@ -300,6 +319,13 @@ pub struct StartExportDisk {
     pub point_id: PointId,
     /// The disk's device key.
     pub disk_key: i32,
+}
+
+/// Asks to prove every byte of a point with the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartVerifyPoint {
+    /// The point.
+    pub point_id: PointId,
 }
 
 /// Asks for a page of runs.
@@ -485,6 +511,19 @@ pub struct Point {
     pub disks: Vec<PointDisk>,
     /// Disks that are not in the point, and why.
     pub missing: Vec<String>,
+    /// The last time that every byte was proved with the key; none when that was never done.
+    pub verification: Option<PointVerification>,
+}
+
+/// What came of a run that proved every byte of a point with the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PointVerification {
+    /// The run.
+    pub run_id: RunId,
+    /// When it ended.
+    pub verified_at: Timestamp,
+    /// Bytes that cannot be restored; zero when everything can.
+    pub damaged_bytes: u64,
 }
 
 /// One disk of a restore point.

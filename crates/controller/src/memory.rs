@@ -20,6 +20,7 @@ use crate::dataset::Datasets;
 use crate::event::{Actor, Event, Part};
 use crate::guest::Credentials;
 use crate::node::Nodes;
+use crate::point::Verifications;
 use crate::run::{Run, Runs};
 use crate::token::Tokens;
 use crate::vcenter::{VcenterEvent, Vcenters};
@@ -50,6 +51,8 @@ pub struct State {
     pub credentials: Credentials,
     /// Runs that have not ended.
     pub runs: Runs,
+    /// When which point was proved last.
+    pub verifications: Verifications,
 }
 
 impl State {
@@ -83,7 +86,13 @@ impl State {
             Event::Dataset(event) => self.datasets.apply(at, event),
             Event::Alarm(event) => self.alarms.apply(at, event),
             Event::Credential(event) => self.credentials.apply(at, event),
-            Event::Run { run, event } => return self.runs.apply(at, *run, event),
+            Event::Run { run, event } => {
+                let ended = self.runs.apply(at, *run, event);
+                if let Some(ended) = &ended {
+                    self.verifications.note(at, ended);
+                }
+                return ended;
+            }
         }
         None
     }

@@ -136,6 +136,7 @@ fn count_run(metrics: &Metrics, run: &Run) {
         Work::Backup(_) => "backup",
         Work::RestoreVm(_) => "restore_vm",
         Work::ExportDisk(_) => "export_disk",
+        Work::VerifyPoint(_) => "verify_point",
     };
     match &run.ending {
         Some(run::Outcome::Succeeded) => metrics.run_ended(kind, "succeeded", None),

@@ -3,11 +3,14 @@
 use std::io::IsTerminal;
 
 use jiff::Timestamp;
-use stillwater_controller_api::{LockPointRequest, StartTaskRequest, TaskKind};
-use stillwater_types::{Fault, PointId, Reason, TaskId};
+use stillwater_controller_api::{
+    LockPointRequest, Run, StartKind, StartRunRequest, StartTaskRequest, StartVerifyPoint, TaskKind,
+};
+use stillwater_types::{Fault, PointId, Reason, RequestId, TaskId};
 
+use super::run::conclude;
 use super::{Desk, serve, task};
-use crate::arguments::{LockEnd, LockPoint, Point};
+use crate::arguments::{LockEnd, LockPoint, Point, VerifyPoints};
 use crate::exit::Outcome;
 use crate::{output, resolve, view};
 
@@ -35,14 +38,49 @@ pub(super) async fn run(desk: &Desk, point: Point) -> Result<Outcome, Fault> {
             output::print(desk.format, || view::point::show(&shown), json)?;
         }
         Point::Serve(asked) => return serve::run(desk, asked).await,
-        Point::Verify { point, detach } => return verify(desk, &point, detach).await,
+        Point::Verify(asked) => return verify(desk, asked).await,
         Point::Lock(asked) => lock(desk, asked).await?,
         Point::Delete { points, yes } => return delete(desk, &points, yes).await,
     }
     Ok(Outcome::Done)
 }
 
-async fn verify(desk: &Desk, point: &str, detach: bool) -> Result<Outcome, Fault> {
+async fn verify(desk: &Desk, asked: VerifyPoints) -> Result<Outcome, Fault> {
+    let controller = &desk.session.controller;
+    if asked.stored {
+        let [point] = asked.points.as_slice() else {
+            let text =
+                "--stored takes one point at a time; `stillwater repository scrub` reads all";
+            return Err(Fault::new(Reason::BadField, text));
+        };
+        return verify_stored(desk, point, asked.detach).await;
+    }
+    let mut wanted = Vec::new();
+    for point in &asked.points {
+        wanted.push(resolve::point(controller, point).await?);
+    }
+    if asked.points.is_empty() {
+        let points = resolve::points(controller, asked.vm, usize::MAX).await?;
+        wanted.extend(points.iter().map(|point| point.point_id));
+    }
+    if wanted.is_empty() {
+        let text = "there is no such restore point; `stillwater point list` names them";
+        return Err(Fault::new(Reason::PointNotFound, text));
+    }
+    let mut started = Vec::with_capacity(wanted.len());
+    for point_id in wanted {
+        let request = StartRunRequest {
+            request_id: RequestId::mint(),
+            kind: StartKind::VerifyPoint(StartVerifyPoint { point_id }),
+        };
+        started.push(controller.start_run(request).await?);
+    }
+    let json = |runs: &[Run]| runs.iter().map(view::run::json).collect();
+    conclude(desk, started, !asked.detach, json).await
+}
+
+/// What the repository can do by itself.
+async fn verify_stored(desk: &Desk, point: &str, detach: bool) -> Result<Outcome, Fault> {
     let point = resolve::point(&desk.session.controller, point).await?;
     let request = StartTaskRequest {
         task_id: TaskId::mint(),

@@ -15,7 +15,7 @@ use super::Desk;
 use super::run::{conclude, print_one};
 use crate::arguments::{Restore, RestoreDisk, RestoreFormat, RestoreIdentity, RestoreVm};
 use crate::exit::Outcome;
-use crate::export::{self, Target};
+use crate::export::{self, Pipe, Place, Target};
 use crate::progress::Progress;
 use crate::{follow, output, resolve, view};
 
@@ -105,7 +105,11 @@ async fn restore_disk(desk: &Desk, restore: RestoreDisk) -> Result<Outcome, Faul
     let point_id = resolve::point(controller, &point).await?;
     let shown = controller.get_point(point_id).await?;
     let disk = pick(&shown.point.disks, &disk)?;
-    let target = Target::prepare(&to, format, force)?;
+    let is_piped = to.as_os_str() == "-";
+    let target = match is_piped {
+        true => Place::Pipe(Pipe::stdout(format)?),
+        false => Place::File(Target::prepare(&to, format, force)?),
+    };
     let run_id = start(controller, point_id, disk.key).await?;
     let exported = tokio::select! {
         exported = export(desk, run_id, disk, target) => exported,
@@ -114,13 +118,16 @@ async fn restore_disk(desk: &Desk, restore: RestoreDisk) -> Result<Outcome, Faul
     if let Err(fault) = exported {
         return Err(give_up(controller, run_id, fault).await);
     }
-    output::say(&format!(
-        "{} holds {} of the point",
-        to.display(),
-        disk.label
-    ));
+    let holds = match is_piped {
+        true => "standard output got".to_owned(),
+        false => format!("{} holds", to.display()),
+    };
+    output::say(&format!("{holds} {} of the point", disk.label));
     let ended = end(controller, run_id).await?;
-    print_one(desk, &ended)?;
+    // What is told of the run would be taken for the disk's.
+    if !is_piped {
+        print_one(desk, &ended)?;
+    }
     follow::outcome(&ended)
 }
 
@@ -155,7 +162,7 @@ pub(super) async fn start(
 }
 
 /// Waits for the proxy and receives the disk from it.
-async fn export(desk: &Desk, run_id: RunId, disk: &PointDisk, target: Target) -> Result<(), Fault> {
+async fn export(desk: &Desk, run_id: RunId, disk: &PointDisk, target: Place) -> Result<(), Fault> {
     let (run, access) = access(&desk.session.controller, run_id).await?;
     let ExportAccess {
         export_id,

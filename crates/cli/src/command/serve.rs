@@ -53,7 +53,7 @@ fn wanted<'a>(disks: &'a [PointDisk], names: &[String]) -> Result<Vec<&'a PointD
         .collect()
 }
 
-async fn open_all(
+pub(super) async fn open_all(
     desk: &Desk,
     disks: &[&PointDisk],
     runs: &[RunId],
@@ -81,8 +81,15 @@ async fn serve(
     tokio::select! {
         ended = door.serve(&exports) => ended,
         ended = stay(served) => ended,
-        _ = follow::interrupted() => try_join_all(served.iter().map(|disk| disk.finish())).await.map(drop),
+        _ = follow::interrupted() => finish(served).await,
     }
+}
+
+/// Tells the proxies that nothing more will be read.
+pub(super) async fn finish(served: &[Arc<ServedDisk>]) -> Result<(), Fault> {
+    try_join_all(served.iter().map(|disk| disk.finish()))
+        .await
+        .map(drop)
 }
 
 async fn open(desk: &Desk, disk: &PointDisk, run: RunId) -> Result<Arc<ServedDisk>, Fault> {
@@ -143,7 +150,11 @@ async fn stay(served: &[Arc<ServedDisk>]) -> Result<(), Fault> {
 }
 
 /// Sees the runs to their end, or ends them.
-async fn end(desk: &Desk, runs: &[RunId], served: Result<(), Fault>) -> Result<Outcome, Fault> {
+pub(super) async fn end(
+    desk: &Desk,
+    runs: &[RunId],
+    served: Result<(), Fault>,
+) -> Result<Outcome, Fault> {
     let controller = &desk.session.controller;
     let mut fault = served.err();
     for run in runs {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use stillwater_types::{Fault, Reason};
 use tempfile::NamedTempFile;
 
+use super::qcow2::Qcow2;
 use super::vmdk::Vmdk;
+use super::vmdk_stream::VmdkStream;
 use crate::arguments::DiskFormat;
 
 /// A file to write.
@@ -30,6 +32,8 @@ pub(crate) struct Writer {
 enum Content {
     Raw,
     Vmdk(Box<Vmdk>),
+    VmdkStream(Box<VmdkStream>),
+    Qcow2(Box<Qcow2>),
 }
 
 impl Target {
@@ -47,7 +51,7 @@ impl Target {
         if !force && path.symlink_metadata().is_ok() {
             return Err(bad("it exists, give --force to replace it"));
         }
-        if format == DiskFormat::Vmdk {
+        if matches!(format, DiskFormat::Vmdk | DiskFormat::VmdkStream) {
             Vmdk::check_name(&name(path)).map_err(bad)?;
         }
         let dir = match path.parent() {
@@ -70,12 +74,15 @@ impl Target {
 
     /// Begins a disk of `length` bytes.
     pub(super) fn open(self, length: u64) -> Result<Writer, Fault> {
-        let file = self.unfinished.as_file();
+        let mut file = self.unfinished.as_file();
         let content = match self.format {
             // What is never written stays a hole.
             DiskFormat::Raw => file.set_len(length).map(|()| Content::Raw),
             DiskFormat::Vmdk => Vmdk::begin(file, length, &name(&self.path))
                 .map(|vmdk| Content::Vmdk(Box::new(vmdk))),
+            DiskFormat::VmdkStream => VmdkStream::begin(&mut file, length, &name(&self.path))
+                .map(|vmdk| Content::VmdkStream(Box::new(vmdk))),
+            DiskFormat::Qcow2 => Qcow2::begin(length).map(|qcow2| Content::Qcow2(Box::new(qcow2))),
         };
         match content {
             Ok(content) => Ok(Writer {
@@ -90,10 +97,12 @@ impl Target {
 impl Writer {
     /// Writes bytes of the disk; offsets ascend.
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
-        let file = self.target.unfinished.as_file();
+        let mut file = self.target.unfinished.as_file();
         let written = match &mut self.content {
             Content::Raw => file.write_all_at(bytes, offset),
             Content::Vmdk(vmdk) => vmdk.write(file, offset, bytes),
+            Content::VmdkStream(vmdk) => vmdk.write(&mut file, offset, bytes),
+            Content::Qcow2(qcow2) => qcow2.write(file, offset, bytes),
         };
         written.map_err(|err| failed("write", &self.target.path, &err))
     }
@@ -111,6 +120,8 @@ impl Writer {
         let synced = match content {
             Content::Raw => Ok(()),
             Content::Vmdk(vmdk) => vmdk.finish(unfinished.as_file()),
+            Content::VmdkStream(vmdk) => vmdk.finish(&mut unfinished.as_file()),
+            Content::Qcow2(qcow2) => qcow2.finish(unfinished.as_file()),
         };
         synced
             .and_then(|()| unfinished.as_file().sync_all())

@@ -7,15 +7,57 @@ use stillwater_proxy_api::{ExportData, ExportHeader, ExportPart};
 use stillwater_types::{Fault, Reason};
 use tokio::sync::mpsc;
 
-use super::file::Target;
+use super::file::{Target, Writer};
+use super::pipe::{Pipe, PipeWriter};
 
 /// Messages that may wait for the disk: 16 of at most 1 MiB bound the memory.
 const QUEUE: usize = 16;
 
+/// Where a disk goes.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// To a file that appears when it is whole.
+    File(Target),
+    /// To a pipe.
+    Pipe(Pipe),
+}
+
+enum Sink {
+    File(Box<Writer>),
+    Pipe(PipeWriter),
+}
+
+impl Place {
+    fn open(self, length: u64) -> Result<Sink, Fault> {
+        match self {
+            Place::File(target) => target
+                .open(length)
+                .map(|writer| Sink::File(Box::new(writer))),
+            Place::Pipe(pipe) => pipe.open(length).map(Sink::Pipe),
+        }
+    }
+}
+
+impl Sink {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
+        match self {
+            Sink::File(writer) => writer.write(offset, bytes),
+            Sink::Pipe(writer) => writer.write(offset, bytes),
+        }
+    }
+
+    fn finish(self) -> Result<(), Fault> {
+        match self {
+            Sink::File(writer) => writer.finish(),
+            Sink::Pipe(writer) => writer.finish(),
+        }
+    }
+}
+
 /// Receives a whole disk into `target`; `seen` hears of each byte count that was reached.
 pub(crate) async fn receive(
     parts: BoxStream<'static, Result<ExportPart, Fault>>,
-    target: Target,
+    target: Place,
     seen: impl Fn(u64, u64),
 ) -> Result<(), Fault> {
     let (queue, waiting) = mpsc::channel(QUEUE);
@@ -90,7 +132,7 @@ async fn next(
     }
 }
 
-fn write(target: Target, mut waiting: mpsc::Receiver<Message>) -> Result<(), Fault> {
+fn write(target: Place, mut waiting: mpsc::Receiver<Message>) -> Result<(), Fault> {
     // When the sender gives up, what was written is dropped, and with it the file.
     let Some(Message::Length(length)) = waiting.blocking_recv() else {
         return Ok(());

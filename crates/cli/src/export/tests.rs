@@ -12,6 +12,12 @@ use super::*;
 use crate::arguments::DiskFormat;
 
 const MIB: u64 = 1 << 20;
+const FORMATS: [DiskFormat; 4] = [
+    DiskFormat::Raw,
+    DiskFormat::Vmdk,
+    DiskFormat::VmdkStream,
+    DiskFormat::Qcow2,
+];
 
 /// A disk's content: its length, and what is not zero.
 #[derive(Debug, Clone)]
@@ -70,7 +76,7 @@ fn export(
         .enable_time()
         .build()
         .expect("a runtime");
-    let target = Target::prepare(path, format, force)?;
+    let target = Place::File(Target::prepare(path, format, force)?);
     runtime.block_on(receive(stream::iter(parts).boxed(), target, |_, _| {}))
 }
 
@@ -111,7 +117,7 @@ fn a_stream_that_breaks_leaves_no_file() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("disk.raw");
     let fault = Fault::new(Reason::RepositoryUnreachable, "gone");
-    for format in [DiskFormat::Raw, DiskFormat::Vmdk] {
+    for format in FORMATS {
         let mut parts = Disk::holey().parts();
         parts.truncate(3);
         let ended = export(parts.clone(), &path, format, false).map_err(|fault| fault.reason);
@@ -171,15 +177,29 @@ fn qemu_img(args: &[&str]) {
     assert!(output.status.success(), "qemu-img {args:?}: {told}");
 }
 
-fn check_vmdk(disk: &Disk) {
+/// Writes a disk in a format, and holds what `qemu-img` makes of it against the disk.
+fn check(disk: &Disk, format: DiskFormat) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
-    let (vmdk, raw, back) = (path("disk.vmdk"), path("disk.raw"), path("back.raw"));
-    export(disk.parts(), vmdk.as_ref(), DiskFormat::Vmdk, false).expect("exported");
+    let file = path("disk");
+    export(disk.parts(), file.as_ref(), format, false).expect("exported");
+    check_image(disk, format, dir.path());
+}
+
+fn check_image(disk: &Disk, format: DiskFormat, dir: &Path) {
+    let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    let (file, raw, back) = (path("disk"), path("disk.raw"), path("back.raw"));
+    let known = match format {
+        DiskFormat::Raw => "raw",
+        DiskFormat::Vmdk | DiskFormat::VmdkStream => "vmdk",
+        DiskFormat::Qcow2 => "qcow2",
+    };
     std::fs::write(&raw, disk.bytes()).expect("write");
-    qemu_img(&["check", "-f", "vmdk", &vmdk]);
-    qemu_img(&["compare", "-f", "raw", "-F", "vmdk", &raw, &vmdk]);
-    qemu_img(&["convert", "-f", "vmdk", "-O", "raw", &vmdk, &back]);
+    if known != "raw" {
+        qemu_img(&["check", "-f", known, &file]);
+    }
+    qemu_img(&["compare", "-f", "raw", "-F", known, &raw, &file]);
+    qemu_img(&["convert", "-f", known, "-O", "raw", &file, &back]);
     assert!(
         std::fs::read(&back).expect("read") == disk.bytes(),
         "converted back it differs"
@@ -187,16 +207,111 @@ fn check_vmdk(disk: &Disk) {
 }
 
 #[test]
-fn a_vmdk_is_the_disk_as_qemu_reads_it() {
-    check_vmdk(&Disk::holey());
+fn each_format_is_the_disk_as_qemu_reads_it() {
+    for format in FORMATS {
+        check(&Disk::holey(), format);
+    }
 }
 
 #[test]
-fn a_vmdk_without_content_is_a_disk_of_zeros() {
-    check_vmdk(&Disk {
-        length: MIB,
-        pieces: vec![],
-    });
+fn each_format_without_content_is_a_disk_of_zeros() {
+    for format in FORMATS {
+        check(
+            &Disk {
+                length: MIB,
+                pieces: vec![],
+            },
+            format,
+        );
+    }
+}
+
+/// What a pipe got.
+#[derive(Debug, Clone, Default)]
+struct Got(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Got {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("whole").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn pipe(parts: Vec<Result<ExportPart, Fault>>, format: DiskFormat) -> (Result<(), Fault>, Vec<u8>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let got = Got::default();
+    let place = Place::Pipe(Pipe::to(got.clone(), format).expect("goes through a pipe"));
+    let ended = runtime.block_on(receive(stream::iter(parts).boxed(), place, |_, _| {}));
+    let bytes = std::mem::take(&mut *got.0.lock().expect("whole"));
+    (ended, bytes)
+}
+
+#[test]
+fn a_pipe_gets_the_disk_as_a_file_would() {
+    let disk = Disk::holey();
+    for format in [DiskFormat::Raw, DiskFormat::VmdkStream] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (ended, bytes) = pipe(disk.parts(), format);
+        ended.expect("exported");
+        std::fs::write(dir.path().join("disk"), bytes).expect("write");
+        check_image(&disk, format, dir.path());
+    }
+}
+
+#[test]
+fn a_pipe_that_breaks_off_never_looks_like_a_whole_disk() {
+    let disk = Disk::holey();
+    let mut early = disk.parts();
+    early.truncate(3);
+    let (ended, bytes) = pipe(early, DiskFormat::Raw);
+    assert!(ended.is_err() && (bytes.len() as u64) < disk.length);
+    let mut parts = disk.parts();
+    parts.pop();
+    let (ended, bytes) = pipe(parts, DiskFormat::VmdkStream);
+    assert!(ended.is_err());
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("disk");
+    std::fs::write(&path, bytes).expect("write");
+    let path = path.to_string_lossy();
+    let read = Command::new("qemu-img")
+        .args(["info", "-f", "vmdk", &path])
+        .output()
+        .expect("qemu-img is installed");
+    assert!(!read.status.success(), "half a stream is read");
+}
+
+#[test]
+fn formats_that_must_be_written_twice_do_not_go_through_a_pipe() {
+    for format in [DiskFormat::Vmdk, DiskFormat::Qcow2] {
+        let refused = Pipe::to(Got::default(), format).expect_err("refused");
+        assert!(refused.message.contains("vmdk-stream"), "{refused}");
+    }
+}
+
+#[test]
+fn a_large_disk_takes_the_space_of_what_it_has_in_each_format() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (format, name) in [
+        (DiskFormat::VmdkStream, "vmdk"),
+        (DiskFormat::Qcow2, "qcow2"),
+    ] {
+        let path = dir.path().join(name);
+        let disk = Disk {
+            length: 1 << 40,
+            pieces: vec![(1 << 39, vec![1; 10])],
+        };
+        export(disk.parts(), &path, format, false).expect("exported");
+        let metadata = std::fs::metadata(&path).expect("metadata");
+        assert!(metadata.len() < MIB, "{} bytes", metadata.len());
+        qemu_img(&["check", "-f", name, &path.to_string_lossy()]);
+    }
 }
 
 #[test]
@@ -256,7 +371,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn any_disk_survives_the_way_through_a_vmdk(disk in disks()) {
-        check_vmdk(&disk);
+    fn any_disk_survives_the_way_through_any_format(disk in disks()) {
+        for format in FORMATS {
+            check(&disk, format);
+        }
     }
 }

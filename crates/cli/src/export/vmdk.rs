@@ -14,13 +14,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-const SECTOR: u64 = 512;
-const GRAIN_SECTORS: u64 = 128;
-const GRAIN: usize = 64 * 1024;
-const TABLE_ENTRIES: usize = 512;
+pub(super) const SECTOR: u64 = 512;
+pub(super) const GRAIN_SECTORS: u64 = 128;
+pub(super) const GRAIN: usize = 64 * 1024;
+pub(super) const TABLE_ENTRIES: usize = 512;
 const TABLE_SECTORS: u64 = 4;
-const DESCRIPTOR_SECTOR: u64 = 1;
-const DESCRIPTOR_SECTORS: u64 = 20;
+pub(super) const DESCRIPTOR_SECTOR: u64 = 1;
+pub(super) const DESCRIPTOR_SECTORS: u64 = 20;
 const REDUNDANT_SECTOR: u64 = DESCRIPTOR_SECTOR + DESCRIPTOR_SECTORS;
 
 /// Sectors are numbered by 32 bits, so that tables and grains end at 2 TiB.
@@ -67,7 +67,7 @@ impl Vmdk {
     pub fn begin(file: &File, length: u64, name: &str) -> io::Result<Self> {
         let layout = Layout::of(length)?;
         file.write_all_at(&layout.header(), 0)?;
-        let descriptor = layout.descriptor(name);
+        let descriptor = descriptor(layout.capacity_sectors, "monolithicSparse", name);
         file.write_all_at(descriptor.as_bytes(), DESCRIPTOR_SECTOR * SECTOR)?;
         for directory in [REDUNDANT_SECTOR, layout.directory_sector] {
             file.write_all_at(&layout.directory(directory)?, directory * SECTOR)?;
@@ -225,23 +225,23 @@ impl Layout {
         header.resize(SECTOR as usize, 0);
         header
     }
-
-    fn descriptor(&self, name: &str) -> String {
-        let capacity = self.capacity_sectors;
-        // Geometry is only told to guests of another age; it ends at what CHS can say.
-        let cylinders = (capacity / (255 * 63)).min(65_535);
-        format!(
-            "# Disk DescriptorFile\nversion=1\nCID=5717a7e5\nparentCID=ffffffff\n\
-             createType=\"monolithicSparse\"\n\n# Extent description\n\
-             RW {capacity} SPARSE \"{name}\"\n\n# The Disk Data Base\n#DDB\n\n\
-             ddb.virtualHWVersion = \"13\"\nddb.geometry.cylinders = \"{cylinders}\"\n\
-             ddb.geometry.heads = \"255\"\nddb.geometry.sectors = \"63\"\n\
-             ddb.adapterType = \"lsilogic\"\n"
-        )
-    }
 }
 
-fn sector_number(sector: u64) -> io::Result<u32> {
+/// The text that tells readers what the file is.
+pub(super) fn descriptor(capacity_sectors: u64, create_type: &str, name: &str) -> String {
+    // Geometry is only told to guests of another age; it ends at what CHS can say.
+    let cylinders = (capacity_sectors / (255 * 63)).min(65_535);
+    format!(
+        "# Disk DescriptorFile\nversion=1\nCID=5717a7e5\nparentCID=ffffffff\n\
+         createType=\"{create_type}\"\n\n# Extent description\n\
+         RW {capacity_sectors} SPARSE \"{name}\"\n\n# The Disk Data Base\n#DDB\n\n\
+         ddb.virtualHWVersion = \"13\"\nddb.geometry.cylinders = \"{cylinders}\"\n\
+         ddb.geometry.heads = \"255\"\nddb.geometry.sectors = \"63\"\n\
+         ddb.adapterType = \"lsilogic\"\n"
+    )
+}
+
+pub(super) fn sector_number(sector: u64) -> io::Result<u32> {
     u32::try_from(sector).map_err(|_| {
         debug_assert!(sector > SECTORS_MAX);
         io::Error::other("a sparse VMDK holds 2 TiB at most, use --format raw")

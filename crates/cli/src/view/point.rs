@@ -23,11 +23,12 @@ pub(crate) fn list(points: &[Point]) -> String {
         "SIZE",
         "NEW",
         "STORED",
+        "PROVED",
     ];
     table(header, points.iter().map(row))
 }
 
-fn row(point: &Point) -> [Field; 9] {
+fn row(point: &Point) -> [Field; 10] {
     let sum = |of: fn(&PointDisk) -> u64| Field::bytes(point.disks.iter().map(of).sum());
     [
         Field::text(point.point_id),
@@ -39,7 +40,17 @@ fn row(point: &Point) -> [Field; 9] {
         sum(|disk| disk.length_bytes),
         sum(|disk| disk.new_bytes),
         sum(|disk| disk.stored_bytes),
+        Field::text(proved(point)),
     ]
+}
+
+/// When every byte was last proved with the key, and what came of it.
+fn proved(point: &Point) -> String {
+    match &point.verification {
+        None => "never".to_owned(),
+        Some(done) if done.damaged_bytes == 0 => moment(done.verified_at),
+        Some(done) => format!("DAMAGED {}", moment(done.verified_at)),
+    }
 }
 
 pub(crate) fn show(shown: &GetPointResponse) -> String {
@@ -61,6 +72,7 @@ pub(crate) fn show(shown: &GetPointResponse) -> String {
             "complete",
             if point.complete { "yes" } else { "no" }.to_owned(),
         ),
+        ("proved with the key", proved(point)),
     ]);
     let mut text = format!(
         "{head}\n\n{}\n{}",
@@ -310,6 +322,11 @@ pub(crate) fn json(point: &Point) -> Value {
         "complete": point.complete,
         "disks": point.disks.iter().map(disk).collect::<Vec<_>>(),
         "missing": point.missing,
+        "verification": point.verification.as_ref().map(|done| json!({
+            "run_id": done.run_id.to_string(),
+            "verified_at": done.verified_at.to_string(),
+            "damaged_bytes": done.damaged_bytes,
+        })),
     })
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stillwater_controller_api::{Run, RunDisk, RunKind, RunPhase, RunState};
 use stillwater_types::Fault;
 
-use crate::output::{Field, moment, plain, sheet, table};
+use crate::output::{Field, moment, plain, sheet, size, table};
 
 pub(crate) fn list(runs: &[Run]) -> String {
     let row = |run: &Run| {
@@ -51,6 +51,17 @@ pub(crate) fn show(run: &Run) -> String {
         .filter(|disk| !disk.reading_reason.is_empty())
     {
         let line = format!("disk {} is read whole: {}", disk.key, disk.reading_reason);
+        text.push_str(&format!("\n{}", plain(&line)));
+    }
+    let moved = run.disks.iter();
+    for disk in moved.filter(|disk| !disk.transport_reason.is_empty()) {
+        let RunDisk {
+            key,
+            transport,
+            transport_reason,
+            ..
+        } = disk;
+        let line = format!("disk {key} by {transport}: {transport_reason}");
         text.push_str(&format!("\n{}", plain(&line)));
     }
     for line in remarks(run) {
@@ -125,7 +136,15 @@ pub(crate) fn product(kind: &RunKind) -> Option<(&'static str, String)> {
     match kind {
         RunKind::Backup(run) => run.point_id.map(|id| ("point", id.to_string())),
         RunKind::RestoreVm(run) => run.vm_id.as_ref().map(|id| ("new vm", id.to_string())),
-        RunKind::ExportDisk(_) => None,
+        RunKind::VerifyPoint(run) if run.damaged_chunk_count + run.damaged_bytes > 0 => Some((
+            "damaged",
+            format!(
+                "{} in {} chunks",
+                size(run.damaged_bytes),
+                run.damaged_chunk_count
+            ),
+        )),
+        RunKind::ExportDisk(_) | RunKind::VerifyPoint(_) => None,
     }
 }
 
@@ -135,6 +154,7 @@ pub(crate) fn subject(kind: &RunKind) -> String {
         RunKind::Backup(run) => run.vm_name.clone(),
         RunKind::RestoreVm(run) => run.vm_name.clone(),
         RunKind::ExportDisk(run) => format!("disk {} of {}", run.disk_key, run.point_id),
+        RunKind::VerifyPoint(run) => format!("{} of {}", run.point_id, run.vm_name),
     }
 }
 
@@ -169,6 +189,12 @@ pub(crate) fn json(run: &Run) -> Value {
             "point_id": run.point_id.to_string(),
             "disk_key": run.disk_key,
         }),
+        RunKind::VerifyPoint(run) => json!({
+            "point_id": run.point_id.to_string(),
+            "vm_name": run.vm_name,
+            "damaged_bytes": run.damaged_bytes,
+            "damaged_chunk_count": run.damaged_chunk_count,
+        }),
     };
     value
 }
@@ -186,6 +212,7 @@ fn disk_json(disk: &RunDisk) -> Value {
         "chunk_count": disk.chunk_count,
         "new_chunk_count": disk.new_chunk_count,
         "transport": disk.transport,
+        "transport_reason": disk.transport_reason,
         "proxy_name": disk.proxy_name,
         "reading": disk.reading,
         "reading_reason": disk.reading_reason,
@@ -205,6 +232,7 @@ const fn kind(kind: &RunKind) -> &'static str {
         RunKind::Backup(_) => "backup",
         RunKind::RestoreVm(_) => "restore_vm",
         RunKind::ExportDisk(_) => "export_disk",
+        RunKind::VerifyPoint(_) => "verify_point",
     }
 }
 

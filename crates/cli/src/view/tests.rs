@@ -42,6 +42,7 @@ fn run_disk(key: i32) -> RunDisk {
         proxy_name: "proxy-1".into(),
         reading: "compare".into(),
         reading_reason: "it was asked for".into(),
+        transport_reason: "it needs nothing but vcenter; not hotadd: it is off".into(),
     }
 }
 
@@ -135,6 +136,11 @@ fn shown_point() -> GetPointResponse {
         complete: false,
         disks: vec![disk],
         missing: vec!["disk 2002 (Hard disk 3): independent".into()],
+        verification: Some(PointVerification {
+            run_id: RunId::from_bytes(id(4)),
+            verified_at: at(90),
+            damaged_bytes: 0,
+        }),
     };
     let line = |name: &str, value: &str| EvidenceLine {
         name: name.into(),

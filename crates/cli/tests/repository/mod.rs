@@ -119,7 +119,7 @@ fn a_degraded_point_names_its_extents_and_is_no_success() {
         .upkeep
         .end_tasks_with(TaskResult::Verify(result.clone()));
     let output = site
-        .command(&["point", "verify", &point])
+        .command(&["point", "verify", "--stored", &point])
         .output()
         .expect("run");
     assert_eq!(output.status.code(), Some(1));
@@ -132,7 +132,10 @@ fn a_degraded_point_names_its_extents_and_is_no_success() {
         ..VerifyResult::default()
     };
     site.fake().upkeep.end_tasks_with(TaskResult::Verify(whole));
-    assert!(site.ok(&["point", "verify", &point]).contains("yes"));
+    assert!(
+        site.ok(&["point", "verify", "--stored", &point])
+            .contains("yes")
+    );
 }
 
 #[test]

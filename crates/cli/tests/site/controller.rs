@@ -186,6 +186,7 @@ fn point() -> Point {
         complete: true,
         disks: vec![disk],
         missing: vec![],
+        verification: None,
     }
 }
 
@@ -214,6 +215,12 @@ impl RunService for Fake {
                 point_id: start.point_id,
                 disk_key: start.disk_key,
                 access: None,
+            }),
+            StartKind::VerifyPoint(start) => RunKind::VerifyPoint(VerifyPointRun {
+                point_id: start.point_id,
+                vm_name: self.point.vm_name.clone(),
+                damaged_bytes: 0,
+                damaged_chunk_count: 0,
             }),
         };
         let run = Run {

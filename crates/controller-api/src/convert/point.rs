@@ -62,7 +62,9 @@ mirror! { pb:
         plain complete,
         messages disks,
         plain missing,
+        maybe_message verification,
     }
+    PointVerification { id run_id, time verified_at, plain damaged_bytes }
     Evidence { messages lines }
     ListPointsResponse { messages points, maybe_text next_page_token }
     GetPointResponse {

@@ -39,6 +39,7 @@ alike! { pb:
         proxy_name,
         reading,
         reading_reason,
+        transport_reason,
     }
 }
 
@@ -70,6 +71,7 @@ impl From<Run> for pb::Run {
             RunKind::Backup(run) => pb::run::Kind::Backup(run.into()),
             RunKind::RestoreVm(run) => pb::run::Kind::RestoreVm(run.into()),
             RunKind::ExportDisk(run) => pb::run::Kind::ExportDisk(run.into()),
+            RunKind::VerifyPoint(run) => pb::run::Kind::VerifyPoint(run.into()),
         };
         Self {
             run_id: run_id.to_string(),
@@ -113,6 +115,10 @@ impl TryFrom<pb::Run> for Run {
             pb::run::Kind::ExportDisk(run) => RunKind::ExportDisk(
                 run.try_into()
                     .map_err(|e: FieldError| e.within("export_disk"))?,
+            ),
+            pb::run::Kind::VerifyPoint(run) => RunKind::VerifyPoint(
+                run.try_into()
+                    .map_err(|e: FieldError| e.within("verify_point"))?,
             ),
         };
         Ok(Self {
@@ -291,6 +297,7 @@ impl From<StartRunRequest> for pb::StartRunRequest {
             StartKind::Backup(start) => pb::start_run_request::Kind::Backup(start.into()),
             StartKind::RestoreVm(start) => pb::start_run_request::Kind::RestoreVm(start.into()),
             StartKind::ExportDisk(start) => pb::start_run_request::Kind::ExportDisk(start.into()),
+            StartKind::VerifyPoint(start) => pb::start_run_request::Kind::VerifyPoint(start.into()),
         };
         Self {
             request_id: request_id.to_string(),
@@ -320,6 +327,11 @@ impl TryFrom<pb::StartRunRequest> for StartRunRequest {
                     .try_into()
                     .map_err(|e: FieldError| e.within("export_disk"))?,
             ),
+            pb::start_run_request::Kind::VerifyPoint(start) => StartKind::VerifyPoint(
+                start
+                    .try_into()
+                    .map_err(|e: FieldError| e.within("verify_point"))?,
+            ),
         };
         Ok(Self {
             request_id: field::id("request_id", &request_id)?,
@@ -338,6 +350,13 @@ mirror! { pb:
         plain hook_budget_seconds,
     }
     QuiesceRung { word level, plain tries, plain budget_minutes }
+    StartVerifyPoint { id point_id }
+    VerifyPointRun {
+        id point_id,
+        plain vm_name,
+        plain damaged_bytes,
+        plain damaged_chunk_count,
+    }
 }
 
 impl From<StartExportDisk> for pb::StartExportDisk {

@@ -177,6 +177,7 @@ impl Gen {
             proxy_name: self.text(),
             reading: self.text(),
             reading_reason: self.text(),
+            transport_reason: self.text(),
         }
     }
 
@@ -190,7 +191,13 @@ impl Gen {
     }
 
     fn run_kind(&mut self) -> RunKind {
-        match self.u64() % 3 {
+        match self.u64() % 4 {
+            3 => RunKind::VerifyPoint(VerifyPointRun {
+                point_id: self.point_id(),
+                vm_name: self.text(),
+                damaged_bytes: self.u64(),
+                damaged_chunk_count: self.u64(),
+            }),
             0 => RunKind::Backup(BackupRun {
                 vm_id: self.vm_id(),
                 vm_name: self.text(),
@@ -295,6 +302,9 @@ impl Gen {
                     .maybe(|g| g.pick(&[RestoreIdentity::New, RestoreIdentity::Original])),
                 provisioning: self.maybe(Gen::provisioning),
                 template: self.flag(),
+            }),
+            _ if self.flag() => StartKind::VerifyPoint(StartVerifyPoint {
+                point_id: self.point_id(),
             }),
             _ => StartKind::ExportDisk(StartExportDisk {
                 point_id: self.point_id(),
@@ -543,6 +553,11 @@ impl Gen {
             complete: self.flag(),
             disks: self.list(Gen::point_disk),
             missing: self.list(Gen::text),
+            verification: self.maybe(|g| PointVerification {
+                run_id: RunId::from_bytes(g.hash()),
+                verified_at: g.time(),
+                damaged_bytes: g.u64(),
+            }),
         }
     }
 

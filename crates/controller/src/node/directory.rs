@@ -84,6 +84,20 @@ impl Directory {
             .collect()
     }
 
+    /// The members of `role` that are not heard of, in the order in which they joined.
+    pub fn silent(&self, role: Role) -> Vec<NodeInfo> {
+        let online = self.online(role);
+        let state = self.memory.state();
+        let members = state
+            .nodes
+            .iter()
+            .filter(|node| node.role == role && node.removed_at.is_none());
+        members
+            .filter(|node| online.iter().all(|known| known.node != node.node))
+            .map(|node| info(node, None))
+            .collect()
+    }
+
     /// The member of that id, whether it is heard of or not.
     ///
     /// After a restart the nodes of unfinished runs must be called before their next heartbeat.

@@ -144,8 +144,10 @@ impl Points {
     }
 
     /// Asks every repository that can be called for its points and remembers them; tells which did
-    /// not answer.
+    /// not answer, or were not asked because nothing was heard of them.
     pub async fn refresh(&self) -> Vec<(NodeId, Fault)> {
+        let silent = self.nodes.silent(Role::Repository).into_iter();
+        let silent = silent.map(|repository| (repository.node, silence(&repository.name)));
         let repositories = self.nodes.online(Role::Repository);
         let asked = repositories.into_iter().map(|repository| async move {
             let refreshed = self.refresh_one(repository.node).await;
@@ -155,12 +157,14 @@ impl Points {
             .await
             .into_iter()
             .flatten()
+            .chain(silent)
             .collect()
     }
 
     async fn refresh_one(&self, repository: NodeId) -> Result<(), Fault> {
-        let told = self.list(repository).await?;
+        // In this order: what another refresh learned while this one was told is not gone.
         let known = self.known_of(repository).await?;
+        let told = self.list(repository).await?;
         let told_ids: BTreeSet<PointId> = told.iter().map(|point| point.point_id).collect();
         let mut writes = Vec::new();
         for point in told {
@@ -244,6 +248,11 @@ pub(super) async fn blocking<T: Send + 'static>(
         .map_err(|_| Fault::new(Reason::Bug, "reading the projection panicked"))
 }
 
+fn silence(name: &str) -> Fault {
+    let text = format!("nothing was heard of the repository {name} lately; is it running?");
+    Fault::new(Reason::RepositoryUnreachable, text)
+}
+
 /// A row that this release cannot read is of another one; the repository tells the point again.
 fn decode(row: &[u8]) -> Option<KnownPoint> {
     serde_json::from_slice(row).ok()
@@ -293,7 +302,11 @@ impl KnownPoint {
     }
 
     /// As the controller's protocol tells it.
-    pub fn told(self, repository_name: String) -> api::Point {
+    pub fn told(
+        self,
+        repository_name: String,
+        verification: Option<api::PointVerification>,
+    ) -> api::Point {
         api::Point {
             point_id: self.point,
             vm_id: self.vm,
@@ -306,6 +319,7 @@ impl KnownPoint {
             complete: self.is_whole,
             disks: self.disks.into_iter().map(KnownDisk::told).collect(),
             missing: self.missing,
+            verification,
         }
     }
 }

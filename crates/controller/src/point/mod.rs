@@ -8,6 +8,7 @@ mod quiescence;
 mod section;
 mod service;
 mod surroundings;
+mod verification;
 
 use stillwater_format::manifest::Manifest;
 use stillwater_proxy_api as proxy_api;
@@ -22,6 +23,7 @@ pub use quiescence::{QuiesceTry, Quiescence};
 pub use section::{DiskNote, EvidenceNote, How, ReadingNote, Section};
 pub use service::Service;
 pub use surroundings::{Attribute, Network, Nvram, Policy, Surroundings, Tag};
+pub use verification::Verifications;
 
 /// A point with everything that a key holder can read.
 #[derive(Debug, Clone, PartialEq)]

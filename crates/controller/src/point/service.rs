@@ -125,7 +125,9 @@ impl Service {
 
     fn told(&self, point: KnownPoint) -> api::Point {
         let name = self.repository_name(point.repository);
-        point.told(name)
+        let state = self.memory.state();
+        let verification = state.verifications.of(point.point).cloned();
+        point.told(name, verification)
     }
 
     fn repository_name(&self, repository: NodeId) -> String {

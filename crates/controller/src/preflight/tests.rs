@@ -213,6 +213,7 @@ fn a_datastore_that_no_host_reaches_blocks_the_vm_by_its_name() {
     let datastore = |name: &str, is_accessible| stillwater_vsphere::DatastoreFacts {
         datastore: DatastoreRef::new(name),
         name: name.to_owned(),
+        url: None,
         kind: stillwater_vsphere::DatastoreKind::Vmfs,
         capacity_bytes: 1 << 40,
         free_bytes: 1 << 39,

@@ -82,6 +82,7 @@ fn datastore(name: &str, free_mib: u64) -> DatastoreFacts {
     DatastoreFacts {
         datastore: DatastoreRef::new(name),
         name: name.into(),
+        url: None,
         kind: DatastoreKind::Vmfs,
         capacity_bytes: 1 << 40,
         free_bytes: free_mib * MIB,

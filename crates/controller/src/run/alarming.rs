@@ -120,6 +120,7 @@ mod tests {
             transfer: None,
             attachment: None,
             moved: None,
+            damage: Default::default(),
         };
         run.disks.insert(2000, disk);
         run
@@ -142,6 +143,7 @@ mod tests {
                 ..Findings::default()
             },
             transport: "https".into(),
+            transport_reason: Box::default(),
         }
     }
 

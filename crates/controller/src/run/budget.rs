@@ -187,6 +187,28 @@ impl Budgets {
         lease.ok()?.ok()
     }
 
+    /// A small share of a host that is at most half taken, for a disk that may never need it; none else.
+    pub fn spare(&self, host: &HostKey) -> Option<Lease> {
+        let wanted = OPEN_BYTES + IN_FLIGHT_MIN;
+        let mut books = self.books();
+        let account = books.accounts.entry(host.clone()).or_default();
+        let fits = account.queue.is_empty()
+            && account.disks < self.limits.disks / 2
+            && account.bytes + wanted <= self.limits.buffer_bytes / 2;
+        if fits {
+            account.disks += 1;
+            account.bytes += wanted;
+        } else if account.is_idle() {
+            books.accounts.remove(host);
+        }
+        drop(books);
+        fits.then(|| Lease {
+            in_flight_bytes: IN_FLIGHT_MIN,
+            host: host.clone(),
+            budgets: self.clone(),
+        })
+    }
+
     /// Changes a host's account, then serves those who wait for it.
     fn change(&self, host: &HostKey, change: impl FnOnce(&mut Account)) {
         let served: Vec<_> = {

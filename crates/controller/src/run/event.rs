@@ -29,6 +29,8 @@ pub enum Work {
     RestoreVm(Box<RestoreWork>),
     /// Makes one disk of a point readable for an administrator.
     ExportDisk(ExportWork),
+    /// Proves every byte of a point with the key.
+    VerifyPoint(VerifyWork),
 }
 
 /// A VM to protect.
@@ -138,6 +140,26 @@ pub struct ExportWork {
     pub repository: NodeId,
     /// The disk's device key.
     pub disk: i32,
+}
+
+/// A point to prove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyWork {
+    /// The point.
+    pub point: PointId,
+    /// The repository that keeps the point.
+    pub repository: NodeId,
+    /// The name of its VM.
+    pub vm_name: String,
+}
+
+/// How much of a stored disk cannot be restored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// Bytes of the disk.
+    pub bytes: u64,
+    /// The chunks that they lie in.
+    pub chunk_count: u64,
 }
 
 /// A disk that a run is to move.
@@ -413,6 +435,20 @@ pub enum RunEvent {
         /// By which way it was moved to its end; the folder in journals of releases that knew no other.
         #[serde(default = "folder")]
         transport: String,
+        /// Why by that way, and not by a better one.
+        #[serde(default)]
+        transport_reason: Box<str>,
+    },
+    /// A stored disk that is being proved is damaged; its `Transferred` follows.
+    DamageFound {
+        /// The disk.
+        disk: i32,
+        /// The transfer.
+        transfer: TransferId,
+        /// How much of it.
+        damage: Damage,
+        /// The first parts of it, each with what is wrong.
+        parts: Vec<Cause>,
     },
     /// A transfer ended without its disk.
     TransferFailed {

@@ -41,9 +41,9 @@ pub use cause::Cause;
 pub use effect::Effect;
 pub use engine::Engine;
 pub use event::{
-    Attachment, BackupWork, CommittedPoint, Counts, DiskReading, ExportWork, Findings, Hold,
-    Identity, Outcome, Placement, PlannedDisk, Provisioning, RestoreOptions, RestoreWork, Root,
-    RunEvent, Target, Work,
+    Attachment, BackupWork, CommittedPoint, Counts, Damage, DiskReading, ExportWork, Findings,
+    Hold, Identity, Outcome, Placement, PlannedDisk, Provisioning, RestoreOptions, RestoreWork,
+    Root, RunEvent, Target, VerifyWork, Work,
 };
 pub use guard::{Guards, Judgement};
 pub use ladder::{Level, Rung};

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::act::{World, folder, host_disk};
+use super::act::{Need, World, folder, host_disk};
 use super::lease::Lease;
 use crate::inventory::Inventory;
 use crate::node::NodeInfo;
@@ -199,7 +199,8 @@ impl Probing {
         let path = &disk.file_name;
         match way {
             Way::Nfc => {
-                let host = host_disk(&self.world, &self.vm, NfcAccess::ReadVm, path).await?;
+                let host =
+                    host_disk(&self.world, &self.vm, NfcAccess::ReadVm, path, Need::Wanted).await?;
                 let (disk_there, _share) = host.split();
                 self.ask(proxy, Disk::Nfc(disk_there), disk, areas).await
             }

@@ -383,7 +383,7 @@ impl Reaper {
 fn backed_up(run: &Run) -> Option<&VmId> {
     match &run.work {
         Work::Backup(work) => Some(&work.vm),
-        Work::RestoreVm(_) | Work::ExportDisk(_) => None,
+        Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => None,
     }
 }
 

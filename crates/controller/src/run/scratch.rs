@@ -1,13 +1,13 @@
 //! What a run knows in memory only: secrets, maps and whatever else is worthless after a restart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use stillwater_controller_api::ExportAccess;
 use stillwater_proxy_api::TransferProgress;
-use stillwater_vsphere::{DataAccess, SnapshotConfig, Vm};
+use stillwater_vsphere::{DataAccess, DatastoreFacts, SnapshotConfig, Vm};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
@@ -39,6 +39,8 @@ pub struct Notes {
     pub snapshot_turn: Option<Turn>,
     /// When the snapshot was there.
     pub taken_at: Option<Timestamp>,
+    /// What the VM's datastores are, as far as vSphere told.
+    pub datastores: Vec<DatastoreFacts>,
     /// The VM as the snapshot froze it.
     pub frozen: Option<SnapshotConfig>,
     /// The VM's last point, to build upon.
@@ -55,8 +57,8 @@ pub struct Notes {
     pub plan: Option<Plan>,
     /// The new VM's disks, by the key that each has in the point.
     pub made: BTreeMap<i32, MadeDisk>,
-    /// Ways by which a new disk could not be written, by the key that it has in the point.
-    pub given_up: BTreeMap<i32, BTreeSet<&'static str>>,
+    /// Ways by which a new disk could not be written, and why, by the key that it has in the point.
+    pub given_up: BTreeMap<i32, BTreeMap<&'static str, String>>,
     /// Shares of hosts whose transfers the run did not see the end of; they end with the run.
     pub host_leases: Vec<HostLease>,
     /// Data sessions, the newest last. An older one may still serve a transfer.
@@ -99,6 +101,10 @@ pub struct Progress {
     pub counts: TransferProgress,
     /// How the disk is read or written.
     pub transport: &'static str,
+    /// Why by that way, and not by a better one.
+    pub transport_reason: String,
+    /// Why it is not attached to the proxy's VM; empty when it may be.
+    pub unattached: String,
     /// The proxy's name.
     pub proxy_name: String,
 }

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::engine::Runs;
 use super::event::{
-    BackupWork, ExportWork, Identity, Placement, Provisioning, RestoreOptions, RestoreWork, Work,
+    BackupWork, ExportWork, Identity, Placement, Provisioning, RestoreOptions, RestoreWork,
+    VerifyWork, Work,
 };
 use super::ladder::{Level, Rung};
 use crate::guest::{Hook, Hooks, OnFailure, Phase};
@@ -58,6 +59,14 @@ impl Service {
                 Ok(Work::RestoreVm(Box::new(work)))
             }
             api::StartKind::ExportDisk(start) => self.export(start).await,
+            api::StartKind::VerifyPoint(start) => {
+                let point = self.points.find(start.point_id).await?;
+                Ok(Work::VerifyPoint(VerifyWork {
+                    point: start.point_id,
+                    repository: point.repository,
+                    vm_name: point.vm_name,
+                }))
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use stillwater_types::{ExportId, NodeId, PointId, RequestId, RunId, TransferId, 
 
 use super::cause::Cause;
 use super::event::{
-    Attachment, CommittedPoint, Counts, DiskReading, Findings, Hold, Outcome, PlannedDisk, Root,
-    Target, Work,
+    Attachment, CommittedPoint, Counts, Damage, DiskReading, Findings, Hold, Outcome, PlannedDisk,
+    Root, Target, Work,
 };
 use super::ladder::{Level, Rung};
 use super::lease::Lease;
@@ -132,6 +132,9 @@ pub struct Disk {
     pub attachment: Option<Attachment>,
     /// What came of it.
     pub moved: Option<Moved>,
+    /// What of it cannot be restored; of verifications only.
+    #[serde(default)]
+    pub damage: Damage,
 }
 
 /// A disk given to a proxy.
@@ -158,6 +161,9 @@ pub struct Moved {
     /// By which way.
     #[serde(default)]
     pub transport: String,
+    /// Why by that way, and not by a better one.
+    #[serde(default)]
+    pub transport_reason: String,
 }
 
 /// An export of a run.
@@ -304,6 +310,25 @@ impl Run {
             (_, Some(NewVm::Created(vm) | NewVm::Kept(vm))) => Some(vm),
             _ => None,
         }
+    }
+
+    /// What a verification found, once every disk was looked at.
+    pub fn verified(&self) -> Option<(PointId, Damage)> {
+        let Work::VerifyPoint(work) = &self.work else {
+            return None;
+        };
+        let is_done =
+            !self.disks.is_empty() && self.disks.values().all(|disk| disk.moved.is_some());
+        is_done.then(|| (work.point, self.damage()))
+    }
+
+    /// How much of the point's disks cannot be restored, as far as it was looked at.
+    pub fn damage(&self) -> Damage {
+        let disks = self.disks.values();
+        disks.fold(Damage::default(), |sum, disk| Damage {
+            bytes: sum.bytes.saturating_add(disk.damage.bytes),
+            chunk_count: sum.chunk_count.saturating_add(disk.damage.chunk_count),
+        })
     }
 
     /// What the run holds in the world, in the order in which it is to be given back.

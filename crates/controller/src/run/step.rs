@@ -5,11 +5,11 @@
 //! of a journal, and any late answer, leads to a state.
 
 use jiff::Timestamp;
-use stillwater_types::{NodeId, Reason, TransferId};
+use stillwater_types::{Fault, NodeId, PointId, Reason, TransferId};
 
 use super::cause::Cause;
 use super::effect::Effect;
-use super::event::{BackupWork, Hold, Outcome, PlannedDisk, RunEvent, Work};
+use super::event::{BackupWork, Damage, Hold, Outcome, PlannedDisk, RunEvent, Work};
 use super::state::{
     ATTEMPTS_MAX, Assignment, Disk, HeldExport, HeldSnapshot, Moved, NewVm, Run, Stage,
 };
@@ -121,6 +121,7 @@ impl Run {
                 counts,
                 findings,
                 transport,
+                transport_reason,
             } => {
                 if let Some((disk, proxy)) = self.finish_transfer(*disk, *transfer) {
                     disk.moved = Some(Moved {
@@ -129,7 +130,21 @@ impl Run {
                         proxy,
                         findings: *findings,
                         transport: transport.clone(),
+                        transport_reason: transport_reason.to_string(),
                     });
+                }
+            }
+            RunEvent::DamageFound {
+                disk,
+                transfer,
+                damage,
+                parts,
+            } => {
+                let disk = self.disks.get_mut(disk);
+                let is_of = |way: &Assignment| way.transfer == *transfer;
+                if let Some(disk) = disk.filter(|disk| disk.transfer.as_ref().is_some_and(is_of)) {
+                    disk.damage = *damage;
+                    self.warnings.extend_from_slice(parts);
                 }
             }
             RunEvent::TransferFailed { disk, transfer, .. } => {
@@ -182,6 +197,8 @@ impl Run {
                 Work::Backup(_) => self.enter(Stage::Freezing),
                 Work::RestoreVm(_) => self.enter(Stage::CreatingVm),
                 Work::ExportDisk(_) => self.enter(Stage::Exporting),
+                // No disk of a VM is touched.
+                Work::VerifyPoint(_) => self.enter(Stage::Transferring),
             },
             (Stage::Freezing, RunEvent::GuestIntended) => vec![Effect::HoldGuest],
             (Stage::Freezing, RunEvent::HooksRan { phase, .. }) => match phase {
@@ -293,6 +310,7 @@ impl Run {
 
     fn detach_when_all_moved(&mut self) -> Vec<Effect> {
         match self.disks.values().all(|disk| disk.moved.is_some()) {
+            true if matches!(self.work, Work::VerifyPoint(_)) => self.finish(),
             true => self.enter(Stage::Detaching),
             false => Vec::new(),
         }
@@ -334,8 +352,16 @@ impl Run {
     /// How the run ends. What was achieved counts more than what was decided meanwhile: a commit
     /// whose answer comes while the run is stopping has made a point all the same.
     fn outcome(&self) -> Outcome {
-        let is_done =
-            self.committed.is_some() || matches!(self.vm, Some(NewVm::Kept(_))) || self.export_read;
+        let verified = self.verified();
+        if let Some((point, damage)) = verified
+            && damage != Damage::default()
+        {
+            return Outcome::Failed(damaged(point, damage));
+        }
+        let is_done = self.committed.is_some()
+            || matches!(self.vm, Some(NewVm::Kept(_)))
+            || self.export_read
+            || verified.is_some();
         match (is_done, self.missing.is_empty(), &self.ending) {
             (true, true, _) => Outcome::Succeeded,
             (true, false, _) => Outcome::Incomplete,
@@ -395,7 +421,7 @@ impl Run {
         match &self.work {
             Work::Backup(_) => self.enter(Stage::Proposing),
             Work::RestoreVm(_) => self.enter(Stage::Dressing),
-            Work::ExportDisk(_) => Vec::new(),
+            Work::ExportDisk(_) | Work::VerifyPoint(_) => Vec::new(),
         }
     }
 
@@ -458,8 +484,17 @@ impl Disk {
             transfer: None,
             attachment: None,
             moved: None,
+            damage: Damage::default(),
         }
     }
+}
+
+fn damaged(point: PointId, damage: Damage) -> Cause {
+    let Damage { bytes, chunk_count } = damage;
+    let message = format!(
+        "{bytes} bytes of the point's disks cannot be restored, {chunk_count} chunks are damaged: the warnings name the parts, other points may have them whole"
+    );
+    Cause(Fault::new(Reason::ChunkHashMismatch, message).with("point", point))
 }
 
 #[cfg(test)]

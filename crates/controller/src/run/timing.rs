@@ -23,6 +23,8 @@ pub struct Timing {
     pub quiesce_pause: Duration,
     /// How long a run waits for a proxy slot.
     pub slot_wait: Duration,
+    /// How long disks that are to be attached are waited for, so that they are attached together.
+    pub gather: Duration,
     /// How long a disk waits for its share of a host.
     pub host_wait: Duration,
     /// Calls that prepare: reading the VM, opening a session.
@@ -68,6 +70,7 @@ impl Default for Timing {
             touch_access: Duration::from_secs(3 * 60),
             quiesce_pause: Duration::from_secs(5),
             slot_wait: Duration::from_secs(10 * 60),
+            gather: Duration::from_millis(300),
             host_wait: Duration::from_secs(30 * 60),
             call: Backoff::CALL,
             commit: backoff(500, 15, 12),

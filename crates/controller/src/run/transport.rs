@@ -2,8 +2,29 @@
 //!
 //! Pure: what is known of the disk, of the proxy and of what the administrator allows goes in.
 
+use std::collections::BTreeMap;
+
 use stillwater_controller_api::ProxyReach;
-use stillwater_vsphere::DiskTraits;
+use stillwater_types::Fault;
+use stillwater_vsphere::{DatastoreFacts, DatastoreKind, DiskTraits};
+
+use super::act::{FOLDER, HOT_ADD, NFC};
+
+/// How a disk is reached whose datastore the proxy has mounted.
+pub(crate) const FILE: &str = "file";
+/// How a disk is reached that a command of the proxy serves.
+pub(crate) const NBD: &str = "nbd";
+
+/// All ways, the best first.
+const RANKS: [&str; 5] = [HOT_ADD, FILE, NFC, NBD, FOLDER];
+
+/// Why a disk is attached to a proxy's VM.
+pub(crate) const WHY_HOT_ADD: &str =
+    "the proxy is a vm of the same vcenter that disks may be attached to";
+/// Why the folder is taken.
+pub(crate) const WHY_FOLDER: &str = "it needs nothing but vcenter";
+/// Why no host is asked.
+pub(crate) const NFC_IS_OFF: &str = "transports.nfc is off in the controller's configuration";
 
 /// A way to a frozen disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,11 +50,11 @@ impl Transport {
     /// Its name in runs and points.
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Transport::HotAdd => super::act::HOT_ADD,
-            Transport::File { .. } => "file",
-            Transport::Nfc => super::act::NFC,
-            Transport::Nbd => "nbd",
-            Transport::Folder => super::act::FOLDER,
+            Transport::HotAdd => HOT_ADD,
+            Transport::File { .. } => FILE,
+            Transport::Nfc => NFC,
+            Transport::Nbd => NBD,
+            Transport::Folder => FOLDER,
         }
     }
 }
@@ -44,7 +65,9 @@ pub struct Choice {
     /// The way.
     pub transport: Transport,
     /// Why it stands where it stands.
-    pub reason: String,
+    pub reason: &'static str,
+    /// Whether a better way is likely to be enough: nobody is to wait for this one.
+    pub is_spare: bool,
 }
 
 /// What decides.
@@ -54,124 +77,327 @@ pub struct Facts<'a> {
     pub file: &'a str,
     /// How the disk is made.
     pub traits: &'a DiskTraits,
+    /// What its datastore is, as far as vSphere told.
+    pub datastore: Option<&'a DatastoreFacts>,
     /// By which ways its proxy reaches disks.
     pub reach: &'a ProxyReach,
-    /// Whether the journal says that the disk is about to be attached to the proxy's VM.
-    pub is_attachable: bool,
+    /// Whether the journal says that the disk is about to be attached to the proxy's VM; why not, else.
+    pub attaching: Result<(), &'a str>,
     /// Whether disks may be read through their hosts.
     pub reads_nfc: bool,
 }
 
-/// The ways to take, best first; never none.
-pub fn choose(facts: &Facts<'_>) -> Vec<Choice> {
-    let mut ways = Vec::new();
-    let mut add = |transport, reason: String| ways.push(Choice { transport, reason });
-    if facts.is_attachable {
-        let reason = "the proxy is a vm of the same vcenter that disks may be attached to";
-        add(Transport::HotAdd, reason.to_owned());
+/// The ways to take, best first, and why others are not among them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// Never none.
+    pub ways: Vec<Choice>,
+    /// Ways that cannot be gone, and why.
+    pub passed: Vec<(&'static str, String)>,
+}
+
+impl Chosen {
+    fn take(&mut self, transport: Transport, reason: &'static str) {
+        self.ways.push(Choice {
+            transport,
+            reason,
+            is_spare: false,
+        });
     }
-    let file = mounted(facts);
-    let is_nearer = facts.is_attachable || file.is_some();
-    if let Some((datastore, path)) = file {
-        let reason = format!("datastore {datastore} is mounted on the proxy");
-        add(Transport::File { datastore, path }, reason);
+
+    fn pass(&mut self, way: &'static str, why: impl Into<String>) {
+        self.passed.push((way, why.into()));
     }
-    // A share of the host would lie idle behind a better way.
-    if facts.reads_nfc && !is_nearer {
-        let reason = "the proxy has no nearer way than the disk's host";
-        add(Transport::Nfc, reason.to_owned());
+}
+
+/// The ways to take, best first.
+pub fn choose(facts: &Facts<'_>) -> Chosen {
+    let mut chosen = Chosen::default();
+    match facts.attaching {
+        Ok(()) => chosen.take(Transport::HotAdd, WHY_HOT_ADD),
+        Err(why) => chosen.pass(HOT_ADD, why),
     }
-    if facts.reach.nbd {
-        let reason = "the proxy has a command that serves disks";
-        add(Transport::Nbd, reason.to_owned());
+    match mounted(facts) {
+        Ok(file) => chosen.take(file, "its datastore is mounted on the proxy"),
+        Err(why) => chosen.pass(FILE, why),
     }
-    add(Transport::Folder, "it needs nothing but vcenter".to_owned());
-    ways
+    match facts.reads_nfc {
+        true => {
+            let is_spare = !chosen.ways.is_empty();
+            let reason = match is_spare {
+                true => "the ways nearer to the disk than its host failed",
+                false => "the proxy has no nearer way than the disk's host",
+            };
+            chosen.ways.push(Choice {
+                transport: Transport::Nfc,
+                reason,
+                is_spare,
+            });
+        }
+        false => chosen.pass(NFC, NFC_IS_OFF),
+    }
+    match facts.reach.nbd {
+        true => chosen.take(Transport::Nbd, "the proxy has a command that serves disks"),
+        false => chosen.pass(NBD, "the proxy has no transports.nbd-command"),
+    }
+    chosen.take(Transport::Folder, WHY_FOLDER);
+    chosen
 }
 
 /// The disk's file where the proxy has its datastore mounted, if it can be read there: a mounted file
 /// is the whole disk only when nothing lies below it, and readable only when it is not encrypted.
-fn mounted(facts: &Facts<'_>) -> Option<(String, String)> {
-    let (datastore, path) = facts.file.strip_prefix('[')?.split_once(']')?;
-    let is_plain = facts.traits.parents.is_empty() && !facts.traits.is_encrypted;
-    let is_mounted = facts.reach.datastores.iter().any(|name| name == datastore);
-    let found = (datastore.to_owned(), path.trim_start().to_owned());
-    (is_plain && is_mounted).then_some(found)
+fn mounted(facts: &Facts<'_>) -> Result<Transport, String> {
+    let bracketed = facts.file.strip_prefix('[');
+    let Some((name, path)) = bracketed.and_then(|file| file.split_once(']')) else {
+        return Err(format!("{} names no datastore", facts.file));
+    };
+    let kind = facts.datastore.map(|datastore| &datastore.kind);
+    if let Some(DatastoreKind::Vsan | DatastoreKind::Vvol) = kind {
+        return Err(format!("disks of datastore {name} are no files"));
+    }
+    let url = facts
+        .datastore
+        .and_then(|datastore| datastore.url.as_deref());
+    let datastore = mount(&facts.reach.datastores, name, url)?;
+    if facts.traits.is_encrypted {
+        return Err("the disk is encrypted".to_owned());
+    }
+    if !facts.traits.parents.is_empty() {
+        return Err("the disk lies on other snapshots".to_owned());
+    }
+    Ok(Transport::File {
+        datastore: datastore.to_owned(),
+        path: path.trim_start().to_owned(),
+    })
+}
+
+/// What the proxy calls a datastore. Its url counts before its name: names repeat from one datacenter
+/// to the next.
+fn mount<'a>(mounts: &'a [String], name: &str, url: Option<&str>) -> Result<&'a str, String> {
+    // vSphere ends urls with a slash, people may not.
+    let bare = |text: &str| text.trim_end_matches('/').to_owned();
+    let by_url = url.and_then(|url| mounts.iter().find(|mount| bare(mount) == bare(url)));
+    let found = by_url.or_else(|| mounts.iter().find(|mount| *mount == name));
+    found
+        .map(String::as_str)
+        .ok_or_else(|| format!("datastore {name} is not mounted on the proxy"))
+}
+
+/// Why a disk is moved by the way that it is moved by, and why not by a better one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    taken: BTreeMap<&'static str, String>,
+    passed: BTreeMap<&'static str, String>,
+}
+
+impl Account {
+    /// A way is among those that are gone.
+    pub fn take(&mut self, way: &'static str, why: impl Into<String>) {
+        self.taken.insert(way, why.into());
+    }
+
+    /// A way is not, or not any more.
+    pub fn pass(&mut self, way: &'static str, why: impl Into<String>) {
+        self.passed.insert(way, why.into());
+    }
+
+    /// A proxy gave up a way in the midst of a disk.
+    pub fn fell(&mut self, cause: &Fault) {
+        let way = cause.details.get("way").map(String::as_str).unwrap_or("");
+        // Followed by what the way led to.
+        let word = way.split(' ').next();
+        if let Some(way) = RANKS.into_iter().find(|rank| Some(*rank) == word) {
+            self.pass(way, &cause.message);
+        }
+    }
+
+    /// Why a disk is moved by `way`.
+    pub fn told(&self, way: &str) -> String {
+        let why = self.taken.get(way).map(String::as_str).unwrap_or_default();
+        let better = RANKS.into_iter().take_while(|rank| *rank != way);
+        let passed = better.filter_map(|rank| {
+            let why = self.passed.get(rank)?;
+            Some(format!("not {rank}: {why}"))
+        });
+        let all = std::iter::once(why.to_owned()).chain(passed);
+        let said: Vec<String> = all.filter(|text| !text.is_empty()).collect();
+        said.join("; ")
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use stillwater_types::Reason;
+    use stillwater_vsphere::DatastoreRef;
+
     use super::*;
 
-    fn reach(datastores: &[&str], nbd: bool) -> ProxyReach {
-        ProxyReach {
-            vm_uuids: Vec::new(),
-            datastores: datastores.iter().map(|&name| name.to_owned()).collect(),
-            nbd,
+    const URL: &str = "ds:///vmfs/volumes/6543-21/";
+
+    struct World {
+        traits: DiskTraits,
+        datastore: Option<DatastoreFacts>,
+        reach: ProxyReach,
+        attaching: Result<(), &'static str>,
+        reads_nfc: bool,
+        file: &'static str,
+    }
+
+    fn world(change: impl FnOnce(&mut World)) -> World {
+        let mut world = World {
+            traits: DiskTraits::default(),
+            datastore: None,
+            reach: ProxyReach::default(),
+            attaching: Err("hot-add is off"),
+            reads_nfc: false,
+            file: "[ds] web/web.vmdk",
+        };
+        change(&mut world);
+        world
+    }
+
+    fn datastore(kind: DatastoreKind) -> DatastoreFacts {
+        DatastoreFacts {
+            datastore: DatastoreRef::new("datastore-1"),
+            name: "ds".into(),
+            url: Some(URL.into()),
+            kind,
+            capacity_bytes: 1,
+            free_bytes: 1,
+            is_accessible: true,
+            hosts: Vec::new(),
         }
     }
 
+    fn chosen(world: &World) -> Chosen {
+        choose(&Facts {
+            file: world.file,
+            traits: &world.traits,
+            datastore: world.datastore.as_ref(),
+            reach: &world.reach,
+            attaching: world.attaching,
+            reads_nfc: world.reads_nfc,
+        })
+    }
+
+    /// Every way is either taken or passed over with a reason, and nothing is both.
     #[track_caller]
-    fn check(facts: Facts<'_>, expected: &[&str]) {
-        let chosen = choose(&facts);
-        let names: Vec<&str> = chosen.iter().map(|way| way.transport.as_str()).collect();
+    fn check(expected: &[&str], change: impl FnOnce(&mut World)) -> Chosen {
+        let chosen = chosen(&world(change));
+        let names: Vec<&str> = chosen
+            .ways
+            .iter()
+            .map(|way| way.transport.as_str())
+            .collect();
         assert_eq!(names, expected);
-        assert!(chosen.iter().all(|way| !way.reason.is_empty()));
+        assert!(chosen.ways.iter().all(|way| !way.reason.is_empty()));
+        let passed: Vec<&str> = chosen.passed.iter().map(|(way, _)| *way).collect();
+        let left: Vec<&str> = RANKS
+            .into_iter()
+            .filter(|way| !names.contains(way))
+            .collect();
+        assert_eq!(passed, left);
+        chosen
+    }
+
+    fn mounts(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
     }
 
     #[test]
     fn the_nearest_way_comes_first_and_the_folder_last() {
-        let plain = DiskTraits::default();
-        let (nothing, all) = (reach(&[], false), reach(&["ds"], true));
-        let facts = Facts {
-            file: "[ds] web/web.vmdk",
-            traits: &plain,
-            reach: &nothing,
-            is_attachable: false,
-            reads_nfc: false,
+        check(&["folder"], |_| {});
+        check(&["nfc", "folder"], |world| world.reads_nfc = true);
+        check(&["file", "nfc", "nbd", "folder"], |world| {
+            world.reads_nfc = true;
+            world.reach.datastores = mounts(&["ds"]);
+            world.reach.nbd = true;
+        });
+        check(&["hotadd", "file", "nfc", "nbd", "folder"], |world| {
+            world.reads_nfc = true;
+            world.reach.datastores = mounts(&["ds"]);
+            world.reach.nbd = true;
+            world.attaching = Ok(());
+        });
+    }
+
+    #[test]
+    fn nobody_waits_for_a_host_behind_a_nearer_way() {
+        let spare = |change: fn(&mut World)| {
+            let ways = chosen(&world(change)).ways;
+            let nfc = ways.into_iter().find(|way| way.transport == Transport::Nfc);
+            nfc.map(|way| way.is_spare)
         };
-        let through_nfc = Facts {
-            reads_nfc: true,
-            ..facts
-        };
-        check(facts, &["folder"]);
-        check(through_nfc, &["nfc", "folder"]);
-        let near = Facts {
-            reach: &all,
-            ..through_nfc
-        };
-        check(near, &["file", "nbd", "folder"]);
-        let nearest = Facts {
-            is_attachable: true,
-            ..near
-        };
-        check(nearest, &["hotadd", "file", "nbd", "folder"]);
+        assert_eq!(spare(|world| world.reads_nfc = true), Some(false));
+        let behind = spare(|world| {
+            world.reads_nfc = true;
+            world.attaching = Ok(());
+        });
+        assert_eq!(behind, Some(true));
     }
 
     #[test]
     fn a_mounted_file_is_read_only_when_it_is_the_whole_disk_in_the_clear() {
-        let plain = DiskTraits::default();
-        let chain = DiskTraits {
-            parents: vec!["[ds] web/web.vmdk".into()],
-            ..plain.clone()
+        let here = |world: &mut World| world.reach.datastores = mounts(&["ds"]);
+        check(&["file", "folder"], here);
+        check(&["folder"], |world| {
+            here(world);
+            world.traits.parents = vec!["[ds] web/web.vmdk".into()];
+        });
+        check(&["folder"], |world| {
+            here(world);
+            world.traits.is_encrypted = true;
+        });
+        check(&["folder"], |world| {
+            here(world);
+            world.file = "no path";
+        });
+        check(&["folder"], |world| {
+            world.reach.datastores = mounts(&["ds2"]);
+        });
+        for kind in [DatastoreKind::Vsan, DatastoreKind::Vvol] {
+            check(&["folder"], |world| {
+                here(world);
+                world.datastore = Some(datastore(kind));
+            });
+        }
+    }
+
+    #[test]
+    fn a_mount_is_found_by_url_before_name() {
+        let by_url = URL.trim_end_matches('/');
+        let chosen = check(&["file", "folder"], |world| {
+            world.reach.datastores = mounts(&["ds", by_url]);
+            world.datastore = Some(datastore(DatastoreKind::Vmfs));
+        });
+        let expected = Transport::File {
+            datastore: by_url.into(),
+            path: "web/web.vmdk".into(),
         };
-        let encrypted = DiskTraits {
-            is_encrypted: true,
-            ..plain.clone()
-        };
-        let (here, elsewhere) = (reach(&["ds"], false), reach(&["ds2"], false));
-        let facts = |traits, reach, file| Facts {
-            file,
-            traits,
-            reach,
-            is_attachable: false,
-            reads_nfc: true,
-        };
-        let file = "[ds] web/web.vmdk";
-        check(facts(&plain, &here, file), &["file", "folder"]);
-        check(facts(&chain, &here, file), &["nfc", "folder"]);
-        check(facts(&encrypted, &here, file), &["nfc", "folder"]);
-        check(facts(&plain, &elsewhere, file), &["nfc", "folder"]);
-        check(facts(&plain, &here, "no path"), &["nfc", "folder"]);
+        assert_eq!(chosen.ways[0].transport, expected);
+        // Without the url, a mount of that url is not known to be the datastore's.
+        check(&["folder"], |world| {
+            world.reach.datastores = mounts(&[by_url]);
+        });
+    }
+
+    #[test]
+    fn what_is_told_names_every_better_way_and_no_worse_one() {
+        let mut account = Account::default();
+        account.pass(HOT_ADD, "hot-add is off");
+        account.pass(NBD, "no command");
+        account.take(FILE, "its datastore is mounted");
+        account.take(NFC, "nothing nearer");
+        assert_eq!(
+            account.told(FILE),
+            "its datastore is mounted; not hotadd: hot-add is off"
+        );
+        let fault = Fault::new(Reason::DiskReadFailed, "stale handle");
+        account.fell(&fault.with("way", "file [ds] web/web.vmdk"));
+        assert_eq!(
+            account.told(NFC),
+            "nothing nearer; not hotadd: hot-add is off; not file: stale handle"
+        );
+        assert_eq!(Account::default().told(NFC), "");
     }
 }

@@ -74,6 +74,15 @@ fn kind(run: &Run, notes: Option<&Notes>) -> api::RunKind {
                 _ => None,
             },
         }),
+        Work::VerifyPoint(work) => {
+            let damage = run.damage();
+            api::RunKind::VerifyPoint(api::VerifyPointRun {
+                point_id: work.point,
+                vm_name: work.vm_name.clone(),
+                damaged_bytes: damage.bytes,
+                damaged_chunk_count: damage.chunk_count,
+            })
+        }
     }
 }
 
@@ -169,6 +178,11 @@ fn disk(disk: &Disk, progress: Option<&Progress>, nodes: &Nodes) -> api::RunDisk
             (_, Some(moved)) if !moved.transport.is_empty() => moved.transport.clone(),
             (_, Some(_)) => FOLDER.to_owned(),
             (Some(progress), None) => progress.transport.to_owned(),
+            (None, None) => String::new(),
+        },
+        transport_reason: match (progress, &disk.moved) {
+            (_, Some(moved)) => moved.transport_reason.clone(),
+            (Some(progress), None) => progress.transport_reason.clone(),
             (None, None) => String::new(),
         },
         reading: disk

@@ -194,7 +194,7 @@ fn vcenter_of(work: &Work) -> Option<VcenterId> {
     match work {
         Work::Backup(backup) => Some(backup.vm.vcenter),
         Work::RestoreVm(restore) => Some(restore.placement.vcenter),
-        Work::ExportDisk(_) => None,
+        Work::ExportDisk(_) | Work::VerifyPoint(_) => None,
     }
 }
 

@@ -248,7 +248,7 @@ impl Act {
     fn hooks(&self) -> Result<&Hooks, Fault> {
         match &self.run.work {
             Work::Backup(work) => work.hooks.as_ref().ok_or_else(|| missing("hooks")),
-            Work::RestoreVm(_) | Work::ExportDisk(_) => Err(missing("hooks")),
+            _ => Err(missing("hooks")),
         }
     }
 

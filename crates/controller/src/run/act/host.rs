@@ -23,13 +23,27 @@ impl HostDisk {
     }
 }
 
+/// How much a disk's share of its host is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::run) enum Need {
+    /// It is waited for.
+    Wanted,
+    /// A better way is likely to be enough: it is taken only where much is free.
+    Spare,
+}
+
 impl Act {
     /// A disk of the VM at work, `path` being its file.
     ///
     /// # Errors
     /// Those of [`host_disk`], and `RUN_CANCELLED`.
-    pub(super) async fn host_disk(&self, access: NfcAccess, path: &str) -> Result<HostDisk, Fault> {
-        let disk = host_disk(&self.world, self.vm()?, access, path);
+    pub(super) async fn host_disk(
+        &self,
+        access: NfcAccess,
+        path: &str,
+        need: Need,
+    ) -> Result<HostDisk, Fault> {
+        let disk = host_disk(&self.world, self.vm()?, access, path, need);
         let disk = self.halt.run_until_cancelled(disk).await;
         disk.ok_or_else(|| Fault::new(Reason::RunCancelled, "the run was told to stop"))?
     }
@@ -44,6 +58,7 @@ pub(in crate::run) async fn host_disk(
     vm: &VmId,
     access: NfcAccess,
     path: &str,
+    need: Need,
 ) -> Result<HostDisk, Fault> {
     // Read afresh: a VM moves between hosts while a run waits.
     let host = world.vsphere.vm(vm).await?.host.unwrap_or_default();
@@ -51,9 +66,12 @@ pub(in crate::run) async fn host_disk(
         vcenter: vm.vcenter,
         host,
     };
-    let lease = world.budgets.wait(&key, world.timing.host_wait).await;
+    let lease = match need {
+        Need::Wanted => world.budgets.wait(&key, world.timing.host_wait).await,
+        Need::Spare => world.budgets.spare(&key),
+    };
     let lease = lease.ok_or_else(|| {
-        let words = "the host's share for our disks was taken by others all the time";
+        let words = "the host's share for our disks is taken by others";
         Fault::new(Reason::HostBusy, words).with("host", &key.host)
     })?;
     let tickets = world.vsphere.nfc_tickets(vm, access, TICKETS).await?;

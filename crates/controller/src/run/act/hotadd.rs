@@ -4,53 +4,51 @@
 //! is detached at the end of it, and once more when the run gives its access back: a disk that stays
 //! attached could be neither started nor removed.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
 
 use stillwater_proxy_api::HotAddDisk;
 use stillwater_types::{Fault, Reason, RunId, VmId};
 use stillwater_vsphere::{AttachDisk, AttachMode};
-use tokio::sync::OwnedMutexGuard;
 
-use super::{Act, World};
+use super::{Act, World, bays};
 use crate::node::NodeInfo;
 use crate::run::event::Attachment;
 
 /// How a disk is reached that is attached to the proxy's VM.
 pub(crate) const HOT_ADD: &str = "hotadd";
 
-/// One change of a VM's devices at a time: of two, the second would be refused, or both would choose
-/// the same place.
-#[derive(Default)]
-pub struct Bays(Mutex<HashMap<VmId, Arc<tokio::sync::Mutex<()>>>>);
-
-impl Bays {
-    /// Waits for a VM's turn.
-    async fn enter(&self, vm: &VmId) -> OwnedMutexGuard<()> {
-        let bay = {
-            // Every change is one insert, so a panic elsewhere leaves nothing half done.
-            let mut bays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(bays.entry(vm.clone()).or_default())
-        };
-        bay.lock_owned().await
-    }
-}
-
 impl Act {
-    /// Where a disk would be attached for this proxy; none when that is not wanted or not known.
-    pub(super) async fn attachment(&self, proxy: &NodeInfo, file: &str) -> Option<Attachment> {
+    /// Where a disk would be attached for this proxy.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(super) async fn attachment(
+        &self,
+        proxy: &NodeInfo,
+        file: &str,
+    ) -> Result<Attachment, String> {
         let uuids = &proxy.reach.vm_uuids;
-        if !self.world.hot_adds || uuids.is_empty() {
-            return None;
+        if !self.world.hot_adds {
+            return Err("transports.hot-add is off in the controller's configuration".to_owned());
         }
-        let vcenter = self.run.vm_at_work()?.vcenter;
-        let found = self.world.vsphere.vm_of_proxy(vcenter, uuids).await;
-        let found = found.inspect_err(|fault| {
-            tracing::warn!(run.id = %self.run.id, proxy.id = %proxy.node, %fault, "cannot look for the vm of a proxy");
-        });
-        let vm = found.ok().flatten()?;
-        let file = file.to_owned();
-        Some(Attachment { vm, file })
+        if uuids.is_empty() {
+            return Err("the proxy attaches no disks to itself".to_owned());
+        }
+        let vcenter = self.vm().map_err(|fault| fault.message)?.vcenter;
+        match self.world.vsphere.vm_of_proxy(vcenter, uuids).await {
+            Ok(Some(vm)) => Ok(Attachment {
+                vm,
+                file: file.to_owned(),
+            }),
+            Ok(None) => Err("the proxy is no vm of this vcenter that can be told apart".to_owned()),
+            Err(fault) => {
+                tracing::warn!(run.id = %self.run.id, proxy.id = %proxy.node, %fault, "cannot look for the vm of a proxy");
+                Err(format!(
+                    "the proxy's vm could not be looked for: {}",
+                    fault.message
+                ))
+            }
+        }
     }
 
     /// Attaches a disk that the journal says is about to be.
@@ -60,16 +58,12 @@ impl Act {
         capacity_bytes: u64,
         mode: AttachMode,
     ) -> Result<HotAddDisk, Fault> {
-        let disks = [AttachDisk {
+        let disk = AttachDisk {
             file_name: to.file.clone(),
             capacity_bytes,
-        }];
-        let _turn = self.world.bays.enter(&to.vm).await;
-        let vsphere = &self.world.vsphere;
-        let attached = vsphere.attach_disks(&to.vm, &disks, mode).await?;
-        let placed = attached.into_iter().next();
-        let placed = placed.and_then(|disk| Some((disk.pci_slot?, disk)));
-        let (pci_slot, disk) = placed.ok_or_else(|| {
+        };
+        let disk = bays::attach(&self.world, &to.vm, disk, mode).await?;
+        let pci_slot = disk.pci_slot.ok_or_else(|| {
             let words = "vsphere does not say where in the proxy the disk was attached";
             Fault::new(Reason::VcenterTaskFailed, words)
         })?;

@@ -150,7 +150,7 @@ impl Act {
     fn unplanned(&self, frozen: &[FrozenDisk]) -> Vec<Cause> {
         let exclude: &[i32] = match &self.run.work {
             Work::Backup(work) => &work.exclude,
-            Work::RestoreVm(_) | Work::ExportDisk(_) => &[],
+            Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => &[],
         };
         let told = |key: i32| {
             let named = |cause: &Cause| cause.0.details.get("disk") == Some(&key.to_string());

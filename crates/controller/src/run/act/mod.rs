@@ -4,6 +4,7 @@
 //! what it met into an event; `step` decides what that means.
 
 mod backup;
+mod bays;
 mod export;
 mod freeze;
 mod hooks;
@@ -16,9 +17,10 @@ mod restore;
 mod sources;
 mod surroundings;
 mod transfer;
+mod verify;
 
-pub(super) use host::host_disk;
-pub use hotadd::Bays;
+pub use bays::Bays;
+pub(super) use host::{Need, host_disk};
 pub(super) use hotadd::{HOT_ADD, sweep};
 pub use map::Mapped;
 pub(crate) use transfer::FOLDER;

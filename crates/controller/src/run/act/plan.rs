@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use stillwater_repository_api::OpenSessionRequest;
 use stillwater_types::{Fault, NodeId, Reason, Role, RunId};
-use stillwater_vsphere::Vm;
+use stillwater_vsphere::{Told, Vm};
 
 use super::{Act, Came, missing};
 use crate::point::OpenedPoint;
@@ -28,6 +28,10 @@ impl Act {
             Work::RestoreVm(work) => self.plan_restore(work).await,
             Work::ExportDisk(work) => {
                 self.plan_from_point(work.point, work.repository, Some(work.disk))
+                    .await
+            }
+            Work::VerifyPoint(work) => {
+                self.plan_from_point(work.point, work.repository, None)
                     .await
             }
         }?;
@@ -95,6 +99,9 @@ impl Act {
                 .note("preflight", format!("not complete ({fault})"));
             Circumstances::unknown(&fault)
         });
+        if let Told::Known(datastores) = &around.datastores {
+            self.scratch.notes().datastores.clone_from(datastores);
+        }
         let findings = preflight::examine(&Facts {
             vm,
             around: &around,
@@ -245,7 +252,7 @@ impl Act {
             dataset_id: target.dataset,
             expected_bytes: match self.run.work {
                 Work::Backup(_) => planned / EXPECTED_PART,
-                Work::RestoreVm(_) | Work::ExportDisk(_) => 0,
+                Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => 0,
             },
         };
         // Waiting for a slot may take longer than a session lasts, and only what has a fence is renewed.

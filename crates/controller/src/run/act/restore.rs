@@ -1,11 +1,13 @@
 //! Making a VM from a point.
 
+use std::collections::BTreeMap;
+
 use stillwater_proxy_api as proxy_api;
 use stillwater_rpc::grant::Verb;
 use stillwater_types::{Fault, Reason};
 use stillwater_vsphere::{AttachMode, NfcAccess};
 
-use super::host::HostDisk;
+use super::host::{HostDisk, Need};
 use super::hotadd::HOT_ADD;
 use super::transfer::{FOLDER, NFC, Ordered, folder_disk};
 use super::{Act, Came, missing};
@@ -14,6 +16,7 @@ use crate::run::cause::Cause;
 use crate::run::event::{Attachment, RestoreWork, RunEvent, Work};
 use crate::run::marker::Marker;
 use crate::run::outside::{DressOrder, MadeDisk, VmOrder};
+use crate::run::transport::{Account, NFC_IS_OFF, WHY_FOLDER, WHY_HOT_ADD};
 
 impl Act {
     pub(super) async fn create_vm(&self) -> Came {
@@ -111,28 +114,39 @@ impl Act {
             (made.ok_or_else(|| missing("created disk"))?, given_up)
         };
         let mut fallbacks = Vec::new();
+        let mut account = self.write_account(key, &given_up);
         let root = self.stored_root(key)?;
         let attachment = self.disk(key)?.attachment.as_ref();
-        if let Some(attachment) = attachment.filter(|_| !given_up.contains(HOT_ADD)) {
+        if let Some(attachment) = attachment.filter(|_| !given_up.contains_key(HOT_ADD)) {
             let mode = AttachMode::Write;
             match self.attach(attachment, root.length_bytes, mode).await {
                 Ok(disk) => {
-                    self.writes_by(key, HOT_ADD);
+                    account.take(HOT_ADD, WHY_HOT_ADD);
+                    self.writes_by(key, HOT_ADD, account.told(HOT_ADD));
                     let target = proxy_api::Disk::HotAdd(disk);
-                    return Ok(ordered(root, target, HOT_ADD, fallbacks));
+                    return Ok(ordered(root, target, HOT_ADD, (fallbacks, account)));
                 }
-                Err(fault) => fallbacks.push(fault),
+                Err(fault) => {
+                    account.pass(HOT_ADD, &fault.message);
+                    fallbacks.push(fault);
+                }
             }
             // Whether it is attached is not known: nobody else could write it then.
             self.detach([attachment]).await?;
         }
         let mut through_host = None;
-        if self.world.reads_nfc && !given_up.contains(NFC) && !given_up.contains(FOLDER) {
+        let is_over = |way| given_up.contains_key(way);
+        if self.world.reads_nfc && !is_over(NFC) && !is_over(FOLDER) {
             match self.write_through_host(&made).await {
                 Ok(disk) => through_host = Some(disk),
-                Err(fault) => fallbacks.push(fault),
+                Err(fault) => {
+                    account.pass(NFC, &fault.message);
+                    fallbacks.push(fault);
+                }
             }
         }
+        account.take(NFC, "the proxy has no nearer way than the disk's host");
+        account.take(FOLDER, WHY_FOLDER);
         let (way, target, lease) = match through_host.map(HostDisk::split) {
             Some((disk, lease)) => (NFC, proxy_api::Disk::Nfc(disk), Some(lease)),
             None => {
@@ -140,44 +154,65 @@ impl Act {
                 (FOLDER, target, None)
             }
         };
-        self.writes_by(key, way);
+        self.writes_by(key, way, account.told(way));
         Ok(Ordered {
             lease,
-            ..ordered(root, target, way, fallbacks)
+            ..ordered(root, target, way, (fallbacks, account))
         })
     }
 
+    /// Why a new disk is not written by the ways that are over, off or not there.
+    fn write_account(&self, key: i32, given_up: &BTreeMap<&'static str, String>) -> Account {
+        let mut account = Account::default();
+        if !self.world.reads_nfc {
+            account.pass(NFC, NFC_IS_OFF);
+        }
+        if let Some(progress) = self.scratch.notes().progress.get(&key) {
+            account.pass(HOT_ADD, &progress.unattached);
+        }
+        for (way, why) in given_up {
+            account.pass(way, why);
+        }
+        account
+    }
+
     /// Where a new disk is attached for a proxy, if that is a way that has not failed.
+    ///
+    /// # Errors
+    /// Why it is not.
     pub(super) async fn restore_attachment(
         &self,
         key: i32,
         proxy: &NodeInfo,
-    ) -> Option<Attachment> {
+    ) -> Result<Attachment, String> {
         let file = {
             let notes = self.scratch.notes();
             let given_up = notes.given_up.get(&key);
-            let is_over = |way| given_up.is_some_and(|given_up| given_up.contains(way));
-            if is_over(HOT_ADD) || is_over(FOLDER) {
-                return None;
+            let why = |way| given_up.and_then(|given_up| given_up.get(way)).cloned();
+            if let Some(why) = why(HOT_ADD).or_else(|| why(FOLDER)) {
+                return Err(why);
             }
-            notes.made.get(&key)?.file_name.clone()
+            let made = notes.made.get(&key);
+            made.ok_or("the disk was not made")?.file_name.clone()
         };
         self.attachment(proxy, &file).await
     }
 
     async fn write_through_host(&self, made: &MadeDisk) -> Result<HostDisk, Fault> {
         let access = NfcAccess::WriteDisk { key: made.key };
-        self.host_disk(access, &made.file_name).await
+        self.host_disk(access, &made.file_name, Need::Wanted).await
     }
 
     /// Notes how a disk is written. The folder is the last way, whatever comes of it.
-    fn writes_by(&self, key: i32, way: &'static str) {
+    fn writes_by(&self, key: i32, way: &'static str, reason: String) {
         let mut notes = self.scratch.notes();
         if let Some(progress) = notes.progress.get_mut(&key) {
             progress.transport = way;
+            progress.transport_reason = reason;
         }
         if way == FOLDER {
-            notes.given_up.entry(key).or_default().insert(FOLDER);
+            let given_up = notes.given_up.entry(key).or_default();
+            given_up.insert(FOLDER, "the upload has begun".to_owned());
         }
     }
 
@@ -188,9 +223,11 @@ impl Act {
         }
         let mut notes = self.scratch.notes();
         let way = notes.progress.get(&key)?.transport;
-        if way == FOLDER || !notes.given_up.entry(key).or_default().insert(way) {
+        let given_up = notes.given_up.entry(key).or_default();
+        if way == FOLDER || given_up.contains_key(way) {
             return None;
         }
+        given_up.insert(way, fault.message.clone());
         let message = format!(
             "disk {key} could not be written by {way} and is written by another way, from its beginning: {}",
             fault.message
@@ -221,7 +258,7 @@ fn ordered(
     root: proxy_api::DiskRoot,
     target: proxy_api::Disk,
     way: &'static str,
-    fallbacks: Vec<Fault>,
+    (fallbacks, account): (Vec<Fault>, Account),
 ) -> Ordered {
     Ordered {
         work: proxy_api::Work::Restore(proxy_api::Restore { root, target }),
@@ -229,6 +266,7 @@ fn ordered(
         ways: vec![way],
         lease: None,
         fallbacks,
+        account,
     }
 }
 

@@ -6,23 +6,36 @@ use stillwater_rpc::grant::Verb;
 use stillwater_types::Fault;
 use stillwater_vsphere::{AttachMode, FrozenDisk, NfcAccess};
 
+use super::host::Need;
 use super::transfer::{FOLDER, Ordered, folder_disk};
 use super::{Act, missing};
 use crate::node::NodeInfo;
 use crate::run::budget::Lease;
 use crate::run::event::{Attachment, Work};
-use crate::run::transport::{Choice, Facts, Transport, choose};
+use crate::run::transport::{Account, Choice, Facts, Transport, choose};
 
 impl Act {
     /// Where a frozen disk is attached for this proxy, if it may be.
-    pub(super) async fn backup_attachment(&self, key: i32, proxy: &NodeInfo) -> Option<Attachment> {
-        let Work::Backup(work) = &self.run.work else {
-            return None;
-        };
-        let disk = self.frozen_disk(key).ok()?;
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub(super) async fn backup_attachment(
+        &self,
+        key: i32,
+        proxy: &NodeInfo,
+    ) -> Result<Attachment, String> {
+        let disk = self.frozen_disk(key).map_err(|fault| fault.message)?;
+        if disk.traits.is_encrypted {
+            return Err("the disk is encrypted".to_owned());
+        }
         let attachment = self.attachment(proxy, &disk.file_name).await?;
-        // The proxy's own disks are not attached to itself a second time.
-        (attachment.vm != work.vm && !disk.traits.is_encrypted).then_some(attachment)
+        match &self.run.work {
+            // The proxy's own disks are not attached to itself a second time.
+            Work::Backup(work) if work.vm == attachment.vm => {
+                Err("the proxy runs in the vm itself".to_owned())
+            }
+            _ => Ok(attachment),
+        }
     }
 
     /// What a proxy is told to read, and by which ways.
@@ -30,26 +43,32 @@ impl Act {
         let frozen = self.frozen_disk(key)?;
         let (mut sources, mut ways) = (Vec::new(), Vec::new());
         let (mut share, mut fallbacks) = (None, Vec::new());
-        for choice in self.choices(key, &frozen) {
+        let (choices, mut account) = self.choices(key, &frozen);
+        for choice in choices {
             let way = choice.transport.as_str();
-            match self.source(key, &frozen, choice.transport).await {
+            let (reason, is_spare) = (choice.reason, choice.is_spare);
+            match self.source(key, &frozen, choice).await {
                 Ok((disk, lease)) => {
-                    if ways.is_empty() {
-                        self.reads_by(key, way, &choice.reason);
-                    }
+                    account.take(way, reason);
                     sources.push(disk);
                     ways.push(way);
                     share = share.or(lease);
                 }
                 Err(fault) if way == FOLDER => return Err(fault),
+                // Nothing was lost yet.
+                Err(fault) if is_spare => account.pass(way, fault.message),
                 Err(fault) => {
                     tracing::warn!(run.id = %self.run.id, disk = key, way, %fault, "this way to a disk is not to be had");
                     let name = format!("disk {key} through {way}");
                     let mut notes = self.scratch.notes();
                     notes.note(name, format!("not to be had ({fault})"));
+                    account.pass(way, &fault.message);
                     fallbacks.push(fault.with("way", way));
                 }
             }
+        }
+        if let Some(way) = ways.first() {
+            self.reads_by(key, way, account.told(way));
         }
         Ok(Ordered {
             work: self.backup_work(key, &frozen, sources)?,
@@ -57,21 +76,37 @@ impl Act {
             ways,
             lease: share,
             fallbacks,
+            account,
         })
     }
 
-    fn choices(&self, key: i32, frozen: &FrozenDisk) -> Vec<Choice> {
-        let notes = self.scratch.notes();
-        let permit = notes.permits.get(&key);
-        let reach = permit.map(|permit| permit.proxy.reach.clone());
-        drop(notes);
-        choose(&Facts {
-            file: &frozen.file_name,
-            traits: &frozen.traits,
-            reach: &reach.unwrap_or_default(),
-            is_attachable: self.disk(key).is_ok_and(|disk| disk.attachment.is_some()),
-            reads_nfc: self.world.reads_nfc,
-        })
+    /// The ways that may be gone, and the account of those that may not.
+    fn choices(&self, key: i32, frozen: &FrozenDisk) -> (Vec<Choice>, Account) {
+        let is_attachable = self.disk(key).is_ok_and(|disk| disk.attachment.is_some());
+        let chosen = {
+            let notes = self.scratch.notes();
+            let permit = notes.permits.get(&key);
+            let reach = permit.map(|permit| permit.proxy.reach.clone());
+            let progress = notes.progress.get(&key);
+            let unattached = progress.map_or("", |progress| progress.unattached.as_str());
+            let name = frozen.file_name.strip_prefix('[');
+            let name = name.and_then(|file| file.split_once(']'));
+            let mut datastores = notes.datastores.iter();
+            choose(&Facts {
+                file: &frozen.file_name,
+                traits: &frozen.traits,
+                datastore: name
+                    .and_then(|(name, _)| datastores.find(|datastore| datastore.name == name)),
+                reach: &reach.unwrap_or_default(),
+                attaching: is_attachable.then_some(()).ok_or(unattached),
+                reads_nfc: self.world.reads_nfc,
+            })
+        };
+        let mut account = Account::default();
+        for (way, why) in chosen.passed {
+            account.pass(way, why);
+        }
+        (chosen.ways, account)
     }
 
     /// The disk as one way names it, and its share of its host.
@@ -79,16 +114,20 @@ impl Act {
         &self,
         key: i32,
         frozen: &FrozenDisk,
-        way: Transport,
+        choice: Choice,
     ) -> Result<(Disk, Option<Lease>), Fault> {
         let path = &frozen.file_name;
-        Ok(match way {
+        let need = match choice.is_spare {
+            true => Need::Spare,
+            false => Need::Wanted,
+        };
+        Ok(match choice.transport {
             Transport::HotAdd => (Disk::HotAdd(self.attach_frozen(key, frozen).await?), None),
             Transport::File { datastore, path } => {
                 (Disk::File(proxy_api::FileDisk { datastore, path }), None)
             }
             Transport::Nfc => {
-                let disk = self.host_disk(NfcAccess::ReadVm, path).await?;
+                let disk = self.host_disk(NfcAccess::ReadVm, path, need).await?;
                 let (disk, lease) = disk.split();
                 (Disk::Nfc(disk), Some(lease))
             }
@@ -105,6 +144,12 @@ impl Act {
     ) -> Result<proxy_api::HotAddDisk, Fault> {
         let to = self.disk(key)?.attachment.as_ref();
         let to = to.ok_or_else(|| missing("attachment"))?;
+        if self.disk(key)?.attempts > 1 {
+            // What an earlier attempt left attached stays so until the run gives its access back.
+            let same = self.run.attachments.iter();
+            self.detach(same.filter(|other| other.file == to.file))
+                .await?;
+        }
         let attached = self.attach(to, frozen.capacity_bytes, AttachMode::Read);
         match attached.await {
             Ok(disk) => Ok(disk),
@@ -129,10 +174,11 @@ impl Act {
         })
     }
 
-    fn reads_by(&self, key: i32, way: &'static str, reason: &str) {
+    fn reads_by(&self, key: i32, way: &'static str, reason: String) {
         let mut notes = self.scratch.notes();
         if let Some(progress) = notes.progress.get_mut(&key) {
             progress.transport = way;
+            progress.transport_reason.clone_from(&reason);
         }
         notes.note(format!("disk {key} by {way}"), reason);
     }

@@ -9,6 +9,7 @@ use stillwater_rpc::grant::Verbs;
 use stillwater_types::{Fault, NodeId, Reason, TransferId};
 use stillwater_vsphere::{DataAccess, FrozenDisk, Trust};
 
+use super::verify::{self, Damages};
 use super::{Act, Came, missing};
 use crate::point::root_of;
 use crate::run::budget::Lease;
@@ -17,6 +18,7 @@ use crate::run::event::{Counts, Findings, Root, RunEvent, Work};
 use crate::run::scratch::{Notes, Progress};
 use crate::run::slots::Permit;
 use crate::run::state::Disk;
+use crate::run::transport::Account;
 
 /// How a disk behind a datastore's HTTPS folder is reached, the last of all ways.
 pub(crate) const FOLDER: &str = "folder";
@@ -46,10 +48,20 @@ impl Act {
         let proxy = permit.proxy.node;
         let attachment = match self.run.work {
             Work::Backup(_) => self.backup_attachment(disk, &permit.proxy).await,
+            Work::VerifyPoint(_) => Err(String::new()),
             _ => self.restore_attachment(disk, &permit.proxy).await,
         };
+        let (attachment, unattached) = match attachment {
+            Ok(attachment) => (Some(attachment), String::new()),
+            Err(why) => (None, why),
+        };
         let progress = Progress {
-            transport: if self.world.reads_nfc { NFC } else { FOLDER },
+            transport: match self.run.work {
+                Work::VerifyPoint(_) => verify::STORED,
+                _ if self.world.reads_nfc => NFC,
+                _ => FOLDER,
+            },
+            unattached,
             proxy_name: permit.proxy.name.clone(),
             ..Progress::default()
         };
@@ -114,7 +126,9 @@ impl Act {
                 let lie = lie(disk, &moved.findings).map(RunEvent::Warned);
                 let other_ways = moved.fallbacks.iter();
                 let other_ways = other_ways.map(|cause| self.other_way(disk, cause));
-                let told: Vec<RunEvent> = lie.into_iter().chain(other_ways).collect();
+                let damage = verify::damage(disk, transfer, moved.damage);
+                let told = lie.into_iter().chain(other_ways).chain(damage);
+                let told: Vec<RunEvent> = told.collect();
                 let ended = RunEvent::Transferred {
                     disk,
                     transfer,
@@ -122,6 +136,7 @@ impl Act {
                     counts: moved.counts,
                     findings: moved.findings,
                     transport: moved.transport.to_owned(),
+                    transport_reason: moved.transport_reason.into(),
                 };
                 Ok(told.into_iter().chain([ended]).collect())
             }
@@ -173,7 +188,8 @@ impl Act {
         transfer: TransferId,
     ) -> Result<Ended, Fault> {
         let has_access = !self.scratch.notes().accesses.is_empty();
-        if self.disk(key)?.attempts > 1 || !has_access {
+        let needs_access = !matches!(self.run.work, Work::VerifyPoint(_));
+        if needs_access && (self.disk(key)?.attempts > 1 || !has_access) {
             // What ended the last attempt may have been the data session.
             self.add_access().await?;
         }
@@ -183,6 +199,7 @@ impl Act {
             ways,
             lease,
             fallbacks,
+            mut account,
         } = self.order(key).await?;
         let followed = match self.store(proxy, verbs) {
             Ok(store) => {
@@ -198,7 +215,10 @@ impl Act {
         if followed.is_err() {
             self.abandon(proxy, transfer).await;
         }
+        // The disks of a backup are detached together, in the end; one that is tried again, before.
+        let is_to_stay = matches!(self.run.work, Work::Backup(_)) && followed.is_ok();
         if !self.halt.is_cancelled()
+            && !is_to_stay
             && let Err(fault) = self.detach(&self.disk(key)?.attachment).await
         {
             // It is tried again, and told, when the run gives its access back.
@@ -211,6 +231,15 @@ impl Act {
             drop(lease);
         }
         let mut ended = self.result(key, &ways, followed?)?;
+        for cause in &ended.fallbacks {
+            account.fell(cause);
+        }
+        ended.transport_reason = account.told(ended.transport);
+        if !ended.fallbacks.is_empty() {
+            let name = format!("disk {key} ended by {}", ended.transport);
+            let mut notes = self.scratch.notes();
+            notes.note(name, &ended.transport_reason);
+        }
         ended.fallbacks.splice(0..0, fallbacks);
         Ok(ended)
     }
@@ -220,6 +249,7 @@ impl Act {
         match &self.run.work {
             Work::Backup(_) => self.order_backup(key).await,
             Work::RestoreVm(_) => self.order_restore(key).await,
+            Work::VerifyPoint(_) => self.order_verification(key),
             Work::ExportDisk(_) => Err(missing("transfer")),
         }
     }
@@ -352,7 +382,13 @@ impl Act {
             counts: counts_of(&counts),
             findings,
             fallbacks: told.fallbacks,
+            damage: Damages {
+                bytes: told.damaged_bytes,
+                chunk_count: told.damaged_chunk_count,
+                areas: told.damage,
+            },
             transport: ways.get(index).or(ways.last()).copied().unwrap_or(FOLDER),
+            transport_reason: String::new(),
         })
     }
 
@@ -381,7 +417,7 @@ impl Act {
                 disk.map(|disk| disk.capacity_bytes)
                     .ok_or_else(|| missing("frozen disk"))
             }
-            Work::RestoreVm(_) | Work::ExportDisk(_) => {
+            Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => {
                 self.stored_root(key).map(|root| root.length_bytes)
             }
         }
@@ -406,6 +442,7 @@ impl Act {
         let done = match self.run.work {
             Work::Backup(_) => "read on",
             Work::RestoreVm(_) | Work::ExportDisk(_) => "written",
+            Work::VerifyPoint(_) => "proved",
         };
         let Fault { message, .. } = cause;
         let message =
@@ -470,6 +507,8 @@ pub(super) struct Ordered {
     pub(super) lease: Option<Lease>,
     /// Why better ways are not in the order.
     pub(super) fallbacks: Vec<Fault>,
+    /// Why by these ways.
+    pub(super) account: Account,
 }
 
 /// A disk that was moved, as its proxy told.
@@ -478,7 +517,9 @@ struct Ended {
     counts: Counts,
     findings: Findings,
     fallbacks: Vec<Fault>,
+    damage: Damages,
     transport: &'static str,
+    transport_reason: String,
 }
 
 /// What a person is told of a map that lied. The point is right all the same.

@@ -15,6 +15,22 @@ fn host(n: u8) -> HostKey {
     }
 }
 
+#[tokio::test]
+async fn a_spare_share_is_given_of_what_is_idle_and_comes_back() {
+    let budgets = Budgets::new(limits(4, 8 * (OPEN_BYTES + IN_FLIGHT_MIN)));
+    let first = budgets.spare(&host(1)).expect("nothing is taken");
+    let second = budgets.spare(&host(1)).expect("a quarter is taken");
+    assert!(budgets.spare(&host(1)).is_none(), "half of it is taken");
+    assert!(budgets.spare(&host(2)).is_some(), "another host's is not");
+    // Whoever needs a share has the other half.
+    let wanted = budgets.wait(&host(1), LONG).await.expect("half is free");
+    drop((first, second, wanted));
+    assert!(budgets.books().accounts.is_empty(), "all came back");
+    let tiny = Budgets::new(limits(1, 1));
+    assert!(tiny.spare(&host(1)).is_none());
+    assert!(tiny.books().accounts.is_empty());
+}
+
 fn limits(disks: u32, buffer_bytes: u64) -> Limits {
     Limits {
         disks,

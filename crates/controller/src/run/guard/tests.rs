@@ -18,6 +18,7 @@ fn datastore(free_bytes: u64, capacity_bytes: u64) -> DatastoreFacts {
     DatastoreFacts {
         datastore: DatastoreRef::new("datastore-1"),
         name: "ds".into(),
+        url: None,
         kind: DatastoreKind::Vmfs,
         capacity_bytes,
         free_bytes,

@@ -11,7 +11,7 @@ use super::*;
 use crate::guest::{Hook, Hooks, OnFailure};
 use crate::run::event::{
     BackupWork, CommittedPoint, Counts, ExportWork, Findings, Placement, RestoreOptions,
-    RestoreWork, Root, Target,
+    RestoreWork, Root, Target, VerifyWork,
 };
 use crate::run::lease::Lease;
 
@@ -82,8 +82,23 @@ fn export() -> Work {
     })
 }
 
-fn works() -> [Work; 5] {
-    [backup(), hooked(), restore(false), restore(true), export()]
+fn verify() -> Work {
+    Work::VerifyPoint(VerifyWork {
+        point: PointId::from_bytes([2; 16]),
+        repository: node(9),
+        vm_name: "web".into(),
+    })
+}
+
+fn works() -> [Work; 6] {
+    [
+        backup(),
+        hooked(),
+        restore(false),
+        restore(true),
+        export(),
+        verify(),
+    ]
 }
 
 fn node(n: u8) -> NodeId {
@@ -256,6 +271,7 @@ impl World {
                 self.transfers.remove(transfer);
                 RunEvent::Transferred {
                     transport: String::new(),
+                    transport_reason: Box::default(),
                     findings: Findings::default(),
                     disk: *disk,
                     transfer: *transfer,
@@ -525,6 +541,10 @@ impl Machine {
             Work::Backup(_) => assert!(!succeeded || *point, "falsely good after {trace:?}"),
             Work::RestoreVm(_) => assert_eq!(succeeded, *vm, "{trace:?}"),
             Work::ExportDisk(_) => {}
+            Work::VerifyPoint(_) => assert!(
+                !succeeded || self.run.verified().is_some(),
+                "falsely proved after {trace:?}"
+            ),
         }
         if !succeeded {
             assert!(!vm, "a vm is left after {trace:?}");
@@ -798,6 +818,7 @@ fn a_late_answer_of_an_earlier_attempt_changes_nothing() {
     }
     let stale = RunEvent::Transferred {
         transport: String::new(),
+        transport_reason: Box::default(),
         findings: Findings::default(),
         disk: 2000,
         transfer: TransferId::from_bytes([0xee; 16]),
@@ -854,6 +875,7 @@ fn alphabet() -> Vec<RunEvent> {
         },
         RunEvent::Transferred {
             transport: String::new(),
+            transport_reason: Box::default(),
             findings: Findings::default(),
             disk: 2000,
             transfer,

@@ -1,5 +1,6 @@
 //! What runs do when nothing, or just one thing, goes wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use stillwater_controller_api::{RunKind, RunState};
@@ -225,9 +226,29 @@ async fn a_disk_that_cannot_be_frozen_makes_the_run_incomplete_unless_excluded()
         .await
         .unwrap()
         .unwrap();
-    let told = known.told("repo".into());
+    let told = known.told("repo".into(), None);
     assert!(!told.complete);
     assert!(told.missing[0].contains("2002"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_point_that_is_newer_than_a_late_listing_stays_known() {
+    let (_dir, cluster) = cluster_with(Habits::default()).await;
+    let late = Arc::new(LateListing::default());
+    let late_listing = Some(Arc::clone(&late));
+    cluster
+        .fake
+        .change_habits(|habits| habits.late_listing = late_listing);
+    let points = cluster.world.points.clone();
+    let refreshing = tokio::spawn(async move { points.refresh().await });
+    late.made.notified().await;
+    let point = point_of(&cluster.run(backup()).await);
+    assert!(cluster.world.points.refresh().await.is_empty());
+    late.arrive.notify_one();
+    assert!(refreshing.await.unwrap().is_empty());
+    let points = cluster.world.points.clone();
+    let known = tokio::task::spawn_blocking(move || points.find(point));
+    assert!(known.await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -421,7 +442,7 @@ fn targets(cluster: &Cluster) -> Vec<proxy_api::Disk> {
     let orders = cluster.fake.orders().into_iter();
     let target = |order: proxy_api::StartTransferRequest| match order.work {
         proxy_api::Work::Restore(restore) => Some(restore.target),
-        proxy_api::Work::Backup(_) => None,
+        proxy_api::Work::Backup(_) | proxy_api::Work::Verify(_) => None,
     };
     orders.filter_map(target).collect()
 }

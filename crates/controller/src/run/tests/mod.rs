@@ -5,4 +5,5 @@ mod flow;
 mod hooks;
 mod kills;
 mod reaping;
+mod ways;
 mod world;

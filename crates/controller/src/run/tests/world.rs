@@ -132,6 +132,15 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
+/// A listing of points that is on its way for as long as a test wants.
+#[derive(Debug, Default)]
+pub struct LateListing {
+    /// It was made.
+    pub made: tokio::sync::Notify,
+    /// It may arrive.
+    pub arrive: tokio::sync::Notify,
+}
+
 /// How the world behaves.
 #[derive(Debug, Clone, Default)]
 pub struct Habits {
@@ -147,6 +156,8 @@ pub struct Habits {
     pub undressed: Vec<&'static str>,
     /// Whether every later call of the same name fails too.
     pub stays: bool,
+    /// The next listing of points is old when it arrives.
+    pub late_listing: Option<Arc<LateListing>>,
     /// Disks with their obstacles.
     pub disks: Vec<(i32, Protectability)>,
     /// How many transfers are lost by their proxy before one succeeds.
@@ -193,6 +204,10 @@ pub struct Habits {
     pub hot_adds: bool,
     /// How it fails to attach a disk.
     pub attaching_fails: Option<Reason>,
+    /// The file that spoils every attaching that it is part of.
+    pub attaching_is_spoiled_by: Option<&'static str>,
+    /// How many disks can be attached to the VM of a proxy, if that is bounded.
+    pub attached_max: Option<usize>,
     /// Whether hosts' disk servers give tickets.
     pub gives_nfc_tickets: bool,
     /// How transfers fail that write through nfc.
@@ -712,6 +727,14 @@ impl Vsphere for Fake {
             if let Some(reason) = habits.attaching_fails {
                 return Err(gone(reason));
             }
+            let spoils = |disk: &AttachDisk| Some(&*disk.file_name) == habits.attaching_is_spoiled_by;
+            if disks.iter().any(spoils) {
+                return Err(gone(Reason::VcenterTaskFailed));
+            }
+            let there = things.attached.get(&to.moref).map_or(0, BTreeSet::len);
+            if habits.attached_max.is_some_and(|most| there + disks.len() > most) {
+                return Err(gone(Reason::NoProxySlot));
+            }
             for disk in disks {
                 let file = disk.file_name.clone();
                 let there = things.attached.values().any(|files| files.contains(&file));
@@ -1056,7 +1079,7 @@ impl Proxies for Fake {
                 proxy_api::Work::Backup(backup) => {
                     matches!(backup.reading, proxy_api::Reading::Full { .. })
                 }
-                proxy_api::Work::Restore(_) => true,
+                proxy_api::Work::Restore(_) | proxy_api::Work::Verify(_) => true,
             };
             order.transfer_id == transfer && !full(&order.work)
         });
@@ -1064,7 +1087,7 @@ impl Proxies for Fake {
         let through_nfc = self.orders().iter().any(|order| {
             let target = match &order.work {
                 proxy_api::Work::Restore(restore) => Some(&restore.target),
-                proxy_api::Work::Backup(_) => None,
+                proxy_api::Work::Backup(_) | proxy_api::Work::Verify(_) => None,
             };
             order.transfer_id == transfer && matches!(target, Some(proxy_api::Disk::Nfc(_)))
         });
@@ -1284,6 +1307,11 @@ impl Repositories for Fake {
             .iter()
             .map(|(id, manifest)| stored(*id, &manifest.0))
             .collect();
+        let late = self.locked().habits.late_listing.take();
+        if let Some(late) = late {
+            late.made.notify_one();
+            late.arrive.notified().await;
+        }
         Ok(repository_api::ListPointsResponse {
             points,
             next_page_token: None,
@@ -1322,6 +1350,7 @@ pub fn quick() -> Timing {
         touch_access: Duration::from_millis(2),
         quiesce_pause: Duration::from_millis(5),
         slot_wait: Duration::from_millis(200),
+        gather: Duration::from_millis(20),
         host_wait: Duration::from_millis(200),
         call: backoff,
         commit: backoff,
