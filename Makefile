@@ -53,7 +53,7 @@ setup:
 
 # The three roles and the tool, as the tests and the demo run them.
 binaries: setup
-	cargo build --locked --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli
+	cargo build --locked --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli -p stillwater-files
 
 lab: setup
 	tests/lab/build.sh

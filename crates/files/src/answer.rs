@@ -85,7 +85,7 @@ pub struct Entry {
 /// What a session says, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// A volume.
+    /// A volume: each that there is, or the one that names and content are of.
     Volume(VolumeFacts),
     /// A name.
     Entry(Entry),

@@ -154,7 +154,9 @@ impl<R: Read, W: Write> Worker<R, W> {
             }
             return Ok(());
         }
-        let system = chosen(&all, job.volume.as_deref())?.open()?;
+        let volume = chosen(&all, job.volume.as_deref())?;
+        let system = volume.open()?;
+        self.say(&Event::Volume(facts_of_system(volume, &*system)))?;
         let node = resolve(&*system, &job.path, Links::OnTheWay, &self.limits)?;
         match job.wanted {
             Wanted::Content => self.content(&*system, &job.path),
@@ -253,16 +255,22 @@ fn facts_of_volume(volume: &Volume) -> VolumeFacts {
         return facts;
     }
     match volume.open() {
-        Ok(system) => {
-            let described = system.describe();
-            facts.readable = true;
-            facts.contents = described.kind.to_owned();
-            facts.label = described.label;
-            facts.losses = described.losses.iter().map(ToString::to_string).collect();
-        }
+        Ok(system) => return facts_of_system(volume, &*system),
         Err(error) => facts.contents = words(&error),
     }
     facts
+}
+
+fn facts_of_system(volume: &Volume, system: &dyn FileSystem) -> VolumeFacts {
+    let described = system.describe();
+    VolumeFacts {
+        name: volume.place.to_string(),
+        bytes: volume.bytes,
+        contents: described.kind.to_owned(),
+        readable: true,
+        label: described.label,
+        losses: described.losses.iter().map(ToString::to_string).collect(),
+    }
 }
 
 /// One file that cannot be read does not hide the others.
