@@ -30,6 +30,8 @@ fn back_up(site: &Site, arguments: &[&str], transport: &str) -> Result<(Value, V
             disk["transport"] == transport,
             "not by {transport}: {disk:#}"
         );
+        let reason = text(&disk, "transport_reason")?;
+        ensure!(!reason.is_empty(), "it is not told why: {disk:#}");
     }
     let point = text(&run["backup"], "point_id")?;
     site.check_equal_to_frozen("web", &point)?;
@@ -181,6 +183,61 @@ fn every_way_gives_the_same_roots() -> Result<()> {
     let (_, folder) = back_up(&site, &["--full"], "folder")?;
     ensure!(folder == through_nfc, "the folder differs");
     Ok(())
+}
+
+/// Protects `web`, whose disks cannot all be read by `given_up`, and demands that all come by `transport`,
+/// that the point is right, and that the run says why.
+fn goes_on(site: &Site, given_up: &str, transport: &str) -> Result<()> {
+    let (run, _) = back_up(site, &["--full"], transport)?;
+    ensure!(
+        run["warnings"].to_string().contains("another way"),
+        "a fallback is told: {run:#}"
+    );
+    for disk in rows(&run["disks"]) {
+        let reason = text(&disk, "transport_reason")?;
+        ensure!(
+            reason.contains(&format!("not {given_up}: ")),
+            "not why: {disk:#}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn where_an_attached_disk_is_not_seen_its_host_goes_on() -> Result<()> {
+    let mut site = site_with_proxy_vm()?;
+    let near = kernel(&site)?;
+    // The proxy knows which vm it is in, and has no devices.
+    let empty = site.cluster.dir().join("empty");
+    std::fs::create_dir(&empty)?;
+    let near = near.split("\ndev = ").next().context("no devices")?;
+    let blind = format!("{near}\ndev = {empty:?}");
+    reconfigure(&mut site, Role::Proxy, &blind)?;
+    reaches(&site, "hotadd")?;
+    goes_on(&site, "hotadd", "nfc")?;
+    check_nothing_is_left(&site)
+}
+
+#[test]
+fn where_a_mount_is_empty_the_host_goes_on_and_after_it_the_command() -> Result<()> {
+    let mut site = site()?;
+    let empty = site.cluster.dir().join("empty");
+    std::fs::create_dir(&empty)?;
+    let mount = json!({"datastore": "lab-ds"});
+    let mount = text(&site.lab.control("POST", "/mounts", Some(&mount))?, "path")?;
+    let serve = format!(
+        "f=${{2#*] }}; exec qemu-nbd --read-only --persistent --format raw --socket \"$1\" \"{mount}/${{f%.vmdk}}-flat.vmdk\""
+    );
+    let config = format!(
+        "[transports]\ndatastores = {{ lab-ds = {empty:?} }}\nnbd-command = [\"/bin/sh\", \"-c\", {:?}, \"sh\", \"{{socket}}\", \"{{file}}\"]",
+        serve.replace('{', "{{").replace('}', "}}")
+    );
+    reconfigure(&mut site, Role::Proxy, &config)?;
+    reaches(&site, "nbd")?;
+    goes_on(&site, "file", "nfc")?;
+    // A few reads are answered, then every connection is closed, with whatever ticket.
+    site.lab.fault("nfc-read", "close-mid", 5, -1)?;
+    goes_on(&site, "nfc", "nbd")
 }
 
 /// How often a role is killed while disks are attached.
