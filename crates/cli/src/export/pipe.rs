@@ -13,7 +13,7 @@ use crate::arguments::DiskFormat;
 
 /// What a disk in a stream is called in its descriptor.
 const NAME: &str = "disk.vmdk";
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A pipe to write to.
 pub(crate) struct Pipe {

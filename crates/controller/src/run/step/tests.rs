@@ -267,7 +267,11 @@ impl World {
                 }
             }
             Effect::Transfer { disk, transfer, .. } => {
-                assert!(self.access, "a transfer without access to its disk");
+                let is_proof = matches!(run.work, Work::VerifyPoint(_));
+                assert_ne!(
+                    self.access, is_proof,
+                    "access to disks is for those who move them"
+                );
                 self.transfers.remove(transfer);
                 RunEvent::Transferred {
                     transport: String::new(),
@@ -570,6 +574,70 @@ fn with_luck_every_kind_of_run_succeeds_and_leaves_what_it_should() {
     }
 }
 
+/// A verification whose disks were all given to proxies.
+fn proving() -> Machine {
+    let mut machine = Machine::new(verify());
+    while !machine
+        .run
+        .disks
+        .values()
+        .all(|disk| disk.transfer.is_some())
+        || machine.run.disks.is_empty()
+    {
+        assert!(machine.advance(0, Luck::Good), "nothing is assigned");
+    }
+    machine
+}
+
+fn found(disk: i32, transfer: TransferId) -> RunEvent {
+    RunEvent::DamageFound {
+        disk,
+        transfer,
+        damage: Damage {
+            bytes: 4096,
+            chunk_count: 1,
+        },
+        parts: vec![cause(Reason::ChunkHashMismatch)],
+    }
+}
+
+#[test]
+fn a_point_with_damage_is_looked_at_whole_and_its_run_fails() {
+    let mut machine = proving();
+    let (&disk, held) = machine.run.disks.iter().next().unwrap();
+    let transfer = held.transfer.unwrap().transfer;
+    machine.take(found(disk, transfer));
+    assert_eq!(machine.run.ending, None, "the other disks are not proved");
+    machine.finish();
+    let Some(Outcome::Failed(cause)) = &machine.run.ending else {
+        panic!("{:?}", machine.run.ending);
+    };
+    assert_eq!(cause.0.reason, Reason::ChunkHashMismatch);
+    let (_, damage) = machine.run.verified().expect("every disk was looked at");
+    assert_eq!((damage.bytes, damage.chunk_count), (4096, 1));
+    assert_eq!(machine.run.warnings.len(), 1);
+}
+
+#[test]
+fn damage_that_another_attempt_told_of_is_not_counted() {
+    let mut machine = proving();
+    machine.take(found(2000, TransferId::from_bytes([0xee; 16])));
+    machine.finish();
+    assert_eq!(machine.run.ending, Some(Outcome::Succeeded));
+}
+
+#[test]
+fn a_verification_that_was_stopped_proves_nothing() {
+    for event in [RunEvent::CancelRequested, RunEvent::Restarted] {
+        let mut machine = proving();
+        machine.in_flight.clear();
+        machine.take(event);
+        machine.finish();
+        assert_eq!(machine.run.verified(), None);
+        assert_ne!(machine.run.ending, Some(Outcome::Succeeded));
+    }
+}
+
 #[test]
 fn a_backup_takes_its_steps_in_the_order_of_the_design() {
     let mut machine = Machine::new(backup());
@@ -691,7 +759,9 @@ fn a_cancellation_at_any_moment_leaves_nothing_unless_the_commit_was_asked_for()
                 });
             // An export that was read before it could be stopped is a copy all the same.
             let is_read = machine.history.contains(&RunEvent::ExportRead);
-            let expected = if commit_asked || is_read {
+            // And so is a point whose last disk was proved meanwhile.
+            let is_proved = machine.run.verified().is_some();
+            let expected = if commit_asked || is_read || is_proved {
                 Outcome::Succeeded
             } else {
                 Outcome::Cancelled
