@@ -1,11 +1,14 @@
 //! Partition tables as sfdisk makes them, volume groups as LVM2 makes them.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use stillwater_guestfs::{Contents, FileSystemKind};
+use stillwater_guestfs::{BlockSource, Contents, Cursor, Disk, FileSystemKind, Limits, volumes};
 
 use crate::lab::{Image, can_mount, run, scan};
 use crate::tree::{ALL, Holds, compare, fill, text};
@@ -172,6 +175,117 @@ fn what_cannot_be_read_is_named() {
             "{refused}"
         );
     }
+}
+
+/// A disk that says how much of it was read.
+struct Counted {
+    disk: Disk,
+    bytes: AtomicU64,
+}
+
+impl BlockSource for Counted {
+    fn length(&self) -> u64 {
+        self.disk.length()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        self.disk.read_at(offset, buffer)
+    }
+}
+
+#[test]
+fn the_first_listing_of_a_disk_of_40_gib_reads_little_of_it() {
+    for (program, options) in [
+        ("mke2fs", &["-q", "-F", "-t", "ext4"][..]),
+        ("mkfs.xfs", &["-q"]),
+        ("mkfs.btrfs", &["-q"]),
+        ("mkntfs", &["-F", "-Q", "-q"]),
+    ] {
+        let image = made(program, options, 40 << 10);
+        let counted = Arc::new(Counted {
+            disk: image.disk(),
+            bytes: AtomicU64::new(0),
+        });
+        let begin = Instant::now();
+        let found = volumes(&[Arc::clone(&counted) as Disk], &Limits::default()).unwrap();
+        let system = found[0].open().unwrap();
+        system.read_dir(system.root(), Cursor::default()).unwrap();
+        let (bytes, taken) = (counted.bytes.load(Ordering::Relaxed), begin.elapsed());
+        eprintln!("{program}: {bytes} bytes in {taken:?}");
+        assert!(bytes < 8 * MEBIBYTE, "{program}: {bytes} bytes");
+        assert!(taken < Duration::from_secs(2), "{program}: {taken:?}");
+    }
+}
+
+#[test]
+fn a_directory_of_a_million_names_is_shown_in_pages() {
+    let image = made(
+        "mke2fs",
+        &[
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-b",
+            "4096",
+            "-N",
+            "1024",
+            "-O",
+            "^has_journal",
+        ],
+        96,
+    );
+    // One directory whose blocks are all full of names of one file: so many are made at once by writing them.
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let mut blocks = Vec::new();
+    let mut number = 0_u64;
+    while number < 1_000_000 {
+        let mut block = Vec::with_capacity(4096);
+        while block.len() + 32 <= 4096 {
+            let name = format!("{number:07}");
+            let last = block.len() + 32 > 4096 - 16;
+            let length = if last { 4096 - block.len() } else { 16 };
+            block.extend_from_slice(&11_u32.to_le_bytes());
+            block.extend_from_slice(&(length as u16).to_le_bytes());
+            block.extend_from_slice(&[7, 2]);
+            block.extend_from_slice(name.as_bytes());
+            block.resize(block.len().next_multiple_of(16), 0);
+            number += 1;
+            if last {
+                break;
+            }
+        }
+        block.resize(4096, 0);
+        blocks.extend_from_slice(&block);
+    }
+    path.as_file().write_all_at(&blocks, 0).unwrap();
+    let image_path = image.path();
+    run(
+        "debugfs",
+        &[
+            "-w",
+            "-R",
+            &format!("write {} many", path.path().display()),
+            image_path,
+        ],
+    );
+    run(
+        "debugfs",
+        &["-w", "-R", "set_inode_field many mode 040755", image_path],
+    );
+    let found = volumes(&[image.disk()], &Limits::default()).unwrap();
+    let system = found[0].open().unwrap();
+    let many = system.child(system.root(), b"many").unwrap();
+    let (mut names, mut from, mut longest) = (0, Some(Cursor::default()), 0);
+    while let Some(cursor) = from {
+        let page = system.read_dir(many, cursor).unwrap();
+        names += page.entries.len() as u64;
+        longest = longest.max(page.entries.len());
+        from = page.next;
+    }
+    assert_eq!(names, number);
+    assert!(longest < 2 * Limits::default().page_entries, "{longest}");
 }
 
 /// LVM on loop devices, without the device mapper.
