@@ -113,6 +113,21 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     // The benchmark drives real processes as the tests do.
     ("bench", &["tests"]),
+    // Measures stages of the data path, each by the crate that does it.
+    (
+        "micro",
+        &[
+            "types",
+            "format",
+            "seal",
+            "chunking",
+            "store",
+            "rpc",
+            "repository-api",
+            "testkit",
+            "tests",
+        ],
+    ),
     // The crash lane runs the repository's library on storage that it makes worse.
     (
         "crash",
