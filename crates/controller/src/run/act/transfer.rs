@@ -216,7 +216,8 @@ impl Act {
             self.abandon(proxy, transfer).await;
         }
         // The disks of a backup are detached together, in the end; one that is tried again, before.
-        let is_to_stay = matches!(self.run.work, Work::Backup(_)) && followed.is_ok();
+        let is_moved = matches!(&followed, Ok(ended) if ended.state == TransferState::Succeeded);
+        let is_to_stay = is_moved && matches!(self.run.work, Work::Backup(_));
         if !self.halt.is_cancelled()
             && !is_to_stay
             && let Err(fault) = self.detach(&self.disk(key)?.attachment).await

@@ -140,6 +140,23 @@ async fn a_disk_that_is_read_again_is_not_attached_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_whose_transfer_fails_is_detached_before_it_is_attached_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let habits = Habits {
+        hot_adds: true,
+        transfers_fail: Some(Reason::RepositoryUnreachable),
+        ..Habits::default()
+    };
+    // Two proxies, each in a VM of its own.
+    let cluster = Cluster::open(dir.path(), &Fake::new(habits)).await;
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.fault.unwrap().reason, Reason::RepositoryUnreachable);
+    let attached = called(&cluster.fake, "attach_disks");
+    assert!(attached > 2, "no disk was tried again: {attached}");
+    assert!(cluster.fake.things().attached.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_tells_why_the_better_ways_were_not_taken() {
     let (run, _) = run_with(Habits::default()).await;
     for disk in &run.disks {
