@@ -727,12 +727,16 @@ impl Vsphere for Fake {
             if let Some(reason) = habits.attaching_fails {
                 return Err(gone(reason));
             }
-            let spoils = |disk: &AttachDisk| Some(&*disk.file_name) == habits.attaching_is_spoiled_by;
+            let spoils =
+                |disk: &AttachDisk| Some(&*disk.file_name) == habits.attaching_is_spoiled_by;
             if disks.iter().any(spoils) {
                 return Err(gone(Reason::VcenterTaskFailed));
             }
             let there = things.attached.get(&to.moref).map_or(0, BTreeSet::len);
-            if habits.attached_max.is_some_and(|most| there + disks.len() > most) {
+            if habits
+                .attached_max
+                .is_some_and(|most| there + disks.len() > most)
+            {
                 return Err(gone(Reason::NoProxySlot));
             }
             for disk in disks {
