@@ -255,13 +255,21 @@ fn pipe(parts: Vec<Result<ExportPart, Fault>>, format: DiskFormat) -> (Result<()
 
 #[test]
 fn a_pipe_gets_the_disk_as_a_file_would() {
-    let disk = Disk::holey();
-    for format in [DiskFormat::Raw, DiskFormat::VmdkStream] {
+    let ends_in_zeros = Disk {
+        length: 3 * MIB,
+        pieces: vec![(MIB, vec![7; 512])],
+    };
+    let formats = [DiskFormat::Raw, DiskFormat::VmdkStream];
+    let disks = [Disk::holey(), ends_in_zeros];
+    for (disk, format) in disks
+        .iter()
+        .flat_map(|disk| formats.map(|format| (disk, format)))
+    {
         let dir = tempfile::tempdir().expect("a directory");
         let (ended, bytes) = pipe(disk.parts(), format);
         ended.expect("exported");
         std::fs::write(dir.path().join("disk"), bytes).expect("write");
-        check_image(&disk, format, dir.path());
+        check_image(disk, format, dir.path());
     }
 }
 
