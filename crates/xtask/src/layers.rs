@@ -78,7 +78,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["types", "rpc", "controller-api", "proxy-api", "nbd", "files"],
+        &[
+            "types",
+            "rpc",
+            "controller-api",
+            "proxy-api",
+            "nbd",
+            "files",
+        ],
     ),
     ("xtask", &["types"]),
     ("testkit", &["types", "format", "store", "rpc"]),
