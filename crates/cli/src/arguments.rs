@@ -149,6 +149,20 @@ pub(crate) enum Node {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Proxy {
+    /// List the proxies: what each takes, has at work and reaches
+    List,
+    /// Give a proxy no new work; what it has at work goes on to its end
+    ///
+    /// Lasts until `proxy undrain`, also when the proxy or the controller is restarted.
+    Drain {
+        /// The proxy's name or id, or the beginning of the id
+        proxy: String,
+    },
+    /// Give a proxy work again
+    Undrain {
+        /// The proxy's name or id, or the beginning of the id
+        proxy: String,
+    },
     /// Measure how fast every proxy reaches a disk by every way; nothing is stored
     ///
     /// Makes a snapshot for it, which is removed at the end.

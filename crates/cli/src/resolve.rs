@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use stillwater_controller_api::{Client, ListPointsRequest, ListRunsRequest, Point, Run};
+use stillwater_controller_api::{
+    Client, ListPointsRequest, ListRunsRequest, Node, NodeState, Point, Run,
+};
 use stillwater_types::{Fault, NodeId, PointId, Reason, Role, RunId};
 
 /// Fewer characters than this fit too much by accident.
@@ -52,24 +54,31 @@ pub(crate) async fn node(controller: &Client, text: &str) -> Result<NodeId, Faul
 
 /// The repository with this name, this id, or the only id that begins so.
 pub(crate) async fn repository(controller: &Client, text: &str) -> Result<NodeId, Fault> {
-    let nodes = controller.list_nodes().await?;
-    let repositories = || nodes.iter().filter(|node| node.role == Role::Repository);
-    let named: Vec<_> = repositories().filter(|node| node.name == text).collect();
+    let mut nodes = controller.list_nodes().await?;
+    nodes.retain(|node| node.role == Role::Repository);
+    named(&nodes, ("repository", "repositories"), text)
+}
+
+/// The proxy with this name, this id, or the only id that begins so; a removed one only by its id.
+pub(crate) async fn proxy(controller: &Client, text: &str) -> Result<NodeId, Fault> {
+    let mut nodes = controller.list_nodes().await?;
+    let is_removed = |node: &Node| node.state == NodeState::Removed && node.name == text;
+    nodes.retain(|node| node.role == Role::Proxy && !is_removed(node));
+    named(&nodes, ("proxy", "proxies"), text)
+}
+
+fn named(nodes: &[Node], (one, many): (&str, &str), text: &str) -> Result<NodeId, Fault> {
+    let named: Vec<_> = nodes.iter().filter(|node| node.name == text).collect();
     if let [only] = named.as_slice() {
         return Ok(only.node_id);
     }
     if text.len() >= PREFIX_CHARS_MIN && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
-        let ids = repositories().map(|node| node.node_id);
-        return only(
-            &text.to_ascii_lowercase(),
-            "repository",
-            Reason::NodeNotFound,
-            ids,
-        );
+        let ids = nodes.iter().map(|node| node.node_id);
+        return only(&text.to_ascii_lowercase(), one, Reason::NodeNotFound, ids);
     }
     let message = match named.len() {
-        0 => format!("no repository is called {text}; `stillwater repository list` names them"),
-        count => format!("{count} repositories are called {text}; name the one by its id"),
+        0 => format!("no {one} is called {text}; `stillwater {one} list` names them"),
+        count => format!("{count} {many} are called {text}; name the one by its id"),
     };
     Err(Fault::new(Reason::NodeNotFound, message))
 }

@@ -11,6 +11,7 @@ pub(crate) mod node;
 pub(crate) mod point;
 pub(crate) mod preflight;
 pub(crate) mod probe;
+pub(crate) mod proxy;
 pub(crate) mod repository;
 pub(crate) mod restore;
 pub(crate) mod run;

@@ -25,6 +25,8 @@ pub const ACCESS: &[Access] = &[
     ),
     Access::roles("/stillwater.controller.v1.NodeService/ListNodes", ADMIN),
     Access::roles("/stillwater.controller.v1.NodeService/RemoveNode", ADMIN),
+    Access::roles("/stillwater.controller.v1.NodeService/DrainProxy", ADMIN),
+    Access::roles("/stillwater.controller.v1.NodeService/UndrainProxy", ADMIN),
     Access::roles("/stillwater.controller.v1.TokenService/CreateToken", ADMIN),
     Access::roles("/stillwater.controller.v1.PointService/ListPoints", ADMIN),
     Access::roles("/stillwater.controller.v1.PointService/GetPoint", ADMIN),

@@ -175,6 +175,22 @@ impl pb::node_service_server::NodeService for Adaptor<dyn NodeService> {
         let (peer, node_id) = open(request)?;
         reply(self.0.remove_node(&peer, node_id).await)
     }
+
+    async fn drain_proxy(
+        &self,
+        request: Request<pb::DrainProxyRequest>,
+    ) -> Answer<pb::DrainProxyResponse> {
+        let (peer, node_id) = open(request)?;
+        reply(self.0.drain_proxy(&peer, node_id).await)
+    }
+
+    async fn undrain_proxy(
+        &self,
+        request: Request<pb::UndrainProxyRequest>,
+    ) -> Answer<pb::UndrainProxyResponse> {
+        let (peer, node_id) = open(request)?;
+        reply(self.0.undrain_proxy(&peer, node_id).await)
+    }
 }
 
 #[async_trait::async_trait]

@@ -160,6 +160,22 @@ impl Client {
             .await
     }
 
+    /// Gives a proxy no new work; what it has at work goes on to its end. Idempotent.
+    pub async fn drain_proxy(&self, node_id: NodeId) -> Result<(), Fault> {
+        let mut stub = stub!(self, node_service_client::NodeServiceClient);
+        self.ask
+            .one(stub.drain_proxy(pb::DrainProxyRequest::from(node_id)))
+            .await
+    }
+
+    /// Gives a proxy work again. Idempotent.
+    pub async fn undrain_proxy(&self, node_id: NodeId) -> Result<(), Fault> {
+        let mut stub = stub!(self, node_service_client::NodeServiceClient);
+        self.ask
+            .one(stub.undrain_proxy(pb::UndrainProxyRequest::from(node_id)))
+            .await
+    }
+
     /// Makes a join token for one node of `role`.
     pub async fn create_token(&self, role: Role) -> Result<CreateTokenResponse, Fault> {
         let mut stub = stub!(self, token_service_client::TokenServiceClient);

@@ -382,6 +382,8 @@ pub struct Node {
     pub load: Option<NodeLoad>,
     /// By which ways it reaches disks, as far as it said; of proxies only.
     pub reach: Option<ProxyReach>,
+    /// Since when a proxy gets no new work; none while it gets some.
+    pub draining_since: Option<Timestamp>,
 }
 
 /// By which ways a proxy can reach disks, besides those that every proxy has.

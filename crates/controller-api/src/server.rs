@@ -74,6 +74,12 @@ pub trait NodeService: Send + Sync + 'static {
 
     /// Shuts a node out: its certificate is refused from now on.
     async fn remove_node(&self, peer: &Peer, node_id: NodeId) -> Result<(), Fault>;
+
+    /// Gives a proxy no new work. Idempotent.
+    async fn drain_proxy(&self, peer: &Peer, node_id: NodeId) -> Result<(), Fault>;
+
+    /// Gives a proxy work again. Idempotent.
+    async fn undrain_proxy(&self, peer: &Peer, node_id: NodeId) -> Result<(), Fault>;
 }
 
 /// What a person must look at.

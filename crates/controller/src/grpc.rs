@@ -47,6 +47,14 @@ impl api::NodeService for node::Registry {
     async fn remove_node(&self, peer: &Peer, node_id: NodeId) -> Result<(), Fault> {
         self.remove(actor(peer), node_id).await
     }
+
+    async fn drain_proxy(&self, peer: &Peer, node_id: NodeId) -> Result<(), Fault> {
+        self.drain(actor(peer), node_id).await
+    }
+
+    async fn undrain_proxy(&self, peer: &Peer, node_id: NodeId) -> Result<(), Fault> {
+        self.undrain(actor(peer), node_id).await
+    }
 }
 
 #[async_trait]

@@ -85,6 +85,14 @@ impl NodeService for Controller {
     async fn remove_node(&self, _: &Peer, _: NodeId) -> Result<(), Fault> {
         Err(Fault::new(Reason::NodeNotFound, "no nodes here"))
     }
+
+    async fn drain_proxy(&self, _: &Peer, _: NodeId) -> Result<(), Fault> {
+        Err(Fault::new(Reason::NodeNotFound, "no nodes here"))
+    }
+
+    async fn undrain_proxy(&self, _: &Peer, _: NodeId) -> Result<(), Fault> {
+        Err(Fault::new(Reason::NodeNotFound, "no nodes here"))
+    }
 }
 
 impl Controller {

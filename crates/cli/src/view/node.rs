@@ -27,7 +27,7 @@ fn row(node: &Node) -> [Field; 9] {
         Field::text(node.role),
         Field::text(&node.name),
         Field::maybe(node.address.as_ref()),
-        Field::text(state(node.state)),
+        Field::text(state(node)),
         Field::maybe(node.seen_at.map(moment)),
         Field::text(moment(node.certificate_expires_at)),
         Field::maybe(load(node)),
@@ -35,7 +35,7 @@ fn row(node: &Node) -> [Field; 9] {
     ]
 }
 
-fn load(node: &Node) -> Option<String> {
+pub(super) fn load(node: &Node) -> Option<String> {
     let load = node.load.as_ref()?;
     match node.role {
         Role::Proxy => Some(format!(
@@ -52,7 +52,7 @@ fn load(node: &Node) -> Option<String> {
 }
 
 /// The ways to disks that not every proxy has.
-fn reach(node: &Node) -> Option<String> {
+pub(super) fn reach(node: &Node) -> Option<String> {
     let reach = node.reach.as_ref()?;
     let hot_add = (!reach.vm_uuids.is_empty()).then(|| "hot-add".to_owned());
     let files = reach
@@ -70,7 +70,7 @@ pub(crate) fn json(node: &Node) -> Value {
         "role": node.role.as_str(),
         "name": node.name,
         "address": node.address,
-        "state": state(node.state),
+        "state": word(node.state),
         "joined_at": node.joined_at.to_string(),
         "seen_at": node.seen_at.map(|time| time.to_string()),
         "certificate_expires_at": node.certificate_expires_at.to_string(),
@@ -87,10 +87,20 @@ pub(crate) fn json(node: &Node) -> Value {
             "datastores": reach.datastores,
             "nbd": reach.nbd,
         })),
+        "draining_since": node.draining_since.map(|time| time.to_string()),
     })
 }
 
-const fn state(state: NodeState) -> &'static str {
+/// The state in a table: that a proxy drains goes before that it is online.
+pub(super) fn state(node: &Node) -> &'static str {
+    match (node.state, node.draining_since) {
+        (NodeState::Online, Some(_)) => "draining",
+        (NodeState::Offline, Some(_)) => "offline, draining",
+        (state, _) => word(state),
+    }
+}
+
+const fn word(state: NodeState) -> &'static str {
     match state {
         NodeState::Online => "online",
         NodeState::Offline => "offline",

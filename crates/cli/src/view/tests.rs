@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use stillwater_controller_api::*;
 use stillwater_types::{Fault, NodeId, PointId, Reason, Role, RunId, TreeId, VcenterId, VmId};
 
-use super::{alarm, node, point, run, vcenter, vm};
+use super::{alarm, node, point, proxy, run, vcenter, vm};
 use crate::arguments::Arguments;
 
 fn at(second: i64) -> Timestamp {
@@ -228,6 +228,7 @@ fn nodes() -> Vec<Node> {
             datastores: vec!["nfs-1".into()],
             nbd: true,
         }),
+        draining_since: None,
     };
     let repository = Node {
         node_id: NodeId::from_bytes(id(8)),
@@ -250,6 +251,26 @@ fn nodes() -> Vec<Node> {
         ..proxy.clone()
     };
     vec![proxy, repository, admin]
+}
+
+/// A proxy at work, one that drains, and one that drains and is not heard of.
+fn proxies() -> Vec<Node> {
+    let proxy = nodes().swap_remove(0);
+    let draining = Node {
+        node_id: NodeId::from_bytes(id(10)),
+        name: "proxy-2".into(),
+        draining_since: Some(at(-60)),
+        ..proxy.clone()
+    };
+    let gone = Node {
+        node_id: NodeId::from_bytes(id(11)),
+        name: "proxy-3".into(),
+        state: NodeState::Offline,
+        load: None,
+        reach: None,
+        ..draining.clone()
+    };
+    vec![proxy, draining, gone]
 }
 
 fn alarms() -> Vec<Alarm> {
@@ -331,6 +352,7 @@ fn tables_are_as_people_know_them() {
     assert_snapshot!("runs", run::list(&runs()));
     assert_snapshot!("points", point::list(&[shown_point().point]));
     assert_snapshot!("nodes", node::list(&nodes()));
+    assert_snapshot!("proxies", proxy::list(&proxies()));
     assert_snapshot!("vcenters", vcenter::list(&vcenters()));
     assert_snapshot!("alarms", alarm::list(&alarms()));
     assert_json_snapshot!("alarms_json", alarm::json(&alarms()));

@@ -399,6 +399,7 @@ impl NodeService for Fake {
             version: None,
             load: None,
             reach: None,
+            draining_since: None,
         };
         let state = self.state.lock().expect("not poisoned");
         let admins = state.admins.iter().map(|id| node(*id, Role::Admin, None));
@@ -408,6 +409,14 @@ impl NodeService for Fake {
     }
 
     async fn remove_node(&self, _: &Peer, _: NodeId) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn drain_proxy(&self, _: &Peer, _: NodeId) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn undrain_proxy(&self, _: &Peer, _: NodeId) -> Result<(), Fault> {
         Ok(())
     }
 }

@@ -16,11 +16,13 @@ alike! { pb:
     ProxyReach { vm_uuids, datastores, nbd }
 }
 
-empty! { pb: ListNodesRequest RemoveNodeResponse }
+empty! { pb: ListNodesRequest RemoveNodeResponse DrainProxyResponse UndrainProxyResponse }
 
 wraps! { pb:
     messages ListNodesResponse.nodes: Vec<Node>;
     id RemoveNodeRequest.node_id: NodeId;
+    id DrainProxyRequest.node_id: NodeId;
+    id UndrainProxyRequest.node_id: NodeId;
 }
 
 /// Not [`Word`]: the role is a word of all crates.
@@ -59,6 +61,7 @@ impl From<Node> for pb::Node {
             version,
             load,
             reach,
+            draining_since,
         } = domain;
         Self {
             node_id: node_id.to_string(),
@@ -72,6 +75,7 @@ impl From<Node> for pb::Node {
             version: version.unwrap_or_default(),
             load: load.map(Into::into),
             reach: reach.map(Into::into),
+            draining_since: draining_since.map(field::moment),
         }
     }
 }
@@ -92,6 +96,7 @@ impl TryFrom<pb::Node> for Node {
             version,
             load,
             reach,
+            draining_since,
         } = message;
         Ok(Self {
             node_id: field::id("node_id", &node_id)?,
@@ -105,6 +110,7 @@ impl TryFrom<pb::Node> for Node {
             version: field::maybe_text(version),
             load: field::maybe_message("load", load)?,
             reach: field::maybe_message("reach", reach)?,
+            draining_since: field::maybe_time("draining_since", draining_since)?,
         })
     }
 }

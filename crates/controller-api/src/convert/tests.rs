@@ -374,6 +374,7 @@ impl Gen {
             version: self.maybe(Gen::text),
             load: self.maybe(Gen::load),
             reach: self.maybe(Gen::reach),
+            draining_since: self.maybe(Gen::time),
         }
     }
 
@@ -707,6 +708,10 @@ proptest! {
         check::<pb::ListNodesResponse, _>(g.list(Gen::node));
         check::<pb::RemoveNodeRequest, _>(NodeId::from_bytes(g.hash()));
         check::<pb::RemoveNodeResponse, _>(());
+        check::<pb::DrainProxyRequest, _>(NodeId::from_bytes(g.hash()));
+        check::<pb::DrainProxyResponse, _>(());
+        check::<pb::UndrainProxyRequest, _>(NodeId::from_bytes(g.hash()));
+        check::<pb::UndrainProxyResponse, _>(());
         check_secret::<pb::JoinClusterRequest, _>(g.join());
         check::<pb::JoinClusterResponse, _>(JoinClusterResponse {
             node_id: NodeId::from_bytes(g.hash()),

@@ -28,6 +28,8 @@ pub struct NodeInfo {
     pub load: NodeLoad,
     /// By which ways a proxy reaches disks, as far as it said.
     pub reach: ProxyReach,
+    /// Whether it gets no new work.
+    pub is_draining: bool,
 }
 
 /// What the last heartbeat of a node said. Never journalled: the next one tells it again.
@@ -145,5 +147,6 @@ fn info(node: &Node, seen: Option<&Seen>) -> NodeInfo {
         name: node.name.clone(),
         load: seen.map(|seen| seen.load).unwrap_or_default(),
         reach: seen.and_then(|seen| seen.reach.clone()).unwrap_or_default(),
+        is_draining: node.draining_since.is_some(),
     }
 }

@@ -40,4 +40,14 @@ pub enum NodeEvent {
         /// Which node.
         node: NodeId,
     },
+    /// A proxy gets no new work from now on.
+    DrainBegun {
+        /// Which proxy.
+        node: NodeId,
+    },
+    /// A proxy gets work again.
+    DrainEnded {
+        /// Which proxy.
+        node: NodeId,
+    },
 }

@@ -37,6 +37,8 @@ pub struct Node {
     pub certificate_expires_at: Timestamp,
     /// When it was shut out.
     pub removed_at: Option<Timestamp>,
+    /// Since when it gets no new work; of proxies only.
+    pub draining_since: Option<Timestamp>,
 }
 
 /// Every node that ever joined: a removed one stays, so that it is refused by name.
@@ -88,6 +90,12 @@ impl Part for Nodes {
             NodeEvent::Removed { node } => {
                 self.find(*node).map(|_| ()).ok_or_else(|| unknown(*node))
             }
+            NodeEvent::DrainBegun { node } | NodeEvent::DrainEnded { node } => {
+                match self.member(*node)?.role {
+                    Role::Proxy => Ok(()),
+                    role => Err(not_a_proxy(*node, role)),
+                }
+            }
         }
     }
 
@@ -108,6 +116,7 @@ impl Part for Nodes {
                     joined_at: at,
                     certificate_expires_at: *certificate_expires_at,
                     removed_at: None,
+                    draining_since: None,
                 };
                 self.nodes.insert(*node, Arc::new(joined));
             }
@@ -125,6 +134,12 @@ impl Part for Nodes {
             NodeEvent::Removed { node } => {
                 self.change(*node, |n| n.removed_at = n.removed_at.or(Some(at)));
             }
+            NodeEvent::DrainBegun { node } => {
+                self.change(*node, |n| {
+                    n.draining_since = n.draining_since.or(Some(at));
+                });
+            }
+            NodeEvent::DrainEnded { node } => self.change(*node, |n| n.draining_since = None),
         }
     }
 }
@@ -143,6 +158,13 @@ fn removed(node: NodeId) -> Fault {
         format!("node {node} was removed from the cluster; join it again with a new token"),
     )
     .with("node", node)
+}
+
+fn not_a_proxy(node: NodeId, role: Role) -> Fault {
+    let message = format!(
+        "node {node} is a {role}, and only proxies drain; `stillwater proxy list` names them"
+    );
+    Fault::new(Reason::BadField, message).with("field", "node_id")
 }
 
 #[cfg(test)]
@@ -216,6 +238,37 @@ mod tests {
             nodes.find(NODE).and_then(|node| node.removed_at),
             Some(at(1))
         );
+    }
+
+    #[test]
+    fn a_proxy_drains_from_the_first_word_to_the_last() {
+        let begun = NodeEvent::DrainBegun { node: NODE };
+        let ended = NodeEvent::DrainEnded { node: NODE };
+        let since = |history: &[NodeEvent]| {
+            let nodes = after(history);
+            nodes.member(NODE).expect("a member").draining_since
+        };
+        assert_eq!(since(&[joined()]), None);
+        let twice = [joined(), begun.clone(), begun.clone()];
+        assert_eq!(since(&twice), Some(at(1)));
+        let over = [joined(), begun.clone(), ended.clone(), ended.clone()];
+        assert_eq!(since(&over), None);
+        let again = [joined(), begun.clone(), ended.clone(), begun.clone()];
+        assert_eq!(since(&again), Some(at(3)));
+        for event in [&begun, &ended] {
+            check(&[], event, Some(Reason::NodeNotFound));
+            check(&[joined()], event, None);
+            let removed = NodeEvent::Removed { node: NODE };
+            check(&[joined(), removed], event, Some(Reason::NodeRemoved));
+            let repository = NodeEvent::Joined {
+                node: NODE,
+                role: Role::Repository,
+                name: "store".into(),
+                address: "store:7446".into(),
+                certificate_expires_at: at(100),
+            };
+            check(&[repository], event, Some(Reason::BadField));
+        }
     }
 
     #[test]

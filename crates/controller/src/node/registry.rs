@@ -243,6 +243,24 @@ impl Registry {
         Ok(())
     }
 
+    /// Gives a proxy no new work, also after a restart. Succeeds when it drains already.
+    pub async fn drain(&self, by: Actor, node: NodeId) -> Result<(), Fault> {
+        self.memory
+            .append(by, NodeEvent::DrainBegun { node })
+            .await?;
+        tracing::info!(node.id = %node, %by, "proxy drains");
+        Ok(())
+    }
+
+    /// Gives a proxy work again. Succeeds when it does not drain.
+    pub async fn undrain(&self, by: Actor, node: NodeId) -> Result<(), Fault> {
+        self.memory
+            .append(by, NodeEvent::DrainEnded { node })
+            .await?;
+        tracing::info!(node.id = %node, %by, "proxy takes work again");
+        Ok(())
+    }
+
     /// Every node, the controller first, then in the order in which they joined.
     pub fn list(&self) -> Vec<api::Node> {
         let state = self.memory.state();
@@ -272,6 +290,7 @@ impl Registry {
             version: seen.as_ref().map(|seen| seen.version.clone()),
             load: seen.as_ref().map(|seen| seen.load),
             reach: seen.and_then(|seen| seen.reach),
+            draining_since: node.draining_since,
         }
     }
 
@@ -294,6 +313,7 @@ impl Registry {
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             load: None,
             reach: None,
+            draining_since: None,
         }
     }
 

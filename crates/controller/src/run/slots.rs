@@ -50,9 +50,10 @@ impl Slots {
     }
 
     /// A slot of the proxy that has most free, if any has one; not of `avoid` while another is
-    /// online.
+    /// online, and never of one that drains.
     pub fn take(&self, avoid: &BTreeSet<NodeId>) -> Option<Permit> {
-        let online = self.nodes.online(Role::Proxy);
+        let mut online = self.nodes.online(Role::Proxy);
+        online.retain(|proxy| !proxy.is_draining);
         let others = || online.iter().filter(|proxy| !avoid.contains(&proxy.node));
         let candidates: Vec<&NodeInfo> = match others().next() {
             Some(_) => others().collect(),
@@ -78,6 +79,14 @@ impl Slots {
         })
     }
 
+    /// Whether the proxy of a slot drains by now, and another proxy takes work.
+    pub fn is_to_leave(&self, permit: &Permit) -> bool {
+        let online = self.nodes.online(Role::Proxy);
+        let proxy = self.nodes.member(permit.proxy.node);
+        let takes = |other: &NodeInfo| !other.is_draining && other.load.transfer_slots > 0;
+        proxy.is_ok_and(|proxy| proxy.is_draining) && online.iter().any(takes)
+    }
+
     /// Waits for a slot.
     ///
     /// # Errors
@@ -92,7 +101,7 @@ impl Slots {
             if Instant::now() >= until {
                 return Err(Fault::new(
                     Reason::NoProxySlot,
-                    "no proxy with a free slot is online; start or add a proxy, or wait",
+                    "no proxy with a free slot is online and takes new work; `stillwater proxy list` tells of each: start, undrain or add one, or wait",
                 ));
             }
             tokio::select! {

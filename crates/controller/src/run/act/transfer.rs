@@ -102,17 +102,22 @@ impl Act {
     }
 
     /// A slot that the run has and no disk uses. The disk's own last one is given back: its proxy
-    /// failed it.
+    /// failed it. Slots of a proxy that drains by now are given back as well while another proxy
+    /// takes work; else the run ends where it began, for its VM is frozen.
     fn spare_permit(&self, disk: i32, avoid: &BTreeSet<NodeId>) -> Option<Permit> {
         let mut notes = self.scratch.notes();
         let failed = notes.permits.remove(&disk);
+        let (drained, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut notes.free_permits)
+            .into_iter()
+            .partition(|permit| self.world.slots.is_to_leave(permit));
+        notes.free_permits = stay;
         let at = notes
             .free_permits
             .iter()
             .position(|permit| !avoid.contains(&permit.proxy.node));
         let spare = at.map(|at| notes.free_permits.swap_remove(at));
         drop(notes);
-        drop(failed);
+        drop((failed, drained));
         spare
     }
 

@@ -4,6 +4,7 @@ mod faults;
 mod flow;
 mod hooks;
 mod kills;
+mod pool;
 mod reaping;
 mod ways;
 mod world;

@@ -1,0 +1,103 @@
+//! Which proxies runs use while proxies are drained.
+
+use std::time::Duration;
+
+use stillwater_controller_api::{Run, RunState};
+use stillwater_types::Reason;
+use stillwater_vsphere::Protectability;
+
+use super::world::*;
+use crate::event::Actor;
+use crate::node::NodeEvent;
+
+/// Seven disks that take a while each, and two proxies with a slot each.
+async fn cluster() -> (tempfile::TempDir, Cluster) {
+    let disks = (2000..2007).map(|key| (key, Protectability::Protectable));
+    let habits = Habits {
+        disks: disks.collect(),
+        transfers_last: Duration::from_millis(300),
+        ..Habits::default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), &Fake::new(habits)).await;
+    (dir, cluster)
+}
+
+async fn drain(cluster: &Cluster, which: u8) {
+    let node = proxy(which);
+    let begun = NodeEvent::DrainBegun { node };
+    cluster.memory.append(Actor::Console, begun).await.unwrap();
+}
+
+/// Starts a backup and waits until both proxies have a disk.
+async fn at_work(cluster: &Cluster) -> Run {
+    let run = cluster.start(backup()).await;
+    let at_work = async {
+        while cluster.fake.orders().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, at_work)
+        .await
+        .expect("disks are moved");
+    run
+}
+
+fn count_on(run: &Run, name: &str) -> usize {
+    let disks = run.disks.iter();
+    disks.filter(|disk| disk.proxy_name == name).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_drains_gets_no_run_until_it_drains_no_more() {
+    let (_dir, cluster) = cluster().await;
+    drain(&cluster, 1).await;
+    let run = cluster.run(backup()).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert_eq!(count_on(&run, "proxy-0"), 7, "{run:?}");
+    let ended = NodeEvent::DrainEnded { node: proxy(1) };
+    cluster.memory.append(Actor::Console, ended).await.unwrap();
+    let run = cluster.run(backup()).await;
+    assert!(count_on(&run, "proxy-1") > 1, "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_leaves_a_proxy_that_begins_to_drain_when_its_disk_is_moved() {
+    let (_dir, cluster) = cluster().await;
+    let run = at_work(&cluster).await;
+    drain(&cluster, 1).await;
+    let run = cluster.ended(run.run_id).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    assert_eq!(count_on(&run, "proxy-1"), 1, "{run:?}");
+    assert_eq!(count_on(&run, "proxy-0"), 6, "{run:?}");
+    let orders = cluster.fake.orders();
+    assert_eq!(orders.len(), 7, "no disk was moved twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_ends_where_it_began_when_every_proxy_drains_and_no_other_freezes_a_vm() {
+    let (dir, cluster) = cluster().await;
+    let run = at_work(&cluster).await;
+    drain(&cluster, 0).await;
+    drain(&cluster, 1).await;
+    let run = cluster.ended(run.run_id).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    let fake = cluster.fake.clone();
+    cluster.kill().await;
+    // A restart changes nothing about it.
+    let cluster = Cluster::open(dir.path(), &fake).await;
+    let snapshots = || {
+        let calls = fake.calls();
+        calls
+            .iter()
+            .filter(|call| **call == "create_snapshot")
+            .count()
+    };
+    let before = snapshots();
+    assert!(before > 0, "{:?}", fake.calls());
+    let refused = cluster.run(backup()).await;
+    let fault = refused.fault.expect("no proxy takes it");
+    assert_eq!(fault.reason, Reason::NoProxySlot);
+    assert_eq!(snapshots(), before, "the vm was frozen for nothing");
+}
