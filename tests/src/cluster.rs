@@ -26,17 +26,27 @@ pub enum Role {
     Proxy,
     /// `stillwater-repository`
     Repository,
+    /// A second `stillwater-proxy`, of clusters that were given one.
+    OtherProxy,
 }
 
 impl Role {
-    /// All of them, in the order in which they start.
+    /// Those that every cluster has, in the order in which they start.
     pub const ALL: [Role; 3] = [Role::Controller, Role::Repository, Role::Proxy];
 
-    /// The role's word.
+    /// What its node and its files are called.
     pub fn name(self) -> &'static str {
         match self {
+            Role::OtherProxy => "other-proxy",
+            role => role.word(),
+        }
+    }
+
+    /// The role's word.
+    fn word(self) -> &'static str {
+        match self {
             Role::Controller => "controller",
-            Role::Proxy => "proxy",
+            Role::Proxy | Role::OtherProxy => "proxy",
             Role::Repository => "repository",
         }
     }
@@ -116,6 +126,14 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Lets a second proxy join and starts it.
+    pub fn add_proxy(&mut self) -> Result<()> {
+        self.configure(Role::OtherProxy, "")?;
+        self.join(Role::OtherProxy)?;
+        self.start_role(Role::OtherProxy)?;
+        self.wait_online(3)
+    }
+
     /// Registers the lab's vCenter by its fingerprint.
     pub fn add_lab(&self, lab: &Lab) -> Result<()> {
         self.add_lab_as("lab", lab)
@@ -174,7 +192,7 @@ impl Cluster {
     }
 
     fn join(&self, role: Role) -> Result<()> {
-        let token = self.json(&["token", "create", "--role", role.name()])?;
+        let token = self.json(&["token", "create", "--role", role.word()])?;
         self.run_role(role, &["join", &text(&token, "token")?])
             .map(drop)
     }
@@ -239,7 +257,7 @@ impl Cluster {
     }
 
     fn role_command(&mut self, role: Role) -> Result<Command> {
-        let mut command = Command::new(workspace::binary(&format!("stillwater-{}", role.name()))?);
+        let mut command = Command::new(workspace::binary(&format!("stillwater-{}", role.word()))?);
         command.arg("--config").arg(&self.member(role)?.config);
         // As the systemd units have it.
         command.env("MALLOC_ARENA_MAX", "2");
@@ -248,7 +266,7 @@ impl Cluster {
 
     fn run_role(&self, role: Role, args: &[&str]) -> Result<Output> {
         let config = self.dir.path().join(format!("{}.toml", role.name()));
-        let mut command = Command::new(workspace::binary(&format!("stillwater-{}", role.name()))?);
+        let mut command = Command::new(workspace::binary(&format!("stillwater-{}", role.word()))?);
         command.arg("--config").arg(config).args(args);
         check(args, command.output()?)
     }

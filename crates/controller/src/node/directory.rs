@@ -30,6 +30,8 @@ pub struct NodeInfo {
     pub reach: ProxyReach,
     /// Whether it gets no new work.
     pub is_draining: bool,
+    /// Whether a call to it failed since its last heartbeat.
+    pub is_doubtful: bool,
 }
 
 /// What the last heartbeat of a node said. Never journalled: the next one tells it again.
@@ -45,6 +47,8 @@ pub struct Seen {
     pub reach: Option<ProxyReach>,
     /// When it came, by a clock that nobody sets.
     instant: Instant,
+    /// Whether a call to the node failed since.
+    is_doubtful: bool,
 }
 
 impl Seen {
@@ -120,8 +124,17 @@ impl Directory {
             load,
             reach,
             instant: Instant::now(),
+            is_doubtful: false,
         };
         self.seen().insert(node, seen);
+    }
+
+    /// Notes that `node` could not be called: until its next heartbeat others go before it, long
+    /// before it counts as offline.
+    pub fn doubt(&self, node: NodeId) {
+        if let Some(seen) = self.seen().get_mut(&node) {
+            seen.is_doubtful = true;
+        }
     }
 
     /// What the last heartbeat of `node` said, if one came since the start.
@@ -148,5 +161,6 @@ fn info(node: &Node, seen: Option<&Seen>) -> NodeInfo {
         load: seen.map(|seen| seen.load).unwrap_or_default(),
         reach: seen.and_then(|seen| seen.reach.clone()).unwrap_or_default(),
         is_draining: node.draining_since.is_some(),
+        is_doubtful: seen.is_some_and(|seen| seen.is_doubtful),
     }
 }

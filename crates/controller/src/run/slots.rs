@@ -50,7 +50,8 @@ impl Slots {
     }
 
     /// A slot of the proxy that has most free, if any has one; not of `avoid` while another is
-    /// online, and never of one that drains.
+    /// online, never of one that drains, and of one that could not be called only when no other has
+    /// any.
     pub fn take(&self, avoid: &BTreeSet<NodeId>) -> Option<Permit> {
         let mut online = self.nodes.online(Role::Proxy);
         online.retain(|proxy| !proxy.is_draining);
@@ -66,7 +67,7 @@ impl Slots {
         };
         let best = candidates
             .into_iter()
-            .max_by_key(|proxy| free(proxy))?
+            .max_by_key(|proxy| (free(proxy) > 0 && !proxy.is_doubtful, free(proxy)))?
             .clone();
         if free(&best) == 0 {
             return None;

@@ -148,6 +148,9 @@ impl Act {
             // Whether it still runs is not known: it stays held, and is cancelled with the rest.
             Err(_) if self.halt.is_cancelled() => Ok(Vec::new()),
             Err(fault) => {
+                if fault.reason == Reason::ProxyUnreachable {
+                    self.world.nodes.doubt(proxy);
+                }
                 let without = self.without_base(disk, &fault);
                 let without = without.or_else(|| self.without_way(disk, &fault));
                 let ended = RunEvent::TransferFailed {

@@ -1,8 +1,9 @@
 //! Which proxies runs use while proxies are drained.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use stillwater_controller_api::{Run, RunState};
+use stillwater_controller_api::{NodeLoad, Run, RunState};
 use stillwater_types::Reason;
 use stillwater_vsphere::Protectability;
 
@@ -100,4 +101,27 @@ async fn a_run_ends_where_it_began_when_every_proxy_drains_and_no_other_freezes_
     let fault = refused.fault.expect("no proxy takes it");
     assert_eq!(fault.reason, Reason::NoProxySlot);
     assert_eq!(snapshots(), before, "the vm was frozen for nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_could_not_be_called_comes_last_until_it_is_heard_of() {
+    let (_dir, cluster) = cluster().await;
+    let slots = &cluster.world.slots;
+    let none = BTreeSet::new();
+    let load = NodeLoad {
+        transfer_slots: 3,
+        ..NodeLoad::default()
+    };
+    cluster.nodes.note(proxy(1), "1".into(), load, None);
+    let order = |count: usize| {
+        let permits: Vec<_> = (0..count).filter_map(|_| slots.take(&none)).collect();
+        let proxies: Vec<_> = permits.iter().map(|permit| permit.proxy.node).collect();
+        proxies
+    };
+    assert_eq!(order(1), [proxy(1)], "it has most free");
+    cluster.nodes.doubt(proxy(1));
+    let doubted = [proxy(0), proxy(1), proxy(1), proxy(1)];
+    assert_eq!(order(9), doubted, "it is used when the other has none");
+    cluster.nodes.note(proxy(1), "1".into(), load, None);
+    assert_eq!(order(1), [proxy(1)]);
 }
