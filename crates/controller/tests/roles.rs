@@ -20,6 +20,8 @@ NodeService/RenewCertificate: proxy repository admin
 NodeService/SendHeartbeat: proxy repository
 NodeService/ListNodes: admin
 NodeService/RemoveNode: admin
+NodeService/DrainProxy: admin
+NodeService/UndrainProxy: admin
 PointService/ListPoints: admin
 PointService/GetPoint: admin
 PointService/LockPoint: admin
@@ -32,6 +34,7 @@ RepositoryService/WatchTask: admin
 RepositoryService/CancelTask: admin
 RepositoryService/SubmitStatement: admin
 RunService/StartRun: admin
+RunService/PlanRestoreVm: admin
 RunService/GetRun: admin
 RunService/ListRuns: admin
 RunService/WatchRun: admin
