@@ -90,18 +90,31 @@ impl Directory {
             .collect()
     }
 
-    /// The members of `role` that are not heard of, in the order in which they joined.
+    /// The members of `role` that may answer: those that are heard of, and those of which nothing can have been
+    /// heard yet because the controller has just started.
+    pub fn askable(&self, role: Role) -> Vec<NodeInfo> {
+        self.split(role).0
+    }
+
+    /// The members of `role` that were heard of, but not lately.
     pub fn silent(&self, role: Role) -> Vec<NodeInfo> {
-        let online = self.online(role);
+        self.split(role).1
+    }
+
+    fn split(&self, role: Role) -> (Vec<NodeInfo>, Vec<NodeInfo>) {
         let state = self.memory.state();
+        let seen = self.seen();
         let members = state
             .nodes
             .iter()
             .filter(|node| node.role == role && node.removed_at.is_none());
-        members
-            .filter(|node| online.iter().all(|known| known.node != node.node))
-            .map(|node| info(node, None))
-            .collect()
+        let (askable, silent): (Vec<_>, Vec<_>) =
+            members.partition(|node| seen.get(&node.node).is_none_or(Seen::is_fresh));
+        let infos = |nodes: Vec<&Node>| {
+            let info = |node: &&Node| info(node, seen.get(&node.node));
+            nodes.iter().map(info).collect()
+        };
+        (infos(askable), infos(silent))
     }
 
     /// The member of that id, whether it is heard of or not.

@@ -148,7 +148,7 @@ impl Points {
     pub async fn refresh(&self) -> Vec<(NodeId, Fault)> {
         let silent = self.nodes.silent(Role::Repository).into_iter();
         let silent = silent.map(|repository| (repository.node, silence(&repository.name)));
-        let repositories = self.nodes.online(Role::Repository);
+        let repositories = self.nodes.askable(Role::Repository);
         let asked = repositories.into_iter().map(|repository| async move {
             let refreshed = self.refresh_one(repository.node).await;
             refreshed.err().map(|fault| (repository.node, fault))
