@@ -199,7 +199,7 @@ async fn what_an_active_run_could_not_remove_is_kept_for_when_it_has_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_removal_that_takes_long_keeps_no_other_waiting() {
+async fn a_removal_that_takes_long_keeps_none_elsewhere_waiting() {
     let fake = Fake::new(Habits {
         removal_hangs_on: Some("vm-0"),
         ..Habits::default()
@@ -327,8 +327,7 @@ async fn what_resists_for_long_is_an_alarm_until_it_is_gone() {
     cluster.kill().await;
 }
 
-/// Between two looks at the world. Who only yields takes its lock again at once, and on a busy machine nobody else
-/// gets it.
+/// Between two looks at the world, so that others get its lock.
 async fn breathe() {
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
 }

@@ -374,6 +374,11 @@ impl Vsphere for Fake {
             if habits.no_tools {
                 vm.tools = Tools::NotRunning;
             }
+            if habits.removal_hangs_on == Some(id.moref.as_str()) {
+                // Whoever shares its host or datastore waits for it, and is meant to.
+                vm.host = Some("esx-2".into());
+                vm.datastores = vec!["other".into()];
+            }
             Ok(vm)
         })
     }
