@@ -153,7 +153,42 @@ impl Header {
         fields.finish()?;
         Ok(header)
     }
+
+    /// What the damaged first 64 bytes of the pack `id` said, if their checksum proves it: any damage to what is
+    /// known anyway, or one flipped bit elsewhere. A wrong answer has a chance of less than one in ten millions, and makes
+    /// records that no key opens.
+    pub fn mend(bytes: &[u8; HEADER_LEN], id: PackId) -> Option<Self> {
+        let told = &bytes[DATASET_AT..FENCE_AT + 8];
+        let flipped = (0..told.len() * 8).map(|bit| {
+            let mut told = told.to_vec();
+            told[bit / 8] ^= 1 << (bit % 8);
+            told
+        });
+        let mut candidates = std::iter::once(told.to_vec()).chain(flipped);
+        candidates.find_map(|told| {
+            let (dataset, fence) = told.split_first_chunk()?;
+            let header = Header {
+                pack: id,
+                dataset: DatasetId::from_bytes(*dataset),
+                fence: u64::from_le_bytes(*fence.first_chunk()?),
+            };
+            let whole = header.encode();
+            let is_proved = whole[CHECKSUM_AT..] == bytes[CHECKSUM_AT..];
+            // The bit may have been one of the checksum's.
+            let changed: u32 = whole
+                .iter()
+                .zip(bytes)
+                .map(|(a, b)| (a ^ b).count_ones())
+                .sum();
+            (is_proved || changed == 1).then_some(header)
+        })
+    }
 }
+
+/// Where the fields of a header lie that nothing else tells.
+const DATASET_AT: usize = 24;
+const FENCE_AT: usize = 40;
+const CHECKSUM_AT: usize = 60;
 
 /// The start of a record; what is stored follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -61,6 +61,32 @@ fn stored() -> impl Strategy<Value = Vec<Vec<u8>>> {
     prop::collection::vec(prop::collection::vec(any::<u8>(), 17..300), 0..6)
 }
 
+#[test]
+fn a_damaged_header_is_mended_where_its_checksum_proves_it() {
+    let header = Header {
+        pack: PackId::from_bytes([1; 16]),
+        dataset: DatasetId::from_bytes([2; 16]),
+        fence: 7,
+    };
+    let whole = header.encode();
+    for bit in 0..HEADER_LEN * 8 {
+        let mut bytes = whole;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Header::mend(&bytes, header.pack), Some(header), "bit {bit}");
+    }
+    let mut known = whole;
+    known[..DATASET_AT].fill(0);
+    known[FENCE_AT + 8..CHECKSUM_AT].fill(0xff);
+    assert_eq!(Header::mend(&known, header.pack), Some(header));
+    for at in [DATASET_AT, FENCE_AT] {
+        let mut bytes = whole;
+        bytes[at] ^= 0b101;
+        assert_eq!(Header::mend(&bytes, header.pack), None, "two bits at {at}");
+    }
+    assert_eq!(Header::mend(&[0; HEADER_LEN], header.pack), None);
+    assert_eq!(Header::mend(&whole, PackId::from_bytes([9; 16])), None);
+}
+
 proptest! {
     #[test]
     fn a_pack_is_read_back_from_either_end(chunks in stored(), nodes in stored()) {

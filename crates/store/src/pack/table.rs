@@ -123,16 +123,19 @@ pub(crate) fn decode_header(
     }
 }
 
-/// Finds what is left of a damaged pack. Without a header nobody knows whose records they are.
+/// Finds what is left of a damaged pack. Without a header, or one that can be mended, nobody knows whose
+/// records they are.
 fn salvage(file: &dyn File, path: &Path, id: PackId, length: u64) -> Result<Option<Table>, Error> {
     let length = length.min(PACK_BYTES_MAX);
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut bytes, 0)
         .map_err(Error::io("read", path))?;
-    let Some(header) = bytes
-        .first_chunk()
-        .and_then(|header| decode_header(header, id).ok())
-    else {
+    let whole = |header| {
+        decode_header(header, id)
+            .ok()
+            .or_else(|| Header::mend(header, id))
+    };
+    let Some(header) = bytes.first_chunk().and_then(whole) else {
         return Ok(None);
     };
     let entries = scan(&bytes).map(|(entry, _)| entry).collect();
