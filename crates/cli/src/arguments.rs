@@ -61,6 +61,8 @@ pub(crate) enum Command {
     /// VMs as their vCenters know them now
     #[command(subcommand)]
     Vm(Vm),
+    /// Tell what every VM lacks before you can rely on its backups; exit code 3 when anything is missing
+    Readiness(Readiness),
     /// Accounts that hooks use in guests
     #[command(subcommand)]
     GuestCredential(GuestCredential),
@@ -259,6 +261,16 @@ pub(crate) struct Preflight {
     /// Check what a restore to where the VM is now needs, too
     #[arg(long)]
     pub restore: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Readiness {
+    /// Only of the vCenter with this name or id
+    #[arg(long)]
+    pub vcenter: Option<String>,
+    /// Write the report as one page into this new file, too
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// How consistent a point is to be.

@@ -8,6 +8,7 @@ mod login;
 mod node;
 mod point;
 mod proxy;
+mod readiness;
 mod repository;
 mod restore;
 mod run;
@@ -53,6 +54,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Outcome, Fault> {
         Command::Proxy(proxy) => proxy::run(&desk().await?, proxy).await,
         Command::Vcenter(vcenter) => vcenter::run(&desk().await?, vcenter).await,
         Command::Vm(vm) => vm::run(&desk().await?, vm).await,
+        Command::Readiness(asked) => readiness::run(&desk().await?, asked).await,
         Command::GuestCredential(credential) => {
             guest_credential::run(&desk().await?, credential).await
         }

@@ -12,6 +12,7 @@ pub(crate) mod point;
 pub(crate) mod preflight;
 pub(crate) mod probe;
 pub(crate) mod proxy;
+pub(crate) mod readiness;
 pub(crate) mod repository;
 pub(crate) mod restore;
 pub(crate) mod run;

@@ -387,7 +387,7 @@ fn reading_json(reading: &DiskReading) -> Value {
     })
 }
 
-const fn consistency(consistency: Consistency) -> &'static str {
+pub(super) const fn consistency(consistency: Consistency) -> &'static str {
     match consistency {
         Consistency::Crash => "crash",
         Consistency::FileSystem => "file_system",
