@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use stillwater_tests::Site;
-use stillwater_tests::cluster::rows;
+use stillwater_tests::cluster::{rows, wait};
 
 /// The first partition of a disk, as e2fsprogs names it.
 fn partition(disk: &Path) -> Result<String> {
@@ -114,12 +115,11 @@ fn files_of_a_point_are_those_of_the_guest() -> Result<()> {
         "{said}"
     );
 
-    let runs = rows(&cluster.json(&["run", "list"])?);
-    let states: BTreeSet<_> = runs
-        .iter()
-        .filter_map(|run| run["state"].as_str())
-        .collect();
-    ensure!(states.contains("succeeded"), "{states:?}");
-    ensure!(!states.contains("running"), "{states:?}");
-    Ok(())
+    // The tool is gone before the controller has heard of the last export's end.
+    wait("no export is left open", Duration::from_secs(60), || {
+        let runs = rows(&cluster.json(&["run", "list"])?);
+        let in_state = |state| runs.iter().any(|run| run["state"] == state);
+        ensure!(in_state("succeeded"), "{runs:#?}");
+        Ok((!in_state("running")).then_some(()))
+    })
 }
