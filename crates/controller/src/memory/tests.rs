@@ -51,6 +51,8 @@ fn started(moref: &str) -> RunEvent {
         full: false,
         quiesce: vec![],
         hooks: None,
+        repository: None,
+        policy: None,
     });
     RunEvent::Started {
         request: RequestId::mint(),

@@ -105,6 +105,8 @@ mod tests {
             full: false,
             quiesce: Vec::new(),
             hooks: None,
+            repository: None,
+            policy: None,
         });
         let (id, request) = (RunId::from_bytes([1; 16]), RequestId::from_bytes([1; 16]));
         let mut run = Run::new(id, Timestamp::UNIX_EPOCH, request, work);

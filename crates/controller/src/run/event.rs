@@ -51,6 +51,12 @@ pub struct BackupWork {
     /// Programs to run in the guest around the freeze.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
+    /// The repository that the point goes to; the one of the VM's newest point, or the one with most room, when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<NodeId>,
+    /// The policy that wants the point; none when a person asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// A VM to make.
@@ -384,6 +390,9 @@ pub enum RunEvent {
         snapshot: String,
         /// What a person should know of it.
         warnings: Vec<Cause>,
+        /// For how long the VM stood still for it, as far as its log tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stun_micros: Option<u64>,
     },
     /// The frozen disks and what to read of them are known.
     Mapped {

@@ -102,6 +102,8 @@ impl Service {
             full: start.full_read,
             quiesce: start.quiesce.into_iter().map(rung).collect(),
             hooks: hooks(start.hooks, start.hook_budget_seconds)?,
+            repository: None,
+            policy: None,
         }))
     }
 

@@ -223,6 +223,9 @@ pub struct Run {
     pub guest_held: bool,
     /// The snapshot that exists or may exist.
     pub snapshot: Option<HeldSnapshot>,
+    /// For how long the VM stood still for its snapshot, as far as its log tells.
+    #[serde(default)]
+    pub stun_micros: Option<u64>,
     /// The VM that exists or may exist.
     pub vm: Option<NewVm>,
     /// Whether access to the disks may be open.
@@ -268,6 +271,7 @@ impl Run {
             session_held: false,
             guest_held: false,
             snapshot: None,
+            stun_micros: None,
             vm: None,
             access_held: false,
             attachments: BTreeSet::new(),

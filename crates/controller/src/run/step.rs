@@ -76,7 +76,12 @@ impl Run {
                     held.rung_failed(failed, *may_repeat);
                 }
             }
-            RunEvent::SnapshotCreated { snapshot, warnings } => {
+            RunEvent::SnapshotCreated {
+                snapshot,
+                warnings,
+                stun_micros,
+            } => {
+                self.stun_micros = *stun_micros;
                 if let Some(held) = &mut self.snapshot {
                     held.snapshot = Some(snapshot.clone());
                 }

@@ -103,10 +103,12 @@ impl Act {
         notes.taken_at = Some(taken_at);
         notes.note("snapshot", &made.snapshot);
         notes.note("quiesced", made.is_quiesced.to_string());
+        let stun_micros = quiescence.stun_micros;
         notes.quiescence = Some(quiescence);
         Ok(vec![RunEvent::SnapshotCreated {
             snapshot: made.snapshot,
             warnings: warnings.into_iter().chain(warning).collect(),
+            stun_micros,
         }])
     }
 

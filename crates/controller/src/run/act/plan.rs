@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use stillwater_repository_api::OpenSessionRequest;
-use stillwater_types::{Fault, NodeId, Reason, Role, RunId};
+use stillwater_types::{Fault, NodeId, Reason, Role, RunId, VmId};
 use stillwater_vsphere::{Told, Vm};
 
 use super::{Act, Came, missing};
@@ -57,7 +57,7 @@ impl Act {
             .await?;
         let Ruling { missing, warnings } = self.preflight(&vm, work).await?;
         let disks = choose_disks(&vm, work, &missing)?;
-        let target = self.choose_repository().await?;
+        let target = self.choose_repository(work).await?;
         let surroundings = self.gather_surroundings(&vm).await;
         let base = self.find_base(&work.vm, target.repository).await;
         let mut notes = self.scratch.notes();
@@ -115,14 +115,9 @@ impl Act {
         Ruling::of(&findings).map_err(|fault| fault.with("vm", &work.vm))
     }
 
-    /// The repository that has the VM's newest point, because the two share chunks; else the one
-    /// with most room.
-    async fn choose_repository(&self) -> Result<Target, Fault> {
-        let vm = self.vm()?.clone();
-        let points = self.world.points.clone();
-        let newest = tokio::task::spawn_blocking(move || points.newest_repository(&vm))
-            .await
-            .map_err(|_| Fault::new(Reason::Bug, "looking for the newest point panicked"))?;
+    /// The repository that was asked for; else the one that has the VM's newest point, because the two share
+    /// chunks; else the one with most room.
+    async fn choose_repository(&self, work: &BackupWork) -> Result<Target, Fault> {
         let state = self.world.memory.state();
         let ready = |repository: NodeId| {
             let dataset = state
@@ -135,7 +130,13 @@ impl Act {
                 dataset: dataset.dataset,
             })
         };
-        if let Some(target) = newest.and_then(ready) {
+        if let Some(asked) = work.repository {
+            return ready(asked).ok_or_else(|| {
+                let message = "the repository that the policy names is gone or was never called; `stillwater node list` shows it";
+                Fault::new(Reason::NoRepository, message).with("repository", asked)
+            });
+        }
+        if let Some(target) = self.newest_repository(&work.vm).await?.and_then(ready) {
             return Ok(target);
         }
         let mut online = self.world.nodes.online(Role::Repository);
@@ -154,6 +155,13 @@ impl Act {
                 "no repository with a dataset has joined; join one, or wait until it was called once",
             )
         })
+    }
+
+    async fn newest_repository(&self, vm: &VmId) -> Result<Option<NodeId>, Fault> {
+        let (points, vm) = (self.world.points.clone(), vm.clone());
+        tokio::task::spawn_blocking(move || points.newest_repository(&vm))
+            .await
+            .map_err(|_| Fault::new(Reason::Bug, "looking for the newest point panicked"))
     }
 
     /// What is refused is refused before anything is made, and what is made is what was planned.

@@ -30,6 +30,8 @@ fn backup() -> Work {
         full: false,
         quiesce: vec![],
         hooks: None,
+        repository: None,
+        policy: None,
     })
 }
 
@@ -227,6 +229,7 @@ impl World {
                 RunEvent::SnapshotCreated {
                     snapshot: "snapshot-1".into(),
                     warnings: vec![],
+                    stun_micros: None,
                 }
             }
             Effect::Map => {
@@ -925,6 +928,7 @@ fn alphabet() -> Vec<RunEvent> {
         RunEvent::SnapshotCreated {
             snapshot: "snapshot-1".into(),
             warnings: vec![],
+            stun_micros: None,
         },
         RunEvent::Mapped {
             readings: BTreeMap::new(),

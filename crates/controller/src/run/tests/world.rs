@@ -1613,6 +1613,8 @@ pub fn backup() -> Work {
         full: false,
         quiesce: vec![],
         hooks: None,
+        repository: None,
+        policy: None,
     })
 }
 
@@ -1669,6 +1671,8 @@ pub fn reading_everything() -> Work {
         full: true,
         quiesce: vec![],
         hooks: None,
+        repository: None,
+        policy: None,
     })
 }
 
@@ -1680,6 +1684,8 @@ pub fn excluding(keys: &[i32]) -> Work {
         full: false,
         quiesce: vec![],
         hooks: None,
+        repository: None,
+        policy: None,
     })
 }
 
