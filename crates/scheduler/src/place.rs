@@ -38,7 +38,7 @@ pub struct Lane {
 /// Why a run that is due does not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Blocked {
-    /// Another run of the VM is on its way.
+    /// Another run of the VM is on its way, or somebody else works on it.
     VmBusy,
     /// The policy has as many runs as it allows.
     PolicyLimit(PolicyIx),
@@ -64,7 +64,7 @@ impl Blocked {
         let datastore = |ix: &DatastoreIx| &state.datastores[ix.at()].name;
         let repository = |ix: &RepositoryIx| &state.repositories[ix.at()].name;
         match self {
-            Blocked::VmBusy => "wait: another policy's run of the vm is on its way".into(),
+            Blocked::VmBusy => "wait: another run of the vm is on its way".into(),
             Blocked::PolicyLimit(ix) => format!(
                 "raise limits.runs of policy {}",
                 state.policies[ix.at()].terms.name
@@ -154,7 +154,8 @@ impl<'a> Plan<'a> {
     fn room(&self, job: &Job) -> Result<RepositoryIx, Blocked> {
         let state = self.state;
         let terms = &state.policies[job.policy.at()].terms;
-        if state.vm_busy[job.vm.at()] || self.busy.contains(&job.vm) {
+        let is_busy = state.vm_busy[job.vm.at()] || state.engaged.contains(&job.vm);
+        if is_busy || self.busy.contains(&job.vm) {
             return Err(Blocked::VmBusy);
         }
         if self.policies[job.policy.at()] >= terms.runs_max {

@@ -111,6 +111,8 @@ pub struct State {
     pub(crate) jobs: Vec<Job>,
     pub(crate) running: BTreeMap<JobIx, Running>,
     pub(crate) vm_busy: Vec<bool>,
+    /// VMs that somebody else works on.
+    pub(crate) engaged: BTreeSet<VmIx>,
     /// Which proxies read a datastore, the best transport first.
     pub(crate) readers: Vec<Vec<(Transport, ProxyIx)>>,
     /// Jobs that do not run, by when they are due.
@@ -268,6 +270,46 @@ impl State {
         history.last_point = history.last_point.max(Some(point));
         history.served = history.served.max(point);
         self.reckon(job);
+    }
+
+    /// Tells how a run went that nobody told of when it went, such as before a restart. Runs of a job are told
+    /// in the order in which they ended.
+    pub fn remember(
+        &mut self,
+        job: JobIx,
+        started: Timestamp,
+        outcome: &Outcome,
+        ended: Timestamp,
+    ) {
+        let history = &mut self.jobs[job.at()].history;
+        history.last_start = Some(started);
+        history.ended(outcome, ended);
+        self.reckon(job);
+    }
+
+    /// Tells that a run of the job is on its way which was not decided here, such as before a restart.
+    pub fn resume(&mut self, job: JobIx, lanes: Vec<Lane>, since: Timestamp) {
+        let policy = self.jobs[job.at()].policy;
+        let entry = &self.policies[policy.at()];
+        let start = Start {
+            job,
+            repository: entry.terms.repository,
+            lanes,
+            turn: entry.had.max(self.fair),
+            // It had its share when it was decided.
+            cost: 0.0,
+            fair: self.fair,
+        };
+        self.started(&start, since);
+    }
+
+    /// Tells whether somebody else works on the VM of a job, such as an administrator's own run.
+    pub fn engage(&mut self, job: JobIx, is_engaged: bool) {
+        let vm = self.jobs[job.at()].vm;
+        match is_engaged {
+            true => self.engaged.insert(vm),
+            false => self.engaged.remove(&vm),
+        };
     }
 
     /// Tells that what was decided is being done.

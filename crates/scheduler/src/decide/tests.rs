@@ -5,8 +5,10 @@ use proptest::prelude::*;
 use stillwater_policy::{Schedule, Span};
 
 use super::*;
-use crate::fixture::{Small, at, failed, good, proxy, schedule, second, starts};
-use crate::{DatastoreFacts, HostFacts, ProxyFacts, RepositoryFacts, Rhythm, Transport, VmLoad};
+use crate::fixture::{GIB, Small, at, failed, good, proxy, schedule, second, starts};
+use crate::{
+    DatastoreFacts, HostFacts, Lane, ProxyFacts, RepositoryFacts, Rhythm, Transport, VmLoad,
+};
 
 const NO_STUN: Duration = Duration::from_millis(100);
 /// A run of an hourly job is due well before this, and its promise not broken yet.
@@ -686,6 +688,65 @@ fn check_start(state: &State, start: &Start, now: Timestamp) -> Result<(), TestC
         prop_assert!(used + lanes <= slots, "{used} {lanes} {slots}");
     }
     Ok(())
+}
+
+#[test]
+fn what_is_remembered_after_a_restart_is_what_was_seen_before_it() {
+    let (mut before, mut after) = (Small::new(), Small::new());
+    let jobs = [&mut before, &mut after].map(|small| {
+        let policy = small.hourly();
+        let load = small.load(1, &[(0, 10)]);
+        small.state.job(policy, load, second(0))
+    });
+    assert_eq!(jobs[0], jobs[1]);
+    let job = jobs[0];
+    for hour in 1..6 {
+        let from = second(hour * 3_600);
+        let outcome = match hour {
+            3 => failed(),
+            _ => good(from, Duration::from_millis(hour.unsigned_abs())),
+        };
+        assert_eq!(starts(&before.step(from)).len(), 1, "hour {hour}");
+        let to = plus(from, 40 + hour);
+        before.state.finished(job, &outcome, to);
+        after.state.remember(job, from, &outcome, to);
+    }
+    let histories = [&before, &after].map(|small| small.state.job_at(job).history.clone());
+    assert_eq!(histories[0], histories[1]);
+    assert_eq!(before.state.due(job), after.state.due(job));
+    assert_eq!(before.state.deadline(job), after.state.deadline(job));
+}
+
+#[test]
+fn a_run_that_was_on_its_way_before_a_restart_holds_what_it_has_and_no_second_one_starts() {
+    let mut small = Small::new();
+    let policy = small.hourly();
+    let job = small.protected(policy, 1);
+    let lane = Lane {
+        proxy: small.proxies[0],
+        disks: vec![2_000],
+        bytes: GIB,
+    };
+    small.state.resume(job, vec![lane], second(0));
+    assert_eq!(small.state.slots_of(small.proxies[0]).0, 1);
+    assert!(starts(&small.step(second(86_400))).is_empty());
+    small
+        .state
+        .finished(job, &good(second(0), NO_STUN), second(86_400));
+    assert_eq!(small.state.slots_of(small.proxies[0]).0, 0);
+    assert_eq!(starts(&small.step(second(2 * 86_400))).len(), 1);
+}
+
+#[test]
+fn a_vm_that_somebody_else_works_on_waits() {
+    let mut small = Small::new();
+    let policy = small.hourly();
+    let job = small.protected(policy, 1);
+    small.state.engage(job, true);
+    let decision = small.step(second(86_400));
+    assert_eq!(decision.waiting, [(job, Blocked::VmBusy)]);
+    small.state.engage(job, false);
+    assert_eq!(starts(&small.step(second(86_400))).len(), 1);
 }
 
 proptest! {
