@@ -49,10 +49,10 @@ pub enum Transport {
     HotAdd,
     /// The datastore is mounted by the proxy.
     File,
-    /// A block server beside the storage.
-    Nbd,
     /// The host's NFC service.
     Nfc,
+    /// A block server beside the storage.
+    Nbd,
     /// HTTPS through the host.
     Folder,
 }

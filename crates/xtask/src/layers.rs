@@ -45,6 +45,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "vsphere",
             "seal",
             "format",
+            "policy",
+            "scheduler",
         ],
     ),
     (
