@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -142,11 +142,7 @@ fn with_clock(dir: &Path, clock: &Arc<FaultClock>) -> Environment {
 
 impl Host {
     async fn serve(&self, attacker: &Attacker) -> Served {
-        let clock = self.clock.clone();
-        let environment = move |dir: &Path| Ok(with_clock(dir, &clock));
-        let repository = Repository::open_in(self.config.clone(), environment)
-            .await
-            .unwrap();
+        let repository = self.opened().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let call = |identity: &Identity| {
@@ -163,6 +159,22 @@ impl Host {
             as_proxy: call(&attacker.proxy),
             serving: tokio::spawn(repository.serve(listener, drain.clone())),
             drain,
+        }
+    }
+
+    /// A look at stored data that runs on a thread of its own outlives the service it was begun by for a moment,
+    /// and keeps the store open: a process would wait for it before it ends.
+    async fn opened(&self) -> Repository {
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            let clock = self.clock.clone();
+            let environment = move |dir: &Path| Ok(with_clock(dir, &clock));
+            match Repository::open_in(self.config.clone(), environment).await {
+                Err(fault) if fault.message.contains("has open") && Instant::now() < patience => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                opened => return opened.unwrap(),
+            }
         }
     }
 
