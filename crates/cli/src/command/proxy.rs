@@ -64,7 +64,11 @@ async fn probe(desk: &Desk, asked: Probe) -> Result<Outcome, Fault> {
     while let Some(next) = told.next().await {
         match next {
             Ok(probe) => {
-                output::say(&format!("measured {} by {}", probe.proxy_name, probe.way));
+                let done = match probe.passed_over {
+                    Some(_) => "passed over",
+                    None => "measured",
+                };
+                output::say(&format!("{done} {} by {}", probe.proxy_name, probe.way));
                 probes.push(probe);
             }
             Err(fault) => broken = broken.or(Some(fault)),

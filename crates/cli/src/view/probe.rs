@@ -7,7 +7,7 @@ use crate::output::{Field, size, table};
 
 pub(crate) fn list(probes: &[Probe]) -> String {
     let header = [
-        "PROXY", "DISK", "WAY", "READ", "RATE", "MEDIAN", "P99", "OPENED", "PROBLEM",
+        "PROXY", "DISK", "WAY", "READ", "RATE", "MEDIAN", "P99", "OPENED", "NOTE",
     ];
     table(header, probes.iter().map(row))
 }
@@ -23,11 +23,17 @@ fn row(probe: &Probe) -> [Field; 9] {
         latency_median_micros,
         latency_p99_micros,
         fault,
+        passed_over,
     } = probe;
-    let figure = |text: String| match fault {
-        Some(_) => Field::Number("-".to_owned()),
-        None => Field::Number(text),
+    let is_measured = fault.is_none() && passed_over.is_none();
+    let figure = |text: String| match is_measured {
+        true => Field::Number(text),
+        false => Field::Number("-".to_owned()),
     };
+    let failed = fault
+        .as_ref()
+        .map(|fault| format!("{}: {}", fault.reason, fault.message));
+    let passed = passed_over.as_ref().map(|why| format!("not there: {why}"));
     let rate = rate(probe).map(|rate| format!("{}/s", size(rate)));
     [
         Field::text(proxy_name),
@@ -38,11 +44,7 @@ fn row(probe: &Probe) -> [Field; 9] {
         figure(millis(*latency_median_micros)),
         figure(millis(*latency_p99_micros)),
         figure(millis(*open_micros)),
-        Field::maybe(
-            fault
-                .as_ref()
-                .map(|fault| format!("{}: {}", fault.reason, fault.message)),
-        ),
+        Field::maybe(failed.or(passed)),
     ]
 }
 
@@ -71,6 +73,7 @@ pub(crate) fn json(probes: &[Probe]) -> Value {
             "latency_median_micros": probe.latency_median_micros,
             "latency_p99_micros": probe.latency_p99_micros,
             "fault": fault.map(super::run::fault),
+            "passed_over": probe.passed_over,
         })
     };
     probes.iter().map(one).collect()

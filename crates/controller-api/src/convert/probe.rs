@@ -58,6 +58,7 @@ impl From<Probe> for pb::Probe {
             latency_median_micros,
             latency_p99_micros,
             fault,
+            passed_over,
         } = domain;
         Self {
             proxy_name,
@@ -69,6 +70,7 @@ impl From<Probe> for pb::Probe {
             latency_median_micros,
             latency_p99_micros,
             fault: fault.map(Into::into),
+            passed_over,
         }
     }
 }
@@ -87,6 +89,7 @@ impl TryFrom<pb::Probe> for Probe {
             latency_median_micros,
             latency_p99_micros,
             fault,
+            passed_over,
         } = message;
         Ok(Self {
             proxy_name,
@@ -98,6 +101,7 @@ impl TryFrom<pb::Probe> for Probe {
             latency_median_micros,
             latency_p99_micros,
             fault: fault.map(Fault::from),
+            passed_over,
         })
     }
 }

@@ -775,6 +775,7 @@ proptest! {
             latency_median_micros: g.u64(),
             latency_p99_micros: g.u64(),
             fault: g.maybe(Gen::fault),
+            passed_over: g.maybe(Gen::text),
         });
         check::<pb::PreflightVmRequest, _>(PreflightVmRequest {
             vm: g.text(),

@@ -37,4 +37,6 @@ pub struct Probe {
     pub latency_p99_micros: u64,
     /// Why the way failed; the figures are zero then.
     pub fault: Option<Fault>,
+    /// Why the way cannot be gone and was not tried; the figures are zero then, too.
+    pub passed_over: Option<String>,
 }

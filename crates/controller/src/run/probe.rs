@@ -2,9 +2,11 @@
 //!
 //! A probe is no run: nothing of it must survive. Its snapshot carries a lease as every other does,
 //! with an id that no journal knows, so that the reaper lets it be until the lease ends and removes it
-//! then, whatever became of the probe.
+//! then, whatever became of the probe. A disk that is attached for it is detached before that: by the
+//! probe, and else by the reaper, which knows it by that lease.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,17 +14,23 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use jiff::SignedDuration;
 use stillwater_controller_api as api;
-use stillwater_proxy_api::{Disk, ProbeDiskRequest, ProbeDiskResponse};
+use stillwater_proxy_api::{
+    Disk, FileDisk, FolderDisk, NbdDisk, ProbeDiskRequest, ProbeDiskResponse,
+};
 use stillwater_rpc::Peer;
 use stillwater_rpc::retry::repeat;
 use stillwater_types::{Extent, ExtentSet, Fault, Reason, Role, RunId, VmId};
-use stillwater_vsphere::{FrozenDisk, NfcAccess, Protectability, Quiesce};
+use stillwater_vsphere::{
+    AttachMode, DatastoreFacts, FrozenDisk, NfcAccess, Protectability, Quiesce, Told,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::act::{Need, World, folder, host_disk};
+use super::act::{Need, World, attach, detach, folder, frozen_attachment, host_disk};
+use super::event::Attachment;
 use super::lease::Lease;
+use super::transport::{Chosen, Facts, RANKS, Transport, choose, datastore_of};
 use crate::inventory::Inventory;
 use crate::node::NodeInfo;
 
@@ -95,6 +103,7 @@ impl Service {
             disk_key: request.disk_key,
             read_bytes,
             proxies,
+            attached: Mutex::default(),
             stop: self.stop.clone(),
         })
     }
@@ -124,6 +133,8 @@ struct Probing {
     read_bytes: u64,
     lease: Lease,
     proxies: Vec<NodeInfo>,
+    /// Where the disk may be attached.
+    attached: Mutex<BTreeSet<Attachment>>,
     stop: CancellationToken,
 }
 
@@ -166,13 +177,22 @@ impl Probing {
             |changes| changes.areas,
         );
         let areas = beginning(&areas, self.read_bytes);
+        let datastores = self.datastores().await;
+        let target = Target {
+            disk,
+            areas: &areas,
+            snapshot: &made.snapshot,
+        };
         for proxy in &self.proxies {
-            for way in WAYS {
+            let choice = self.choose(proxy, disk, &datastores).await;
+            for way in RANKS {
                 if self.is_over(tell) {
                     return Ok(());
                 }
-                let outcome = self.probe(proxy, way, disk, &areas).await;
-                drop(tell.send(Ok(told(proxy, way, disk, outcome))).await);
+                let Some(came) = self.try_way(proxy, way, &choice, target).await else {
+                    continue;
+                };
+                drop(tell.send(Ok(told(proxy, way, disk, came))).await);
             }
         }
         Ok(())
@@ -189,54 +209,172 @@ impl Probing {
         })
     }
 
+    /// What is known of the VM's datastores; nothing where it is not told.
+    async fn datastores(&self) -> Vec<DatastoreFacts> {
+        match self.world.vsphere.circumstances(&self.vm, &[]).await {
+            Ok(around) => match around.datastores {
+                Told::Known(datastores) => datastores,
+                Told::Unknown(_) => Vec::new(),
+            },
+            Err(fault) => {
+                tracing::info!(vm.id = %self.vm, %fault, "nothing is known of the vm's datastores");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The ways that a run would take with this proxy. NFC is measured where it is off, too: that is how one
+    /// sees what turning it on gives.
+    async fn choose(
+        &self,
+        proxy: &NodeInfo,
+        disk: &FrozenDisk,
+        datastores: &[DatastoreFacts],
+    ) -> Choices {
+        let attachment = frozen_attachment(&self.world, &self.vm, disk, proxy).await;
+        let chosen = choose(&Facts {
+            file: &disk.file_name,
+            traits: &disk.traits,
+            datastore: datastore_of(&disk.file_name, datastores),
+            reach: &proxy.reach,
+            attaching: attachment.as_ref().map(drop).map_err(String::as_str),
+            reads_nfc: true,
+        });
+        Choices {
+            chosen,
+            attachment: attachment.ok(),
+        }
+    }
+
+    /// What came of one way; none when the choice says nothing of it.
+    async fn try_way(
+        &self,
+        proxy: &NodeInfo,
+        way: &str,
+        choices: &Choices,
+        target: Target<'_>,
+    ) -> Option<Came> {
+        let Choices { chosen, attachment } = choices;
+        let mut ways = chosen.ways.iter();
+        if let Some(choice) = ways.find(|choice| choice.transport.as_str() == way) {
+            let transport = &choice.transport;
+            let measured = match (transport, attachment) {
+                (Transport::HotAdd, Some(to)) => self.probe_attached(proxy, to, target).await,
+                _ => self.probe(proxy, transport, target).await,
+            };
+            return Some(measured.map_or_else(Came::Failed, Came::Measured));
+        }
+        let passed = chosen.passed.iter().find(|(passed, _)| *passed == way);
+        passed.map(|(_, why)| Came::PassedOver(why.clone()))
+    }
+
     async fn probe(
         &self,
         proxy: &NodeInfo,
-        way: Way,
-        disk: &FrozenDisk,
-        areas: &ExtentSet,
+        transport: &Transport,
+        target: Target<'_>,
     ) -> Result<ProbeDiskResponse, Fault> {
-        let path = &disk.file_name;
-        match way {
-            Way::Nfc => {
+        let path = &target.disk.file_name;
+        match transport {
+            Transport::HotAdd => Err(Fault::new(Reason::Bug, "it is not known where to attach")),
+            Transport::File { datastore, path } => {
+                let (datastore, path) = (datastore.clone(), path.clone());
+                let disk = Disk::File(FileDisk { datastore, path });
+                self.ask(proxy, disk, target).await
+            }
+            Transport::Nfc => {
                 let host =
                     host_disk(&self.world, &self.vm, NfcAccess::ReadVm, path, Need::Wanted).await?;
-                let (disk_there, _share) = host.split();
-                self.ask(proxy, Disk::Nfc(disk_there), disk, areas).await
+                let (disk, _share) = host.split();
+                self.ask(proxy, Disk::Nfc(disk), target).await
             }
-            Way::Folder => {
-                let vsphere = &self.world.vsphere;
-                let access = vsphere.open_access(&self.vm).await?;
-                let target = Disk::Folder(folder(access.clone(), path));
-                let answer = self.ask(proxy, target, disk, areas).await;
-                // One that cannot be ended ends by itself and holds nothing.
-                if let Err(fault) = vsphere.close_access(self.vm.vcenter, &access).await {
-                    tracing::info!(%fault, "data session of a probe could not be ended");
-                }
-                answer
+            Transport::Nbd => {
+                let served = |server| {
+                    Disk::Nbd(NbdDisk {
+                        vm: self.vm.moref.clone(),
+                        snapshot: target.snapshot.to_owned(),
+                        path: path.clone(),
+                        server,
+                    })
+                };
+                self.ask_with_access(proxy, served, target).await
             }
+            Transport::Folder => self.ask_with_access(proxy, Disk::Folder, target).await,
         }
+    }
+
+    /// Measures a way that needs a data session, which ends with it.
+    async fn ask_with_access(
+        &self,
+        proxy: &NodeInfo,
+        disk: impl FnOnce(FolderDisk) -> Disk,
+        target: Target<'_>,
+    ) -> Result<ProbeDiskResponse, Fault> {
+        let vsphere = &self.world.vsphere;
+        let access = vsphere.open_access(&self.vm).await?;
+        let disk = disk(folder(access.clone(), &target.disk.file_name));
+        let answer = self.ask(proxy, disk, target).await;
+        // One that cannot be ended ends by itself and holds nothing.
+        if let Err(fault) = vsphere.close_access(self.vm.vcenter, &access).await {
+            tracing::info!(%fault, "data session of a probe could not be ended");
+        }
+        answer
+    }
+
+    /// Measures a disk that is attached for it, and detaches it whatever came of that.
+    async fn probe_attached(
+        &self,
+        proxy: &NodeInfo,
+        to: &Attachment,
+        target: Target<'_>,
+    ) -> Result<ProbeDiskResponse, Fault> {
+        self.attached().insert(to.clone());
+        let bytes = target.disk.capacity_bytes;
+        let measured = match attach(&self.world, to, bytes, AttachMode::Read).await {
+            Ok(disk) => self.ask(proxy, Disk::HotAdd(disk), target).await,
+            Err(fault) => Err(fault),
+        };
+        let detached = self.detach().await;
+        measured.and_then(|figures| detached.map(|()| figures))
+    }
+
+    /// Detaches whatever may be attached. One that resists is tried again before the snapshot goes.
+    async fn detach(&self) -> Result<(), Fault> {
+        let attached = self.attached().clone();
+        // Not stopped by a stop: that is just when it must go.
+        let never = CancellationToken::new();
+        repeat(&self.world.timing.release, &never, || {
+            detach(&self.world, &attached)
+        })
+        .await?;
+        self.attached().retain(|left| !attached.contains(left));
+        Ok(())
+    }
+
+    fn attached(&self) -> MutexGuard<'_, BTreeSet<Attachment>> {
+        // Every change is one insert or retain, so a panic elsewhere leaves nothing half done.
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(
         &self,
         proxy: &NodeInfo,
         disk: Disk,
-        frozen: &FrozenDisk,
-        areas: &ExtentSet,
+        target: Target<'_>,
     ) -> Result<ProbeDiskResponse, Fault> {
         let request = ProbeDiskRequest {
             disk,
-            length_bytes: frozen.capacity_bytes,
-            areas: areas.clone(),
+            length_bytes: target.disk.capacity_bytes,
+            areas: target.areas.clone(),
             limit_millis: READ_MILLIS,
         };
         self.world.proxies.probe_disk(proxy.node, request).await
     }
 
-    /// Removes the snapshot, whatever came of the probe.
+    /// Removes the snapshot, whatever came of the probe. One whose disk is still attached is left to the
+    /// reaper: vSphere could not merge it.
     async fn thaw(&self) -> Result<(), Fault> {
-        // Not stopped by a stop: that is just when it must go.
+        self.detach().await?;
         let never = CancellationToken::new();
         let removed = repeat(&self.world.timing.release, &never, || async {
             let vsphere = &self.world.vsphere;
@@ -255,33 +393,34 @@ impl Probing {
     }
 }
 
-/// A way that is measured.
+/// What is read.
 #[derive(Debug, Clone, Copy)]
-enum Way {
-    Nfc,
-    Folder,
+struct Target<'a> {
+    disk: &'a FrozenDisk,
+    areas: &'a ExtentSet,
+    snapshot: &'a str,
 }
 
-const WAYS: [Way; 2] = [Way::Nfc, Way::Folder];
-
-impl Way {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Way::Nfc => super::act::NFC,
-            Way::Folder => super::act::FOLDER,
-        }
-    }
+/// The ways of one proxy.
+struct Choices {
+    chosen: Chosen,
+    /// Where the disk is attached, if that is among them.
+    attachment: Option<Attachment>,
 }
 
-fn told(
-    proxy: &NodeInfo,
-    way: Way,
-    disk: &FrozenDisk,
-    outcome: Result<ProbeDiskResponse, Fault>,
-) -> api::Probe {
-    let (figures, fault) = match outcome {
-        Ok(figures) => (figures, None),
-        Err(fault) => (ProbeDiskResponse::default(), Some(fault)),
+/// What came of one way.
+enum Came {
+    Measured(ProbeDiskResponse),
+    /// It cannot be gone, and why.
+    PassedOver(String),
+    Failed(Fault),
+}
+
+fn told(proxy: &NodeInfo, way: &str, disk: &FrozenDisk, came: Came) -> api::Probe {
+    let (figures, passed_over, fault) = match came {
+        Came::Measured(figures) => (figures, None, None),
+        Came::PassedOver(why) => (ProbeDiskResponse::default(), Some(why), None),
+        Came::Failed(fault) => (ProbeDiskResponse::default(), None, Some(fault)),
     };
     let ProbeDiskResponse {
         read_bytes,
@@ -293,13 +432,14 @@ fn told(
     api::Probe {
         proxy_name: proxy.name.clone(),
         disk_key: disk.key,
-        way: way.as_str().to_owned(),
+        way: way.to_owned(),
         read_bytes,
         elapsed_micros,
         open_micros,
         latency_median_micros,
         latency_p99_micros,
         fault,
+        passed_over,
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) const FILE: &str = "file";
 pub(crate) const NBD: &str = "nbd";
 
 /// All ways, the best first.
-const RANKS: [&str; 5] = [HOT_ADD, FILE, NFC, NBD, FOLDER];
+pub(crate) const RANKS: [&str; 5] = [HOT_ADD, FILE, NFC, NBD, FOLDER];
 
 /// Why a disk is attached to a proxy's VM.
 pub(crate) const WHY_HOT_ADD: &str =
@@ -142,6 +142,15 @@ pub fn choose(facts: &Facts<'_>) -> Chosen {
     }
     chosen.take(Transport::Folder, WHY_FOLDER);
     chosen
+}
+
+/// What is known of the datastore that a file such as `[ds] web/web.vmdk` lies on.
+pub fn datastore_of<'a>(
+    file: &str,
+    datastores: &'a [DatastoreFacts],
+) -> Option<&'a DatastoreFacts> {
+    let (name, _) = file.strip_prefix('[')?.split_once(']')?;
+    datastores.iter().find(|datastore| datastore.name == name)
 }
 
 /// The disk's file where the proxy has its datastore mounted, if it can be read there: a mounted file

@@ -5,10 +5,11 @@
 //! attached could be neither started nor removed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use stillwater_proxy_api::HotAddDisk;
-use stillwater_types::{Fault, Reason, RunId, VmId};
-use stillwater_vsphere::{AttachDisk, AttachMode};
+use stillwater_types::{Fault, Reason, RunId, VcenterId, VmId};
+use stillwater_vsphere::{AttachDisk, AttachMode, FrozenDisk};
 
 use super::{Act, World, bays};
 use crate::node::NodeInfo;
@@ -27,28 +28,8 @@ impl Act {
         proxy: &NodeInfo,
         file: &str,
     ) -> Result<Attachment, String> {
-        let uuids = &proxy.reach.vm_uuids;
-        if !self.world.hot_adds {
-            return Err("transports.hot-add is off in the controller's configuration".to_owned());
-        }
-        if uuids.is_empty() {
-            return Err("the proxy attaches no disks to itself".to_owned());
-        }
-        let vcenter = self.vm().map_err(|fault| fault.message)?.vcenter;
-        match self.world.vsphere.vm_of_proxy(vcenter, uuids).await {
-            Ok(Some(vm)) => Ok(Attachment {
-                vm,
-                file: file.to_owned(),
-            }),
-            Ok(None) => Err("the proxy is no vm of this vcenter that can be told apart".to_owned()),
-            Err(fault) => {
-                tracing::warn!(run.id = %self.run.id, proxy.id = %proxy.node, %fault, "cannot look for the vm of a proxy");
-                Err(format!(
-                    "the proxy's vm could not be looked for: {}",
-                    fault.message
-                ))
-            }
-        }
+        let vm = self.vm().map_err(|fault| fault.message)?;
+        attachment(&self.world, vm.vcenter, proxy, file).await
     }
 
     /// Attaches a disk that the journal says is about to be.
@@ -58,21 +39,7 @@ impl Act {
         capacity_bytes: u64,
         mode: AttachMode,
     ) -> Result<HotAddDisk, Fault> {
-        let disk = AttachDisk {
-            file_name: to.file.clone(),
-            capacity_bytes,
-        };
-        let disk = bays::attach(&self.world, &to.vm, disk, mode).await?;
-        let pci_slot = disk.pci_slot.ok_or_else(|| {
-            let words = "vsphere does not say where in the proxy the disk was attached";
-            Fault::new(Reason::VcenterTaskFailed, words)
-        })?;
-        Ok(HotAddDisk {
-            pci_slot,
-            unit: disk.unit,
-            disk_uuid: disk.backing_uuid,
-            path: to.file.clone(),
-        })
+        attach(&self.world, to, capacity_bytes, mode).await
     }
 
     /// Detaches disks as far as they are attached. Not stopped by a cancellation.
@@ -88,6 +55,84 @@ impl Act {
     }
 }
 
+/// Where a disk would be attached for this proxy.
+///
+/// # Errors
+/// Why it is not.
+async fn attachment(
+    world: &World,
+    vcenter: VcenterId,
+    proxy: &NodeInfo,
+    file: &str,
+) -> Result<Attachment, String> {
+    let uuids = &proxy.reach.vm_uuids;
+    if !world.hot_adds {
+        return Err("transports.hot-add is off in the controller's configuration".to_owned());
+    }
+    if uuids.is_empty() {
+        return Err("the proxy attaches no disks to itself".to_owned());
+    }
+    match world.vsphere.vm_of_proxy(vcenter, uuids).await {
+        Ok(Some(vm)) => Ok(Attachment {
+            vm,
+            file: file.to_owned(),
+        }),
+        Ok(None) => Err("the proxy is no vm of this vcenter that can be told apart".to_owned()),
+        Err(fault) => {
+            tracing::warn!(proxy.id = %proxy.node, %fault, "cannot look for the vm of a proxy");
+            Err(format!(
+                "the proxy's vm could not be looked for: {}",
+                fault.message
+            ))
+        }
+    }
+}
+
+/// Where a frozen disk of a VM is attached for this proxy, if it may be.
+///
+/// # Errors
+/// Why it may not.
+pub(in crate::run) async fn frozen_attachment(
+    world: &World,
+    of: &VmId,
+    disk: &FrozenDisk,
+    proxy: &NodeInfo,
+) -> Result<Attachment, String> {
+    if disk.traits.is_encrypted {
+        return Err("the disk is encrypted".to_owned());
+    }
+    let attachment = attachment(world, of.vcenter, proxy, &disk.file_name).await?;
+    // The proxy's own disks are not attached to itself a second time.
+    match *of == attachment.vm {
+        true => Err("the proxy runs in the vm itself".to_owned()),
+        false => Ok(attachment),
+    }
+}
+
+/// Attaches a disk; whoever asks sees to it that it is detached, whatever comes of it.
+pub(in crate::run) async fn attach(
+    world: &Arc<World>,
+    to: &Attachment,
+    capacity_bytes: u64,
+    mode: AttachMode,
+) -> Result<HotAddDisk, Fault> {
+    let disk = AttachDisk {
+        file_name: to.file.clone(),
+        capacity_bytes,
+    };
+    let disk = bays::attach(world, &to.vm, disk, mode).await?;
+    let pci_slot = disk.pci_slot.ok_or_else(|| {
+        let words = "vsphere does not say where in the proxy the disk was attached";
+        Fault::new(Reason::VcenterTaskFailed, words)
+    })?;
+    Ok(HotAddDisk {
+        pci_slot,
+        unit: disk.unit,
+        disk_uuid: disk.backing_uuid,
+        path: to.file.clone(),
+    })
+}
+
 /// Detaches what a run that is over could not. What its journal does not name is not ours to take.
 pub(in crate::run) async fn sweep(world: &World, run: RunId) -> Result<(), Fault> {
     let memory = world.memory.clone();
@@ -100,7 +145,7 @@ pub(in crate::run) async fn sweep(world: &World, run: RunId) -> Result<(), Fault
 }
 
 /// Detaches disks as far as they are attached, once, in one step for each VM.
-pub(super) async fn detach<'a>(
+pub(in crate::run) async fn detach<'a>(
     world: &World,
     attachments: impl IntoIterator<Item = &'a Attachment>,
 ) -> Result<(), Fault> {

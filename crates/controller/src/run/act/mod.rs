@@ -21,7 +21,7 @@ mod verify;
 
 pub use bays::Bays;
 pub(super) use host::{Need, host_disk};
-pub(super) use hotadd::{HOT_ADD, sweep};
+pub(super) use hotadd::{HOT_ADD, attach, detach, frozen_attachment, sweep};
 pub use map::Mapped;
 pub(crate) use transfer::FOLDER;
 pub(super) use transfer::{NFC, folder};

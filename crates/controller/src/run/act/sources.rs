@@ -7,12 +7,13 @@ use stillwater_types::Fault;
 use stillwater_vsphere::{AttachMode, FrozenDisk, NfcAccess};
 
 use super::host::Need;
+use super::hotadd::frozen_attachment;
 use super::transfer::{FOLDER, Ordered, folder_disk};
 use super::{Act, missing};
 use crate::node::NodeInfo;
 use crate::run::budget::Lease;
-use crate::run::event::{Attachment, Work};
-use crate::run::transport::{Account, Choice, Facts, Transport, choose};
+use crate::run::event::Attachment;
+use crate::run::transport::{Account, Choice, Facts, Transport, choose, datastore_of};
 
 impl Act {
     /// Where a frozen disk is attached for this proxy, if it may be.
@@ -25,17 +26,8 @@ impl Act {
         proxy: &NodeInfo,
     ) -> Result<Attachment, String> {
         let disk = self.frozen_disk(key).map_err(|fault| fault.message)?;
-        if disk.traits.is_encrypted {
-            return Err("the disk is encrypted".to_owned());
-        }
-        let attachment = self.attachment(proxy, &disk.file_name).await?;
-        match &self.run.work {
-            // The proxy's own disks are not attached to itself a second time.
-            Work::Backup(work) if work.vm == attachment.vm => {
-                Err("the proxy runs in the vm itself".to_owned())
-            }
-            _ => Ok(attachment),
-        }
+        let vm = self.vm().map_err(|fault| fault.message)?;
+        frozen_attachment(&self.world, vm, &disk, proxy).await
     }
 
     /// What a proxy is told to read, and by which ways.
@@ -89,14 +81,10 @@ impl Act {
             let reach = permit.map(|permit| permit.proxy.reach.clone());
             let progress = notes.progress.get(&key);
             let unattached = progress.map_or("", |progress| progress.unattached.as_str());
-            let name = frozen.file_name.strip_prefix('[');
-            let name = name.and_then(|file| file.split_once(']'));
-            let mut datastores = notes.datastores.iter();
             choose(&Facts {
                 file: &frozen.file_name,
                 traits: &frozen.traits,
-                datastore: name
-                    .and_then(|(name, _)| datastores.find(|datastore| datastore.name == name)),
+                datastore: datastore_of(&frozen.file_name, &notes.datastores),
                 reach: &reach.unwrap_or_default(),
                 attaching: is_attachable.then_some(()).ok_or(unattached),
                 reads_nfc: self.world.reads_nfc,
