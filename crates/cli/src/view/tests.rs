@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use stillwater_controller_api::*;
 use stillwater_types::{Fault, NodeId, PointId, Reason, Role, RunId, TreeId, VcenterId, VmId};
 
-use super::{alarm, node, point, proxy, run, vcenter, vm};
+use super::{alarm, node, point, probe, proxy, run, vcenter, vm};
 use crate::arguments::Arguments;
 
 fn at(second: i64) -> Timestamp {
@@ -295,6 +295,40 @@ fn alarms() -> Vec<Alarm> {
     vec![lied, over]
 }
 
+fn probes() -> Vec<Probe> {
+    let measured = Probe {
+        proxy_name: "proxy-1".into(),
+        disk_key: 2000,
+        way: "nfc".into(),
+        read_bytes: 64 << 20,
+        elapsed_micros: 500_000,
+        open_micros: 12_345,
+        latency_median_micros: 2_100,
+        latency_p99_micros: 9_900,
+        fault: None,
+        passed_over: None,
+    };
+    let nothing = Probe {
+        read_bytes: 0,
+        elapsed_micros: 0,
+        open_micros: 0,
+        latency_median_micros: 0,
+        latency_p99_micros: 0,
+        ..measured.clone()
+    };
+    let passed = Probe {
+        way: "file".into(),
+        passed_over: Some("datastore vmfs-1 is not mounted on the proxy".into()),
+        ..nothing.clone()
+    };
+    let failed = Probe {
+        way: "nbd".into(),
+        fault: Some(Fault::new(Reason::DiskReadFailed, "the command ended")),
+        ..nothing
+    };
+    vec![passed, measured, failed]
+}
+
 fn vcenters() -> Vec<Vcenter> {
     let pinned = Vcenter {
         vcenter_id: VcenterId::from_bytes(id(1)),
@@ -355,6 +389,8 @@ fn tables_are_as_people_know_them() {
     assert_snapshot!("proxies", proxy::list(&proxies()));
     assert_snapshot!("vcenters", vcenter::list(&vcenters()));
     assert_snapshot!("alarms", alarm::list(&alarms()));
+    assert_snapshot!("probes", probe::list(&probes()));
+    assert_json_snapshot!("probes_json", probe::json(&probes()));
     assert_json_snapshot!("alarms_json", alarm::json(&alarms()));
     assert_snapshot!("vms", vm::list(&[one_vm().summary]));
 }
