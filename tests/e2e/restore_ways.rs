@@ -3,7 +3,6 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -161,49 +160,6 @@ fn many_disks_at_once_are_never_refused_by_hosts_that_bear_few() -> Result<()> {
         ensure!(usage["refused"] == 0, "a host refused: {usage}");
     }
     Ok(())
-}
-
-#[test]
-fn a_probe_measures_every_way_and_leaves_nothing() -> Result<()> {
-    let (site, _) = protected()?;
-    site.lab.fault("nfc-open", "error:1", 0, 1)?;
-    let first = probe(&site)?;
-    ensure!(first.status.code() == Some(3), "a way failed: {first:?}");
-    let (nfc, folder) = by_way(&first)?;
-    ensure!(nfc["fault"]["reason"] == "DISK_READ_FAILED", "{nfc:#}");
-    ensure!(folder["fault"].is_null(), "{folder:#}");
-    let second = probe(&site)?;
-    ensure!(second.status.success(), "{second:?}");
-    let (nfc, folder) = by_way(&second)?;
-    for way in [nfc, folder] {
-        let figure = |name: &str| way[name].as_u64().unwrap_or_default();
-        let figures = ["read_bytes", "bytes_per_second", "latency_median_micros"].map(figure);
-        ensure!(figures.iter().all(|figure| *figure > 0), "{way:#}");
-        let (median, p99) = (
-            figure("latency_median_micros"),
-            figure("latency_p99_micros"),
-        );
-        ensure!(median <= p99, "{way:#}");
-    }
-    ensure!(site.lab.snapshots()?.is_empty(), "a snapshot was left");
-    ensure!(
-        rows(&site.cluster.json(&["point", "list"])?).len() == 1,
-        "a probe stored something"
-    );
-    Ok(())
-}
-
-fn probe(site: &Site) -> Result<Output> {
-    site.cluster
-        .run(&["proxy", "probe", "web", "--read", "8", "--output", "json"])
-}
-
-/// What was told of NFC and of the folder.
-fn by_way(output: &Output) -> Result<(Value, Value)> {
-    let told: Value = serde_json::from_slice(&output.stdout)?;
-    let way = |name: &str| rows(&told).into_iter().find(|probe| probe["way"] == name);
-    let pair = way("nfc").zip(way("folder"));
-    pair.with_context(|| format!("both ways are told: {told:#}"))
 }
 
 /// Lets vSphere attach disks to the VM that the proxy runs in, whose kernel the lab plays.

@@ -158,13 +158,7 @@ fn every_way_gives_the_same_roots() -> Result<()> {
     ensure!(rows(&run["warnings"]).is_empty(), "{run:#}");
     ensure!(files == through_nfc, "file differs");
 
-    let serve = format!(
-        "f=${{2#*] }}; exec qemu-nbd --read-only --persistent --format raw --socket \"$1\" \"{mount}/${{f%.vmdk}}-flat.vmdk\""
-    );
-    let nbd = format!(
-        "[transports]\nnbd-command = [\"/bin/sh\", \"-c\", {:?}, \"sh\", \"{{socket}}\", \"{{file}}\"]",
-        serve.replace('{', "{{").replace('}', "}}")
-    );
+    let nbd = format!("[transports]\n{}", serving(&mount));
     reconfigure(&mut site, Role::Proxy, &nbd)?;
     reaches(&site, "nbd")?;
     // The host comes before the command, and gives nothing.
@@ -225,12 +219,9 @@ fn where_a_mount_is_empty_the_host_goes_on_and_after_it_the_command() -> Result<
     std::fs::create_dir(&empty)?;
     let mount = json!({"datastore": "lab-ds"});
     let mount = text(&site.lab.control("POST", "/mounts", Some(&mount))?, "path")?;
-    let serve = format!(
-        "f=${{2#*] }}; exec qemu-nbd --read-only --persistent --format raw --socket \"$1\" \"{mount}/${{f%.vmdk}}-flat.vmdk\""
-    );
     let config = format!(
-        "[transports]\ndatastores = {{ lab-ds = {empty:?} }}\nnbd-command = [\"/bin/sh\", \"-c\", {:?}, \"sh\", \"{{socket}}\", \"{{file}}\"]",
-        serve.replace('{', "{{").replace('}', "}}")
+        "[transports]\ndatastores = {{ lab-ds = {empty:?} }}\n{}",
+        serving(&mount)
     );
     reconfigure(&mut site, Role::Proxy, &config)?;
     reaches(&site, "nbd")?;
@@ -238,6 +229,120 @@ fn where_a_mount_is_empty_the_host_goes_on_and_after_it_the_command() -> Result<
     // A few reads are answered, then every connection is closed, with whatever ticket.
     site.lab.fault("nfc-read", "close-mid", 5, -1)?;
     goes_on(&site, "nfc", "nbd")
+}
+
+/// A proxy with every way: the lab's kernel, the datastore's mount, and a command that serves files of the mount.
+fn every_way(site: &mut Site) -> Result<()> {
+    let near = kernel(site)?;
+    let mount = json!({"datastore": "lab-ds"});
+    let mount = text(&site.lab.control("POST", "/mounts", Some(&mount))?, "path")?;
+    let command = serving(&mount);
+    let config = format!("{near}\ndatastores = {{ lab-ds = {mount:?} }}\n{command}");
+    reconfigure(site, Role::Proxy, &config)?;
+    for way in ["hotadd", "file", "nbd"] {
+        reaches(site, way)?;
+    }
+    Ok(())
+}
+
+/// `nbd-command` of a proxy that serves the files of a mounted datastore.
+fn serving(mount: &str) -> String {
+    let serve = format!(
+        "f=${{2#*] }}; exec qemu-nbd --read-only --persistent --format raw --socket \"$1\" \"{mount}/${{f%.vmdk}}-flat.vmdk\""
+    );
+    format!(
+        "nbd-command = [\"/bin/sh\", \"-c\", {:?}, \"sh\", \"{{socket}}\", \"{{file}}\"]",
+        serve.replace('{', "{{").replace('}', "}}")
+    )
+}
+
+const PROBE: [&str; 7] = ["proxy", "probe", "web", "--read", "8", "--output", "json"];
+
+/// What a probe told, and its exit code.
+fn probe(site: &Site) -> Result<(Vec<Value>, Option<i32>)> {
+    let output = site.cluster.run(&PROBE)?;
+    let told: Value =
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?;
+    let told = rows(&told);
+    let ways: Vec<&str> = told.iter().filter_map(|way| way["way"].as_str()).collect();
+    ensure!(
+        ways == ["hotadd", "file", "nfc", "nbd", "folder"],
+        "{ways:?}"
+    );
+    check_nothing_is_left(site)?;
+    Ok((told, output.status.code()))
+}
+
+fn is_measured(way: &Value) -> bool {
+    let figure = |name: &str| way[name].as_u64().unwrap_or_default();
+    let figures = ["read_bytes", "bytes_per_second", "latency_median_micros"].map(figure);
+    figures.iter().all(|figure| *figure > 0)
+        && figure("latency_median_micros") <= figure("latency_p99_micros")
+        && way["fault"].is_null()
+        && way["passed_over"].is_null()
+}
+
+#[test]
+fn a_probe_measures_every_way_and_leaves_nothing() -> Result<()> {
+    let mut site = site_with_proxy_vm()?;
+    let (told, code) = probe(&site)?;
+    ensure!(code == Some(0), "what is not there is no fault: {told:#?}");
+    for way in &told {
+        let name = text(way, "way")?;
+        if ["nfc", "folder"].contains(&name.as_str()) {
+            ensure!(is_measured(way), "{way:#}");
+        } else {
+            ensure!(!text(way, "passed_over")?.is_empty(), "not why: {way:#}");
+            ensure!(way["fault"].is_null(), "{way:#}");
+        }
+    }
+    every_way(&mut site)?;
+    let (told, code) = probe(&site)?;
+    ensure!(code == Some(0), "{told:#?}");
+    ensure!(told.iter().all(is_measured), "{told:#?}");
+
+    site.lab.fault("nfc-open", "error:1", 0, 1)?;
+    let attach = "task-error:FileLocked";
+    site.lab.fault("ReconfigVM_Task", attach, 0, 1)?;
+    let (told, code) = probe(&site)?;
+    ensure!(code == Some(3), "two ways failed: {told:#?}");
+    for way in &told {
+        let name = text(way, "way")?;
+        let fails = ["hotadd", "nfc"].contains(&name.as_str());
+        ensure!(is_measured(way) != fails, "{way:#}");
+        ensure!(way["fault"].is_null() != fails, "{way:#}");
+    }
+    let points = rows(&site.cluster.json(&["point", "list"])?);
+    ensure!(points.is_empty(), "a probe stored something");
+    Ok(())
+}
+
+/// Whether a disk is attached to the proxy's VM besides its own.
+fn is_attached(site: &Site) -> Result<bool> {
+    let guests = rows(&guests(site)?["guests"]);
+    Ok(guests.iter().any(|guest| rows(&guest["disks"]).len() > 1))
+}
+
+#[test]
+fn a_probe_that_nobody_listens_to_any_more_detaches_and_thaws() -> Result<()> {
+    let mut site = site_with_proxy_vm()?;
+    let near = kernel(&site)?;
+    reconfigure(&mut site, Role::Proxy, &near)?;
+    reaches(&site, "hotadd")?;
+    // The disk is attached, and its node comes later: long enough to be seen and left.
+    let slow = json!({"appear_after_ms": 3000});
+    site.lab.control("POST", "/guests", Some(&slow))?;
+    let mut left = site.cluster.command(&PROBE)?.spawn()?;
+    wait("a disk is attached", Duration::from_secs(60), || {
+        Ok(is_attached(&site)?.then_some(()))
+    })?;
+    left.kill()?;
+    left.wait()?;
+    wait("all is given back", Duration::from_secs(60), || {
+        Ok(check_nothing_is_left(&site).is_ok().then_some(()))
+    })?;
+    ensure!(site.lab.calls("nfc-open")? == 0, "it went on for nobody");
+    Ok(())
 }
 
 /// How often a role is killed while disks are attached.
@@ -255,10 +360,7 @@ fn nothing_stays_attached_when_a_role_is_killed() -> Result<()> {
     for kill in 0..kills() {
         let run = site.cluster.start_run(&["backup", "web", "--full"])?;
         wait("disks are attached", Duration::from_secs(60), || {
-            let guests = guests(&site)?;
-            let attached = rows(&guests["guests"])
-                .iter()
-                .any(|guest| rows(&guest["disks"]).len() > 1);
+            let attached = is_attached(&site)?;
             let shown = site.cluster.json(&["run", "show", &run])?;
             ensure!(
                 attached || shown["ended_at"].is_null(),
