@@ -18,8 +18,10 @@ use crate::{Error, Result, VmRef};
 mod attached;
 mod change;
 mod place;
+mod visitors;
 
 pub use attached::AttachedDisk;
+pub use visitors::Visitor;
 
 use attached::{Devices, find};
 use change::{Change, spec};

@@ -65,7 +65,7 @@ pub use fetch::SmallFile;
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use guest::{Guest, GuestCommand, GuestExit, GuestLogin, GuestOutcome, GuestProcess};
 pub use host::{HostConnection, HostFacts};
-pub use hotadd::{AttachDisk, AttachMode, AttachedDisk, DetachDisk};
+pub use hotadd::{AttachDisk, AttachMode, AttachedDisk, DetachDisk, Visitor};
 pub use nfc::{HostIdentity, NfcAccess, NfcTicket};
 pub use placement::{Placement, PlacementSpec};
 pub use privilege::{MissingPrivilege, Need, PrivilegeGroup, Scope};

@@ -42,6 +42,16 @@ impl AttachedDisk {
         }
     }
 
+    /// Its files, the one that the VM writes first.
+    pub fn files(&self) -> &[String] {
+        &self.files
+    }
+
+    /// Its name among the VM's devices, as tools for vSphere have it.
+    pub fn device_name(&self) -> String {
+        format!("disk-{}-{}", self.controller_key, self.unit)
+    }
+
     /// Whether the file is among the disk's: attaching may put a file of its own above it.
     pub fn has_file(&self, file_name: &str) -> bool {
         self.files.iter().any(|file| file == file_name)
@@ -102,7 +112,7 @@ impl Devices {
     }
 }
 
-fn directory(file: &str) -> &str {
+pub(super) fn directory(file: &str) -> &str {
     file.rsplit_once('/')
         .map_or(file, |(directory, _)| directory)
 }
