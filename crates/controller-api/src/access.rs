@@ -56,6 +56,7 @@ pub const ACCESS: &[Access] = &[
         ADMIN,
     ),
     Access::roles("/stillwater.controller.v1.AlarmService/ListAlarms", ADMIN),
+    Access::roles("/stillwater.controller.v1.JobService/ListJobs", ADMIN),
     Access::roles(
         "/stillwater.controller.v1.GuestCredentialService/SetGuestCredential",
         ADMIN,

@@ -61,6 +61,13 @@ pub fn alarm_service(service: Arc<dyn AlarmService>) -> impl Grpc {
 }
 
 /// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn job_service(service: Arc<dyn JobService>) -> impl Grpc {
+    pb::job_service_server::JobServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
 pub fn guest_credential_service(service: Arc<dyn GuestCredentialService>) -> impl Grpc {
     pb::guest_credential_service_server::GuestCredentialServiceServer::new(Adaptor(service))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -372,6 +379,17 @@ impl pb::alarm_service_server::AlarmService for Adaptor<dyn AlarmService> {
     ) -> Answer<pb::ListAlarmsResponse> {
         let (peer, request) = open(request)?;
         reply(self.0.list_alarms(&peer, request).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::job_service_server::JobService for Adaptor<dyn JobService> {
+    async fn list_jobs(
+        &self,
+        request: Request<pb::ListJobsRequest>,
+    ) -> Answer<pb::ListJobsResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.list_jobs(&peer, request).await)
     }
 }
 

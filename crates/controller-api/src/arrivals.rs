@@ -42,6 +42,8 @@ arrivals! { pb:
     ListAlarmsResponse => Vec<Alarm>,
     ListGuestCredentialsRequest => (),
     ListGuestCredentialsResponse => Vec<GuestCredential>,
+    ListJobsRequest => ListJobsRequest,
+    ListJobsResponse => ListJobsResponse,
     ListNodesRequest => (),
     ListNodesResponse => Vec<Node>,
     ListPointsRequest => ListPointsRequest,

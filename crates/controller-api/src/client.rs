@@ -352,6 +352,14 @@ impl Client {
             .await
     }
 
+    /// A page of the jobs of every policy, or of one.
+    pub async fn list_jobs(&self, request: ListJobsRequest) -> Result<ListJobsResponse, Fault> {
+        let mut stub = stub!(self, job_service_client::JobServiceClient);
+        self.ask
+            .one(stub.list_jobs(pb::ListJobsRequest::from(request)))
+            .await
+    }
+
     /// Keeps an account for the guests of a VM or of all VMs below a folder.
     pub async fn set_guest_credential(
         &self,

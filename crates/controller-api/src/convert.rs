@@ -2,6 +2,7 @@
 
 mod alarm;
 mod hook;
+mod job;
 mod node;
 mod point;
 mod probe;

@@ -93,6 +93,17 @@ pub trait AlarmService: Send + Sync + 'static {
     ) -> Result<Vec<Alarm>, Fault>;
 }
 
+/// What policies promise to each VM.
+#[async_trait]
+pub trait JobService: Send + Sync + 'static {
+    /// A page of the jobs of every policy, or of one.
+    async fn list_jobs(
+        &self,
+        peer: &Peer,
+        request: ListJobsRequest,
+    ) -> Result<ListJobsResponse, Fault>;
+}
+
 /// Join tokens.
 #[async_trait]
 pub trait TokenService: Send + Sync + 'static {

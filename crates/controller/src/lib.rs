@@ -26,6 +26,7 @@ pub mod repository;
 mod resources;
 pub mod restore;
 pub mod run;
+pub mod schedule;
 pub mod secret;
 pub mod serve;
 pub mod token;

@@ -56,6 +56,7 @@ pub struct Metrics {
     joins: Family<Outcome, Counter>,
     logins: Family<Outcome, Counter>,
     runs_ended: Family<Ended, Counter>,
+    runs_scheduled: Counter,
 }
 
 impl Metrics {
@@ -77,6 +78,11 @@ impl Metrics {
             "Runs that ended, by kind, final state and the reason of the fault, empty without one",
             self.runs_ended.clone(),
         );
+        registry.register(
+            "stillwater_controller_runs_scheduled",
+            "Runs that were started for a policy and not by a person",
+            self.runs_scheduled.clone(),
+        );
     }
 
     /// Counts an attempt to join.
@@ -87,6 +93,11 @@ impl Metrics {
     /// Counts a login to a vCenter.
     pub fn login(&self, fault: Option<&Fault>) {
         self.logins.get_or_create(&outcome(fault)).inc();
+    }
+
+    /// Counts a run that was started for a policy.
+    pub fn run_scheduled(&self) {
+        self.runs_scheduled.inc();
     }
 
     /// Counts the end of a run: `kind` as `backup`, `state` as `succeeded`.

@@ -854,6 +854,38 @@ proptest! {
     }
 
     #[test]
+    fn jobs_arrive_as_they_were_sent(seed: u64) {
+        let g = &mut Gen(seed);
+        check::<pb::ListJobsRequest, _>(ListJobsRequest {
+            policy: g.maybe(Gen::text),
+            page_size: 1 + g.u32() % PAGE_SIZE_MAX,
+            page_token: g.maybe(Gen::text),
+        });
+        check::<pb::ListJobsResponse, _>(ListJobsResponse {
+            jobs: g.list(|g| Job {
+                policy: g.text(),
+                vm_id: g.vm_id(),
+                vm_name: g.text(),
+                promise: g.text(),
+                rpo_seconds: g.maybe(Gen::u32),
+                last_point_at: g.maybe(Gen::time),
+                achieved_p50_seconds: g.maybe(Gen::u32),
+                achieved_p99_seconds: g.maybe(Gen::u32),
+                achieved_most_seconds: g.maybe(Gen::u32),
+                due_at: g.maybe(Gen::time),
+                deadline: g.maybe(Gen::time),
+                run_id: g.maybe(|g| RunId::from_bytes(g.hash())),
+                waits_for: g.maybe(Gen::text),
+                broken_since: g.maybe(Gen::time),
+                broken_by: g.maybe(Gen::text),
+                failure_count: g.u32(),
+                pace: g.text(),
+            }),
+            next_page_token: g.maybe(Gen::text),
+        });
+    }
+
+    #[test]
     fn guest_credentials_arrive_as_they_were_sent(seed: u64) {
         let g = &mut Gen(seed);
         check_secret::<pb::SetGuestCredentialRequest, _>(g.set_guest_credential());

@@ -36,6 +36,10 @@ kinds! {
     ChangeMapLied = "CHANGE_MAP_LIED";
     /// A run was ended because its snapshot grew too old.
     SnapshotTooOld = "SNAPSHOT_TOO_OLD";
+    /// A VM's newest point is older than its policy promises.
+    PromiseBroken = "PROMISE_BROKEN";
+    /// A run that could start has not been started for minutes: nobody decides any more.
+    NothingRuns = "NOTHING_RUNS";
 }
 
 impl fmt::Display for AlarmKind {

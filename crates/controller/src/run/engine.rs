@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use stillwater_catalog::SystemClock;
 use stillwater_controller_api as api;
 use stillwater_types::{Fault, Reason, RequestId, RunId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,10 +31,12 @@ use crate::config::Config;
 use crate::dataset::Keeper;
 use crate::event::{Actor, Event};
 use crate::memory::Memory;
+use crate::metrics::Metrics;
 use crate::point::{self, Points};
 use crate::preflight;
 use crate::repository;
 use crate::resources::Resources;
+use crate::schedule::{self, Book, Promises, Shared, Warden};
 
 /// How many requests to a run may wait for its loop.
 const MAILBOX_LEN: usize = 16;
@@ -174,6 +177,43 @@ impl Engine {
     /// Answers for repositories.
     pub fn repositories(&self) -> Arc<repository::Service> {
         Arc::clone(&self.services.repositories)
+    }
+
+    /// Keeps what policies promise for as long as the engine takes work; what is known of it is shared.
+    pub fn keep(
+        &self,
+        promises: watch::Receiver<Arc<Promises>>,
+        book: Book,
+        metrics: Metrics,
+    ) -> Shared {
+        let world = &self.runs.world;
+        let (runs, slots) = (self.runs.clone(), world.slots.clone());
+        let shared = Shared::new(book);
+        let keeper = schedule::Keeper {
+            memory: world.memory.clone(),
+            nodes: world.nodes.clone(),
+            points: world.points.clone(),
+            promises,
+            start: Box::new(move |order| {
+                let runs = runs.clone();
+                let start = async move {
+                    let (by, request) = (Actor::Controller, RequestId::mint());
+                    let run = runs.start(by, request, order.work()).await?;
+                    Ok(run.run_id)
+                };
+                start.boxed()
+            }),
+            taken: Box::new(move || slots.taken()),
+            metrics,
+            shared: shared.clone(),
+        };
+        let warden = Warden {
+            memory: world.memory.clone(),
+            shared: shared.clone(),
+        };
+        self.tasks.spawn(keeper.run(self.runs.stop.clone()));
+        self.tasks.spawn(warden.run(self.runs.stop.clone()));
+        shared
     }
 
     /// Takes no more work and waits at most `limit` for the runs to end. What has not ended then is

@@ -80,6 +80,11 @@ impl Slots {
         })
     }
 
+    /// How many slots of each proxy are taken.
+    pub fn taken(&self) -> HashMap<NodeId, u32> {
+        locked(&self.taken).clone()
+    }
+
     /// Whether the proxy of a slot drains by now, and another proxy takes work.
     pub fn is_to_leave(&self, permit: &Permit) -> bool {
         let online = self.nodes.online(Role::Proxy);
