@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// Where restore points are kept: how sound it is, and what it protects
     #[command(subcommand)]
     Repository(Repository),
+    /// What policies promise to each VM, and how the promises stand
+    #[command(subcommand)]
+    Job(Job),
     /// What a person must look at, and since when
     #[command(subcommand)]
     Alarm(Alarm),
@@ -553,6 +556,20 @@ pub(crate) enum Restore {
     Vm(RestoreVm),
     /// Write a disk of a restore point to a file on this machine
     Disk(RestoreDisk),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Job {
+    /// List every VM in the scope of a policy: its newest point, how old points became, when the next run
+    /// starts and what it waits for
+    List {
+        /// Of one policy only
+        #[arg(long, value_name = "NAME")]
+        policy: Option<String>,
+        /// Only those whose promise is broken
+        #[arg(long)]
+        broken: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@ mod alarm;
 mod backup;
 mod files;
 mod guest_credential;
+mod job;
 mod login;
 mod node;
 mod point;
@@ -62,6 +63,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Outcome, Fault> {
         Command::Run(run) => run::run(&desk().await?, run).await,
         Command::Point(point) => point::run(&desk().await?, point).await,
         Command::Repository(repository) => repository::run(&desk().await?, repository).await,
+        Command::Job(job) => job::run(&desk().await?, job).await,
         Command::Alarm(alarm) => alarm::run(&desk().await?, alarm).await,
         Command::Files(files) => files::run(&desk().await?, files).await,
         Command::Restore(restore) => restore::run(&desk().await?, restore).await,

@@ -12,6 +12,7 @@ use stillwater_types::NodeId;
 
 use crate::restore::Restorers;
 use crate::run::{Guards, HostLimits, Patience, Timing, Trust};
+use crate::schedule::{self, Book};
 
 /// Runs at once that one controller plans, at most: more would only wait for proxies.
 const PARALLEL_RUNS_MAX: u32 = 256;
@@ -64,6 +65,8 @@ pub struct Config {
     pub guards: GuardSettings,
     /// By which ways disks are read.
     pub transports: Transports,
+    /// How much of everything the runs of policies take at once.
+    pub scheduler: SchedulerSettings,
     /// Who may take something out of restore points.
     pub restores: Restores,
     /// Where metrics are answered.
@@ -102,6 +105,43 @@ pub struct Transports {
     pub nfc: bool,
     /// Whether disks are attached to the VM of the proxy that reads or writes them, if it may.
     pub hot_add: bool,
+}
+
+/// How much of everything the runs of policies take at once. What an administrator starts is not counted,
+/// but takes proxies' slots like any run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SchedulerSettings {
+    /// VMs of one host in runs.
+    pub host_runs: u32,
+    /// VMs with disks on one datastore in runs.
+    pub datastore_runs: u32,
+    /// Runs that write to one repository.
+    pub repository_runs: u32,
+}
+
+impl Default for SchedulerSettings {
+    fn default() -> Self {
+        let limits = schedule::Limits::default();
+        Self {
+            host_runs: limits.host_runs,
+            datastore_runs: limits.datastore_runs,
+            repository_runs: limits.repository_runs,
+        }
+    }
+}
+
+impl SchedulerSettings {
+    fn check(&self, faults: &mut Faults) {
+        let all = [
+            ("scheduler.host-runs", self.host_runs),
+            ("scheduler.datastore-runs", self.datastore_runs),
+            ("scheduler.repository-runs", self.repository_runs),
+        ];
+        for (key, count) in all {
+            faults.check_number(key, count, 1..=PARALLEL_RUNS_MAX);
+        }
+    }
 }
 
 /// Who may take something out of restore points.
@@ -322,6 +362,7 @@ impl Default for Config {
             snapshots: Snapshots::default(),
             guards: GuardSettings::default(),
             transports: Transports::default(),
+            scheduler: SchedulerSettings::default(),
             restores: Restores::default(),
             metrics: MetricsSettings::default(),
             log: LogSettings::default(),
@@ -348,6 +389,24 @@ impl Config {
     pub fn kek(&self) -> SecretRef {
         let beside = || SecretRef::File(self.state_dir.join("kek"));
         self.kek.clone().unwrap_or_else(beside)
+    }
+
+    /// The book of what policies promise, with these limits.
+    pub fn book(&self) -> Book {
+        let limits = schedule::Limits {
+            host_runs: self.scheduler.host_runs,
+            datastore_runs: self.scheduler.datastore_runs,
+            // More would only wait for their turn among all runs.
+            repository_runs: self
+                .scheduler
+                .repository_runs
+                .min(self.limits.parallel_runs),
+        };
+        let ways = schedule::Ways {
+            hot_adds: self.transports.hot_add,
+            reads_nfc: self.transports.nfc,
+        };
+        Book::new(limits, ways)
     }
 }
 
@@ -382,6 +441,7 @@ impl Settings for Config {
         );
         self.snapshots.check(faults);
         self.guards.check(faults);
+        self.scheduler.check(faults);
         self.metrics.check(faults);
         self.log.check(faults);
     }

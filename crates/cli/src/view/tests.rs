@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use stillwater_controller_api::*;
 use stillwater_types::{Fault, NodeId, PointId, Reason, Role, RunId, TreeId, VcenterId, VmId};
 
-use super::{alarm, node, point, probe, proxy, run, vcenter, vm};
+use super::{alarm, job, node, point, probe, proxy, run, vcenter, vm};
 use crate::arguments::Arguments;
 
 fn at(second: i64) -> Timestamp {
@@ -295,6 +295,51 @@ fn alarms() -> Vec<Alarm> {
     vec![lied, over]
 }
 
+fn jobs() -> Vec<Job> {
+    let kept = Job {
+        policy: "gold".into(),
+        vm_id: vm_id(),
+        vm_name: "web".into(),
+        promise: "never older than 15m".into(),
+        rpo_seconds: Some(900),
+        last_point_at: Some(at(0)),
+        achieved_p50_seconds: Some(70),
+        achieved_p99_seconds: Some(800),
+        achieved_most_seconds: Some(850),
+        due_at: Some(at(600)),
+        deadline: Some(at(900)),
+        run_id: None,
+        waits_for: None,
+        broken_since: None,
+        broken_by: None,
+        failure_count: 0,
+        pace: "calm".into(),
+    };
+    let running = Job {
+        run_id: Some(RunId::from_bytes(id(3))),
+        due_at: None,
+        achieved_p50_seconds: Some(90_000),
+        achieved_p99_seconds: Some(200_000),
+        ..kept.clone()
+    };
+    let missing = "add a proxy that reads datastore ds1: none that takes work does";
+    let waiting = Job {
+        waits_for: Some(missing.into()),
+        ..kept.clone()
+    };
+    let broken = Job {
+        last_point_at: None,
+        achieved_p50_seconds: None,
+        achieved_p99_seconds: None,
+        achieved_most_seconds: None,
+        broken_since: Some(at(900)),
+        broken_by: Some("3 runs in a row failed; see `stillwater run list`".into()),
+        failure_count: 3,
+        ..kept.clone()
+    };
+    vec![kept, running, waiting, broken]
+}
+
 fn probes() -> Vec<Probe> {
     let measured = Probe {
         proxy_name: "proxy-1".into(),
@@ -388,6 +433,11 @@ fn tables_are_as_people_know_them() {
     assert_snapshot!("nodes", node::list(&nodes()));
     assert_snapshot!("proxies", proxy::list(&proxies()));
     assert_snapshot!("vcenters", vcenter::list(&vcenters()));
+    assert_snapshot!("jobs", job::list(&jobs()));
+    assert_json_snapshot!(
+        "jobs_json",
+        jobs().iter().map(job::json).collect::<Vec<_>>()
+    );
     assert_snapshot!("alarms", alarm::list(&alarms()));
     assert_snapshot!("probes", probe::list(&probes()));
     assert_json_snapshot!("probes_json", probe::json(&probes()));

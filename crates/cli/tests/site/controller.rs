@@ -535,6 +535,20 @@ impl AlarmService for Fake {
 }
 
 #[async_trait]
+impl JobService for Fake {
+    async fn list_jobs(
+        &self,
+        _: &Peer,
+        _request: ListJobsRequest,
+    ) -> Result<ListJobsResponse, Fault> {
+        Ok(ListJobsResponse {
+            jobs: Vec::new(),
+            next_page_token: None,
+        })
+    }
+}
+
+#[async_trait]
 impl VcenterService for Fake {
     async fn add_vcenter(&self, _: &Peer, request: AddVcenterRequest) -> Result<Vcenter, Fault> {
         let AddVcenterRequest {
