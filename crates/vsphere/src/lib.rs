@@ -32,6 +32,7 @@ mod host;
 mod hotadd;
 mod inventory;
 mod nfc;
+mod notes;
 mod placement;
 mod privilege;
 mod reference;
@@ -67,6 +68,7 @@ pub use guest::{Guest, GuestCommand, GuestExit, GuestLogin, GuestOutcome, GuestP
 pub use host::{HostConnection, HostFacts};
 pub use hotadd::{AttachDisk, AttachMode, AttachedDisk, DetachDisk, Visitor};
 pub use nfc::{HostIdentity, NfcAccess, NfcTicket};
+pub use notes::VmNotes;
 pub use placement::{Placement, PlacementSpec};
 pub use privilege::{MissingPrivilege, Need, PrivilegeGroup, Scope};
 pub use reference::{

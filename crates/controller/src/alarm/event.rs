@@ -36,6 +36,10 @@ kinds! {
     ChangeMapLied = "CHANGE_MAP_LIED";
     /// A run was ended because its snapshot grew too old.
     SnapshotTooOld = "SNAPSHOT_TOO_OLD";
+    /// A disk of another VM is attached to a proxy's, and nobody is known who did it.
+    StrayDisk = "STRAY_DISK";
+    /// A VM that a restore began is not whole, and nobody is at work with it.
+    HalfMadeVm = "HALF_MADE_VM";
     /// A VM's newest point is older than its policy promises.
     PromiseBroken = "PROMISE_BROKEN";
     /// A run that could start has not been started for minutes: nobody decides any more.

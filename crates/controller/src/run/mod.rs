@@ -28,6 +28,7 @@ mod service;
 mod slots;
 mod state;
 mod step;
+mod strays;
 mod timing;
 mod transport;
 mod turnstile;

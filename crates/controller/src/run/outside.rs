@@ -3,7 +3,7 @@
 //! Each call is one attempt, bounded in time; the performer repeats what may be repeated. A call
 //! that failed may have happened all the same, and every one of them can be made again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -122,6 +122,43 @@ pub struct Placed {
     pub backing_uuid: Option<String>,
 }
 
+/// A disk that a VM has outside of its own directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visitor {
+    /// The VM that has it.
+    pub on: VmId,
+    /// That VM's display name.
+    pub on_name: String,
+    /// The disk's name among that VM's devices.
+    pub device: String,
+    /// Its files, the one that is written first.
+    pub files: Vec<String>,
+    /// Whether what is written to it is thrown away, as runs attach what they read.
+    pub is_read_only: bool,
+    /// Display name of the VM in whose directory it lies; none when it is in nobody's.
+    pub owner: Option<String>,
+}
+
+/// The files of a VM that was frozen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeasedFiles {
+    /// Those that snapshots with the lease froze.
+    pub frozen: BTreeSet<String>,
+    /// All that the VM's disks consist of now.
+    pub all: BTreeSet<String>,
+}
+
+/// A VM whose notes call it half made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnfinishedVm {
+    /// The VM.
+    pub vm: VmId,
+    /// Its display name.
+    pub name: String,
+    /// Who began it.
+    pub marker: Marker,
+}
+
 /// A VM that was made for a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MadeVm {
@@ -160,6 +197,8 @@ pub struct DressOrder {
     pub config_xml: String,
     /// What it gets; storage policies of disks by the key that each has in the new VM.
     pub outfit: Outfit,
+    /// The mark that says of it that it is not whole, which it is then.
+    pub marker: Marker,
 }
 
 /// The control plane of every registered vCenter.
@@ -291,6 +330,15 @@ pub trait Vsphere: Send + Sync + 'static {
     /// Detaches the disks with these files as far as they are attached; never deletes a file. One call
     /// at a time for each VM.
     async fn detach_disks(&self, from: &VmId, files: &[String]) -> Result<(), Fault>;
+
+    /// Every disk that any VM has outside of its own directory.
+    async fn visitors(&self, vcenter: VcenterId) -> Result<Vec<Visitor>, Fault>;
+
+    /// What a VM's snapshots with this lease froze, and what its disks consist of.
+    async fn leased_files(&self, vm: &VmId, lease: &Lease) -> Result<LeasedFiles, Fault>;
+
+    /// Every VM that a restore of whichever cluster began and did not say to be whole.
+    async fn unfinished_vms(&self, vcenter: VcenterId) -> Result<Vec<UnfinishedVm>, Fault>;
 
     /// Uses such a session, so that it does not fall idle; whether it is still there.
     async fn touch_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault>;

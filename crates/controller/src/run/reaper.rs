@@ -7,6 +7,10 @@
 //! is asked for; a lease that was found before its run was looked up therefore has no active run that
 //! could still want it.
 //!
+//! A disk that still stands on such a snapshot is detached first, whether the journal tells of it or the lease alone
+//! proves it. Attached disks and half-made VMs of which neither tells are alarms, once they were there in two
+//! searches on end, and nothing else.
+//!
 //! Deltas that no snapshot explains carry no lease. Merging them takes nothing away from anybody, and is
 //! done for VMs that runs of ours worked on.
 
@@ -17,16 +21,18 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
-use stillwater_types::{ClusterId, Fault, Kind, Reason, VmId};
+use stillwater_types::{ClusterId, Fault, Kind, Reason, RunId, VcenterId, VmId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::act::{World, sweep};
-use super::event::Work;
+use super::event::{Outcome, Work};
 use super::lease::Lease;
-use super::outside::LeasedSnapshot;
+use super::marker::Marker;
+use super::outside::{LeasedSnapshot, UnfinishedVm};
 use super::state::Run;
+use super::strays::{self, Told};
 use crate::alarm::{AlarmKind, Subject};
 
 /// After so many failures the pause until the next try does not double any more.
@@ -43,13 +49,15 @@ pub enum Leftover {
     Snapshot(LeasedSnapshot),
     /// Deltas that no snapshot explains.
     Deltas(VmId),
+    /// The VM of a restore that failed.
+    HalfMade(VmId, RunId),
 }
 
 impl Leftover {
     fn vm(&self) -> &VmId {
         match self {
             Leftover::Snapshot(found) => &found.vm,
-            Leftover::Deltas(vm) => vm,
+            Leftover::Deltas(vm) | Leftover::HalfMade(vm, _) => vm,
         }
     }
 
@@ -57,6 +65,7 @@ impl Leftover {
         match self {
             Leftover::Snapshot(_) => AlarmKind::LeftoverSnapshot,
             Leftover::Deltas(_) => AlarmKind::ConsolidationNeeded,
+            Leftover::HalfMade(..) => AlarmKind::HalfMadeVm,
         }
     }
 
@@ -69,6 +78,10 @@ impl Leftover {
             ),
             Leftover::Deltas(_) => format!(
                 "deltas that no snapshot explains cannot be merged ({}); see what holds the files and consolidate the vm's disks in vsphere",
+                fault.message
+            ),
+            Leftover::HalfMade(_, run) => format!(
+                "the vm that restore {run} left half made cannot be removed ({}); remove it in vsphere",
                 fault.message
             ),
         }
@@ -84,6 +97,8 @@ pub struct Reaper {
     at_work: BTreeSet<Leftover>,
     removals: JoinSet<(Leftover, Result<Done, Fault>)>,
     searched_at: Option<Instant>,
+    /// What the last search found that nothing explains.
+    unexplained: BTreeMap<(AlarmKind, VcenterId), Told>,
 }
 
 /// How long a leftover has resisted.
@@ -134,6 +149,7 @@ impl Reaper {
             at_work: BTreeSet::new(),
             removals: JoinSet::new(),
             searched_at: None,
+            unexplained: BTreeMap::new(),
         }
     }
 
@@ -170,6 +186,7 @@ impl Reaper {
     async fn search_snapshots(&mut self) -> bool {
         let state = self.world.memory.state();
         let mut whole = true;
+        let mut leased = Vec::new();
         // All at once: one that does not answer must not keep the others' leftovers alive.
         let searches = state.vcenters.iter().map(|vcenter| async {
             let found = self.world.vsphere.leased_snapshots(vcenter.vcenter).await;
@@ -177,14 +194,93 @@ impl Reaper {
         });
         for (vcenter, found) in futures::future::join_all(searches).await {
             match found {
-                Ok(found) => self.note_snapshots(found).await,
+                Ok(found) => {
+                    leased.push((vcenter.vcenter, found.clone()));
+                    self.note_snapshots(found).await;
+                }
                 Err(fault) => {
                     whole = false;
                     tracing::warn!(vcenter.name = %vcenter.name, %fault, "cannot search for leftover snapshots");
                 }
             }
         }
+        self.search_unexplained(leased).await;
         whole
+    }
+
+    /// Looks for attached disks and for half-made VMs. A vCenter that does not tell is asked another time.
+    async fn search_unexplained(&mut self, leased: Vec<(VcenterId, Vec<LeasedSnapshot>)>) {
+        let searches = leased.iter().map(|(vcenter, leased)| async {
+            let strays = strays::search(&self.world, *vcenter, leased).await;
+            let unfinished = self.world.vsphere.unfinished_vms(*vcenter).await;
+            (*vcenter, strays, unfinished)
+        });
+        for (vcenter, strays, unfinished) in futures::future::join_all(searches).await {
+            match strays {
+                Ok(told) => self.tell(AlarmKind::StrayDisk, vcenter, told).await,
+                Err(fault) => {
+                    tracing::warn!(vcenter.id = %vcenter, %fault, "cannot look for attached disks");
+                }
+            }
+            match unfinished {
+                Ok(found) => self.note_unfinished(vcenter, found).await,
+                Err(fault) => {
+                    tracing::warn!(vcenter.id = %vcenter, %fault, "cannot look for half-made vms");
+                }
+            }
+        }
+    }
+
+    /// Notes VMs whose restores have failed, and tells of those whose restores nobody knows.
+    async fn note_unfinished(&mut self, vcenter: VcenterId, found: Vec<UnfinishedVm>) {
+        let mut told = Told::new();
+        for UnfinishedVm { vm, name, marker } in found {
+            if marker.cluster != self.world.cluster
+                || self.world.memory.state().runs.find(marker.run).is_some()
+            {
+                continue;
+            }
+            let run = marker.run;
+            match self.ended(run).await {
+                Some(ended) if is_whole(&ended) => {}
+                Some(ended) if ended.left_vm.as_ref() == Some(&vm) => {
+                    self.note(Leftover::HalfMade(vm, run));
+                }
+                // Another VM with the notes of that one may be a copy that somebody made.
+                _ => {
+                    let words = format!(
+                        "vm {name} was begun by restore {run} and is not whole, and no run is known that works on it; if no other controller does, destroy it: govc vm.destroy {name:?}"
+                    );
+                    told.insert(vm, words);
+                }
+            }
+        }
+        self.tell(AlarmKind::HalfMadeVm, vcenter, told).await;
+    }
+
+    /// Raises an alarm for what was found in the last search too, and clears those of what is gone.
+    async fn tell(&mut self, kind: AlarmKind, vcenter: VcenterId, told: Told) {
+        let before = self.unexplained.insert((kind, vcenter), told.clone());
+        let before = before.unwrap_or_default();
+        for (vm, words) in &told {
+            if before.get(vm) == Some(words) {
+                let alarms = self.world.alarms();
+                let raised = alarms.raise(kind, vm.clone().into(), words).await;
+                if let Err(fault) = raised {
+                    tracing::error!(vm.id = %vm, %fault, "an alarm could not be raised");
+                }
+            }
+        }
+        let state = self.world.memory.state();
+        for alarm in state.alarms.standing() {
+            if let (true, Subject::Vm(vm)) = (alarm.kind == kind, &alarm.subject)
+                && vm.vcenter == vcenter
+                && !told.contains_key(vm)
+                && !self.resists(kind, vm)
+            {
+                self.clear(kind, vm.clone()).await;
+            }
+        }
     }
 
     async fn note_snapshots(&mut self, found: Vec<LeasedSnapshot>) {
@@ -204,16 +300,19 @@ impl Reaper {
         if self.world.memory.state().runs.find(lease.run).is_some() {
             return Standing::Active;
         }
-        let (memory, run) = (self.world.memory.clone(), lease.run);
-        let ended = tokio::task::spawn_blocking(move || memory.ended_run(run)).await;
-        match ended {
-            Ok(Some(_)) => Standing::Ended,
-            Ok(None) => Standing::Unknown,
-            Err(error) => {
-                tracing::error!(%error, "looking for a run panicked");
-                Standing::Unknown
-            }
+        match self.ended(lease.run).await {
+            Some(_) => Standing::Ended,
+            None => Standing::Unknown,
         }
+    }
+
+    async fn ended(&self, run: RunId) -> Option<Run> {
+        let memory = self.world.memory.clone();
+        let ended = tokio::task::spawn_blocking(move || memory.ended_run(run)).await;
+        ended.unwrap_or_else(|error| {
+            tracing::error!(%error, "looking for a run panicked");
+            None
+        })
     }
 
     /// Looks at VMs that runs of ours worked on. One that cannot be read is looked at another time.
@@ -269,6 +368,9 @@ impl Reaper {
             Leftover::Deltas(vm) => {
                 tracing::warn!(vm.id = %vm, "found deltas that no snapshot explains");
             }
+            Leftover::HalfMade(vm, run) => {
+                tracing::warn!(vm.id = %vm, run.id = %run, "found a half-made vm");
+            }
         }
         self.left.insert(leftover, fresh);
     }
@@ -280,6 +382,7 @@ impl Reaper {
         let is_active = |found: &Leftover| match found {
             Leftover::Snapshot(found) => state.runs.find(found.lease.run).is_some(),
             Leftover::Deltas(vm) => state.runs.on_vm(vm).is_some(),
+            Leftover::HalfMade(_, run) => state.runs.find(*run).is_some(),
         };
         let ended: Vec<Leftover> = {
             let mut stuck = self.world.stuck();
@@ -387,10 +490,16 @@ fn backed_up(run: &Run) -> Option<&VmId> {
     }
 }
 
+/// Whether a restore made its VM, though that could not say so itself.
+fn is_whole(run: &Run) -> bool {
+    matches!(run.ending, Some(Outcome::Succeeded | Outcome::Incomplete))
+}
+
 async fn remove(world: &World, leftover: &Leftover) -> Result<Done, Fault> {
     let removed = match leftover {
         Leftover::Snapshot(found) => remove_snapshot(world, found).await,
         Leftover::Deltas(vm) => merge(world, vm).await,
+        Leftover::HalfMade(vm, run) => destroy(world, vm, *run).await,
     };
     match removed {
         // A VM that is gone has no leftovers.
@@ -403,6 +512,7 @@ async fn remove_snapshot(world: &World, found: &LeasedSnapshot) -> Result<Done, 
     let LeasedSnapshot { vm, lease } = found;
     // A file that is still attached to a proxy's VM keeps vsphere from merging it.
     sweep(world, lease.run).await?;
+    strays::sweep(world, found).await?;
     let turn = world.snapshot_turn(vm).await;
     let removal = world.vsphere.remove_snapshot(vm, lease).await?;
     drop(turn);
@@ -411,6 +521,21 @@ async fn remove_snapshot(world: &World, found: &LeasedSnapshot) -> Result<Done, 
         true => Done::DeltasLeft,
         false => Done::Gone,
     })
+}
+
+/// Destroys the VM of a restore that failed. One that does not carry its mark any more is left alone.
+async fn destroy(world: &World, vm: &VmId, run: RunId) -> Result<Done, Fault> {
+    sweep(world, run).await?;
+    let marker = Marker {
+        cluster: world.cluster,
+        run,
+    };
+    let vsphere = &world.vsphere;
+    vsphere
+        .destroy_vm(vm.vcenter, "", Some(vm), &marker)
+        .await?;
+    tracing::info!(vm.id = %vm, run.id = %run, "removed a half-made vm");
+    Ok(Done::Gone)
 }
 
 async fn merge(world: &World, vm: &VmId) -> Result<Done, Fault> {

@@ -228,6 +228,9 @@ pub struct Run {
     pub stun_micros: Option<u64>,
     /// The VM that exists or may exist.
     pub vm: Option<NewVm>,
+    /// One that could not be removed although it is not whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_vm: Option<VmId>,
     /// Whether access to the disks may be open.
     pub access_held: bool,
     /// Disks that are or may be attached to VMs of proxies.
@@ -273,6 +276,7 @@ impl Run {
             snapshot: None,
             stun_micros: None,
             vm: None,
+            left_vm: None,
             access_held: false,
             attachments: BTreeSet::new(),
             left_attached: BTreeSet::new(),

@@ -413,11 +413,14 @@ impl Run {
     }
 
     /// What cannot be given back is told and left to whoever cleans up later: the reaper a
-    /// snapshot, its own expiry a session. A whole backup is not thrown away for it.
+    /// snapshot or a VM, its own expiry a session. A whole backup is not thrown away for it.
     fn stuck(&mut self, hold: Hold, cause: &Cause) -> Vec<Effect> {
         self.warnings.push(cause.clone());
         if hold == Hold::Access {
             self.left_attached.append(&mut self.attachments);
+        }
+        if let (Hold::Vm, Some(NewVm::Created(vm))) = (hold, &self.vm) {
+            self.left_vm = Some(vm.clone());
         }
         self.let_go(hold)
     }

@@ -12,14 +12,15 @@ use stillwater_vsphere::{
     AttachDisk, AttachMode, AttachedDisk, ChangeId, Client, DataAccess, DatastoreFacts,
     DatastoreRef, DetachDisk, Error, FaultKind, Guest, GuestLogin, NfcAccess, NfcTicket,
     PrivilegeGroup, Quiesce, RestoreSite, Since, SiteQuery, SnapshotConfig, SnapshotInfo,
-    SnapshotRef, SnapshotSpec, Tag, Told, Vm, VmRef,
+    SnapshotRef, SnapshotSpec, Tag, Told, Vm, VmNotes, VmRef,
 };
 
 use super::lease::Lease;
 use super::marker::Marker;
 use super::outside::{
-    Around, Changes, Circumstances, DressOrder, FreezeEvidence, LeasedSnapshot, MadeDisk,
-    MadeSnapshot, MadeVm, Placed, Refusal, Removal, VmOrder, Vsphere,
+    Around, Changes, Circumstances, DressOrder, FreezeEvidence, LeasedFiles, LeasedSnapshot,
+    MadeDisk, MadeSnapshot, MadeVm, Placed, Refusal, Removal, UnfinishedVm, Visitor, VmOrder,
+    Vsphere,
 };
 use crate::guest::{Drive, HookRun, Keeper, Release};
 use crate::restore::Outfit;
@@ -444,6 +445,44 @@ impl Vsphere for Vcenters {
         Ok(client.detach_disks(&from, &ours, SHORT_TASK).await?)
     }
 
+    async fn visitors(&self, vcenter: VcenterId) -> Result<Vec<Visitor>, Fault> {
+        let client = self.sessions.client(vcenter).await?;
+        let visitors = client.visitors().await?;
+        Ok(visitors
+            .into_iter()
+            .map(|found| visitor(vcenter, found))
+            .collect())
+    }
+
+    async fn leased_files(&self, vm: &VmId, lease: &Lease) -> Result<LeasedFiles, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        let mut files = LeasedFiles::default();
+        for snapshot in leased(&client, &vm, lease).await? {
+            let config = client.snapshot_config(&snapshot.snapshot).await?;
+            let frozen = config.disks.into_iter().map(|disk| disk.file_name);
+            files.frozen.extend(frozen);
+        }
+        let disks = client.attached_disks(&vm).await?;
+        let all = disks.iter().flat_map(AttachedDisk::files);
+        files.all = all.cloned().collect();
+        Ok(files)
+    }
+
+    async fn unfinished_vms(&self, vcenter: VcenterId) -> Result<Vec<UnfinishedVm>, Fault> {
+        let client = self.sessions.client(vcenter).await?;
+        let unfinished = |noted: VmNotes| {
+            let marker = Marker::find_unfinished(&noted.notes)?;
+            let moref = noted.vm.as_str().to_owned();
+            Some(UnfinishedVm {
+                vm: VmId { vcenter, moref },
+                name: noted.name,
+                marker,
+            })
+        };
+        let noted = client.all_notes().await?;
+        Ok(noted.into_iter().filter_map(unfinished).collect())
+    }
+
     async fn touch_access(&self, vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault> {
         let client = self.sessions.client(vcenter).await?;
         match client.keep_data_access_alive(access).await {
@@ -556,6 +595,10 @@ async fn dress(client: &Client, vm: &VmRef, order: &DressOrder) -> Result<Vec<St
         let applied = client.apply_policies(vm, policies, SHORT_TASK).await;
         note("its storage policies could not be applied", applied);
     }
+    note(
+        "its notes still call it unfinished",
+        finish(client, vm, &order.marker).await,
+    );
     for (tag, why) in client.attach_tags(vm, tags).await {
         let Tag { category, name } = tag;
         failed.push(format!(
@@ -567,6 +610,14 @@ async fn dress(client: &Client, vm: &VmRef, order: &DressOrder) -> Result<Vec<St
         client.mark_as_template(vm).await?;
     }
     Ok(failed)
+}
+
+/// Has the VM's notes say no more that it is half made.
+async fn finish(client: &Client, vm: &VmRef, marker: &Marker) -> Result<(), Error> {
+    match marker.finish(&client.notes(vm).await?) {
+        Some(notes) => client.set_notes(vm, &notes, SHORT_TASK).await,
+        None => Ok(()),
+    }
 }
 
 /// How a new VM is not as the saved configuration says and is not meant to be otherwise, in words.
@@ -655,6 +706,18 @@ async fn consolidated(client: &Client, vm: &VmRef, limit: Duration) -> Result<bo
         tracing::warn!(vm.moref = %vm, fault = %Fault::from(error), "cannot consolidate");
     }
     Ok(client.unmerged(vm).await?.is_none())
+}
+
+fn visitor(vcenter: VcenterId, found: stillwater_vsphere::Visitor) -> Visitor {
+    let moref = found.on.as_str().to_owned();
+    Visitor {
+        on: VmId { vcenter, moref },
+        on_name: found.on_name,
+        device: found.disk.device_name(),
+        files: found.disk.files().to_vec(),
+        is_read_only: found.disk.mode == AttachMode::Read.as_str(),
+        owner: found.owner,
+    }
 }
 
 fn leases(vm: &VmId, snapshots: &[SnapshotInfo]) -> Vec<LeasedSnapshot> {

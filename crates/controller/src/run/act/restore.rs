@@ -63,6 +63,7 @@ impl Act {
             DressOrder {
                 config_xml: point.section.config_xml.clone(),
                 outfit,
+                marker: self.marker(),
             }
         };
         let dressed = self

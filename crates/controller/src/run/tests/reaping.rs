@@ -1,11 +1,12 @@
 //! What the reaper removes, and what it never touches.
 
 use jiff::{SignedDuration, Timestamp};
-use stillwater_types::{ClusterId, RunId};
+use stillwater_types::{ClusterId, Reason, RunId, VmId};
 
 use super::world::*;
 use crate::alarm::{AlarmKind, Subject};
 use crate::run::lease::Lease;
+use crate::run::marker::Marker;
 use crate::run::outside::LeasedSnapshot;
 use crate::run::reaper::{Leftover, Standing, is_leftover};
 
@@ -324,6 +325,224 @@ async fn what_resists_for_long_is_an_alarm_until_it_is_gone() {
     fake.forget_failing();
     until(false).await.expect("the alarm stands for ever");
     assert!(ours(&fake.things()).is_empty());
+    cluster.kill().await;
+}
+
+fn attach(fake: &Fake, vm: &str, files: &[&str]) {
+    let mut things = fake.things();
+    let there = things.attached.entry(vm.into()).or_default();
+    there.extend(files.iter().map(|&file| file.to_owned()));
+    fake.set(things);
+}
+
+fn attached(fake: &Fake) -> Vec<String> {
+    let attached = fake.things().attached;
+    attached.into_values().flatten().collect()
+}
+
+fn standing(cluster: &Cluster) -> Vec<(AlarmKind, Subject)> {
+    let state = cluster.memory.state();
+    let standing = state.alarms.standing();
+    standing
+        .map(|alarm| (alarm.kind, alarm.subject.clone()))
+        .collect()
+}
+
+fn on(moref: &str) -> VmId {
+    VmId {
+        moref: moref.into(),
+        ..vm()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_on_a_lost_snapshot_is_detached_before_it_goes_and_nothing_else() {
+    let fake = Fake::new(Habits::default());
+    let mut things = fake.things();
+    let snapshots = things.snapshots.entry(vm().moref).or_default();
+    snapshots.push(("lost".into(), lease(cluster()).to_string()));
+    fake.set(things);
+    attach(
+        &fake,
+        "vm-proxy-0",
+        &[
+            "[ds] web/web-2000.vmdk",
+            "[ds] web/web-9.vmdk",
+            "[ds] own/data.vmdk",
+        ],
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), &fake).await;
+    cluster.settled().await;
+    let left = ["[ds] own/data.vmdk", "[ds] web/web-9.vmdk"];
+    assert_eq!(attached(&fake), left);
+    let calls = fake.calls();
+    let first = |name| calls.iter().position(|call| *call == name);
+    assert!(
+        first("detach_disks") < first("remove_snapshot"),
+        "{calls:?}"
+    );
+    // The disk of another VM that nothing explains is told, the one that is nobody's is not.
+    let told = async {
+        while standing(&cluster).is_empty() {
+            breathe().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), told)
+        .await
+        .expect("nobody is told");
+    let expected = [(AlarmKind::StrayDisk, on("vm-proxy-0").into())];
+    assert_eq!(standing(&cluster), expected);
+    assert_eq!(attached(&fake), left);
+    let mut things = fake.things();
+    things.attached.clear();
+    fake.set(things);
+    let cleared = async {
+        while !standing(&cluster).is_empty() {
+            breathe().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), cleared)
+        .await
+        .expect("the alarm stands for ever");
+    cluster.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_stays_while_a_vm_that_is_no_proxy_stands_on_it() {
+    let fake = Fake::new(Habits::default());
+    let mut things = fake.things();
+    let snapshots = things.snapshots.entry(vm().moref).or_default();
+    snapshots.push(("lost".into(), lease(cluster()).to_string()));
+    fake.set(things);
+    attach(&fake, "vm-strange", &["[ds] web/web-2000.vmdk"]);
+    let dir = tempfile::tempdir().unwrap();
+    let timing = crate::run::Timing {
+        alarm_after: std::time::Duration::from_millis(20),
+        ..quick()
+    };
+    let cluster = Cluster::open_with(dir.path(), &fake, timing).await;
+    let told = async {
+        while standing(&cluster).is_empty() {
+            breathe().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), told)
+        .await
+        .expect("nobody is told");
+    let state = cluster.memory.state();
+    let alarm = state.alarms.standing().next().unwrap();
+    assert_eq!(alarm.kind, AlarmKind::LeftoverSnapshot);
+    let command = "govc device.remove -vm \"vm-strange\" -keep disk-1000-1";
+    assert!(alarm.message.contains(command), "{}", alarm.message);
+    assert_eq!(attached(&fake), ["[ds] web/web-2000.vmdk"]);
+    assert!(!fake.calls().contains(&"remove_snapshot"));
+    assert_eq!(ours(&fake.things()).len(), 1);
+    cluster.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_live_lease_or_a_run_explains_is_neither_detached_nor_told() {
+    let fake = Fake::new(Habits {
+        transfers_hang: true,
+        hot_adds: true,
+        ..Habits::default()
+    });
+    let at_work = Lease {
+        expires_at: "2096-11-23T12:00:00Z".parse().unwrap(),
+        ..lease(cluster())
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), &fake).await;
+    let run = cluster.start(backup()).await;
+    let running = async {
+        while attached(&fake).is_empty() {
+            breathe().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), running)
+        .await
+        .unwrap();
+    rounds(&fake).await;
+    assert_eq!(standing(&cluster), []);
+    assert!(!attached(&fake).is_empty());
+    cluster
+        .runs
+        .cancel(crate::event::Actor::Console, run.run_id)
+        .await
+        .unwrap();
+    cluster.ended(run.run_id).await;
+    let mut things = fake.things();
+    let snapshots = things.snapshots.entry(vm().moref).or_default();
+    snapshots.push(("a probe's".into(), at_work.to_string()));
+    fake.set(things);
+    attach(&fake, "vm-proxy-0", &["[ds] web/web-2000.vmdk"]);
+    rounds(&fake).await;
+    assert_eq!(standing(&cluster), []);
+    assert_eq!(attached(&fake), ["[ds] web/web-2000.vmdk"]);
+    cluster.kill().await;
+}
+
+/// Waits until the reaper has searched a few times more.
+async fn rounds(fake: &Fake) {
+    let count = || {
+        let calls = fake.calls();
+        calls
+            .iter()
+            .filter(|call| **call == "unfinished_vms")
+            .count()
+    };
+    let before = count();
+    let searched = async {
+        while count() < before + 4 {
+            breathe().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), searched)
+        .await
+        .expect("no search");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_made_vm_of_a_failed_restore_is_removed_and_one_of_a_lost_journal_is_told() {
+    let fake = Fake::new(Habits::default());
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), &fake).await;
+    let point = point_of(&cluster.run(backup()).await);
+    fake.fail_every("destroy_vm");
+    fake.change_habits(|habits| habits.transfers_fail = Some(Reason::DiskWriteFailed));
+    let failed = cluster.run(restore(point, false)).await;
+    assert_eq!(failed.state, stillwater_controller_api::RunState::Failed);
+    assert_eq!(fake.things().vms.len(), 1, "it could not be removed");
+    // A restore that another journal knows, one that is whole, and one of another cluster.
+    let mark = |cluster| Marker {
+        cluster,
+        run: RunId::mint(),
+    };
+    let whole = mark(crate::run::tests::world::cluster());
+    let mut things = fake.things();
+    for (moref, notes) in [
+        ("vm-lost", mark(whole.cluster).annotate(None)),
+        ("vm-whole", whole.to_string()),
+        ("vm-other", mark(ClusterId::mint()).annotate(None)),
+    ] {
+        things.vms.insert(moref.into(), notes);
+    }
+    fake.set(things);
+    fake.forget_failing();
+    let told = async {
+        while fake.things().vms.len() > 3 || standing(&cluster).is_empty() {
+            breathe().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), told)
+        .await
+        .expect("the half-made vm stays, or nobody is told");
+    rounds(&fake).await;
+    let left: Vec<String> = fake.things().vms.into_keys().collect();
+    assert_eq!(left, ["vm-lost", "vm-other", "vm-whole"]);
+    let expected = [(AlarmKind::HalfMadeVm, on("vm-lost").into())];
+    assert_eq!(standing(&cluster), expected);
     cluster.kill().await;
 }
 

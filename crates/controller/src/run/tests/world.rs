@@ -48,8 +48,9 @@ use crate::run::guard::Guards;
 use crate::run::lease::Lease;
 use crate::run::marker::Marker;
 use crate::run::outside::{
-    Around, Changes, Circumstances, DressOrder, FreezeEvidence, LeasedSnapshot, MadeDisk,
-    MadeSnapshot, MadeVm, Placed, Proxies, Refusal, Removal, Repositories, VmOrder, Vsphere,
+    Around, Changes, Circumstances, DressOrder, FreezeEvidence, LeasedFiles, LeasedSnapshot,
+    MadeDisk, MadeSnapshot, MadeVm, Placed, Proxies, Refusal, Removal, Repositories, UnfinishedVm,
+    Visitor, VmOrder, Vsphere,
 };
 use crate::run::reading::Trust as MapTrust;
 use crate::run::slots::Slots;
@@ -773,6 +774,57 @@ impl Vsphere for Fake {
         })
     }
 
+    async fn visitors(&self, vcenter: VcenterId) -> Result<Vec<Visitor>, Fault> {
+        self.call("visitors", |things, _| {
+            let attached = things.attached.iter();
+            let all = attached.flat_map(|(vm, files)| files.iter().map(move |file| (vm, file)));
+            let visitor = |(moref, file): (&String, &String)| Visitor {
+                on: VmId {
+                    vcenter,
+                    moref: moref.clone(),
+                },
+                on_name: moref.clone(),
+                device: "disk-1000-1".into(),
+                files: vec![file.clone()],
+                is_read_only: !file.starts_with("[ds] new/"),
+                owner: file.starts_with("[ds] web/").then(|| "web".into()),
+            };
+            Ok(all.map(visitor).collect())
+        })
+    }
+
+    async fn leased_files(&self, vm: &VmId, lease: &Lease) -> Result<LeasedFiles, Fault> {
+        self.call("leased_files", |things, habits| {
+            let snapshots = things.snapshots.get(&vm.moref).into_iter().flatten();
+            let ours = snapshots
+                .filter(|(_, text)| *text == described(lease) && *vm == super::world::vm());
+            let keys = planned_disks(habits);
+            let files = ours.flat_map(|_| &keys);
+            Ok(LeasedFiles {
+                frozen: files
+                    .map(|(key, _)| format!("[ds] web/web-{key}.vmdk"))
+                    .collect(),
+                all: BTreeSet::new(),
+            })
+        })
+    }
+
+    async fn unfinished_vms(&self, vcenter: VcenterId) -> Result<Vec<UnfinishedVm>, Fault> {
+        self.call("unfinished_vms", |things, _| {
+            let unfinished = |(moref, notes): (&String, &String)| {
+                Some(UnfinishedVm {
+                    vm: VmId {
+                        vcenter,
+                        moref: moref.clone(),
+                    },
+                    name: "new".into(),
+                    marker: Marker::find_unfinished(notes)?,
+                })
+            };
+            Ok(things.vms.iter().filter_map(unfinished).collect())
+        })
+    }
+
     async fn touch_access(&self, _vcenter: VcenterId, access: &DataAccess) -> Result<bool, Fault> {
         use secrecy::ExposeSecret;
         let mut inner = self.locked();
@@ -806,7 +858,11 @@ impl Vsphere for Fake {
 
     async fn dress_vm(&self, vm: &VmId, order: &DressOrder) -> Result<Vec<String>, Fault> {
         self.call("dress_vm", |things, habits| {
-            assert!(things.vms.contains_key(&vm.moref), "nobody is dressed");
+            let notes = things.vms.get_mut(&vm.moref);
+            let notes = notes.expect("nobody is dressed");
+            if let Some(finished) = order.marker.finish(notes) {
+                *notes = finished;
+            }
             things.dressed.push(order.outfit.clone());
             Ok(habits.undressed.iter().map(ToString::to_string).collect())
         })
@@ -816,7 +872,9 @@ impl Vsphere for Fake {
         self.call("create_vm", |things, _| {
             things.made += 1;
             let moref = format!("vm-new-{}", things.made);
-            things.vms.insert(moref.clone(), order.marker.to_string());
+            things
+                .vms
+                .insert(moref.clone(), order.marker.annotate(None));
             let disks = order.new.disks.iter().map(|disk| {
                 let key = disk.source_key;
                 let made = MadeDisk {
