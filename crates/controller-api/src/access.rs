@@ -57,6 +57,20 @@ pub const ACCESS: &[Access] = &[
     ),
     Access::roles("/stillwater.controller.v1.AlarmService/ListAlarms", ADMIN),
     Access::roles("/stillwater.controller.v1.JobService/ListJobs", ADMIN),
+    Access::roles("/stillwater.controller.v1.PolicyService/ApplyPolicy", ADMIN),
+    Access::roles(
+        "/stillwater.controller.v1.PolicyService/ListPolicies",
+        ADMIN,
+    ),
+    Access::roles("/stillwater.controller.v1.PolicyService/GetPolicy", ADMIN),
+    Access::roles(
+        "/stillwater.controller.v1.PolicyService/RemovePolicy",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.PolicyService/ListPolicyMembers",
+        ADMIN,
+    ),
     Access::roles(
         "/stillwater.controller.v1.GuestCredentialService/SetGuestCredential",
         ADMIN,

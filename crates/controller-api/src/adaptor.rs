@@ -61,6 +61,13 @@ pub fn alarm_service(service: Arc<dyn AlarmService>) -> impl Grpc {
 }
 
 /// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn policy_service(service: Arc<dyn PolicyService>) -> impl Grpc {
+    pb::policy_service_server::PolicyServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
 pub fn job_service(service: Arc<dyn JobService>) -> impl Grpc {
     pb::job_service_server::JobServiceServer::new(Adaptor(service))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -379,6 +386,49 @@ impl pb::alarm_service_server::AlarmService for Adaptor<dyn AlarmService> {
     ) -> Answer<pb::ListAlarmsResponse> {
         let (peer, request) = open(request)?;
         reply(self.0.list_alarms(&peer, request).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::policy_service_server::PolicyService for Adaptor<dyn PolicyService> {
+    async fn apply_policy(
+        &self,
+        request: Request<pb::ApplyPolicyRequest>,
+    ) -> Answer<pb::ApplyPolicyResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.apply_policy(&peer, request).await)
+    }
+
+    async fn list_policies(
+        &self,
+        request: Request<pb::ListPoliciesRequest>,
+    ) -> Answer<pb::ListPoliciesResponse> {
+        let (peer, ()) = open(request)?;
+        reply(self.0.list_policies(&peer).await)
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<pb::GetPolicyRequest>,
+    ) -> Answer<pb::GetPolicyResponse> {
+        let (peer, name) = open(request)?;
+        reply(self.0.get_policy(&peer, name).await)
+    }
+
+    async fn remove_policy(
+        &self,
+        request: Request<pb::RemovePolicyRequest>,
+    ) -> Answer<pb::RemovePolicyResponse> {
+        let (peer, name) = open(request)?;
+        reply(self.0.remove_policy(&peer, name).await)
+    }
+
+    async fn list_policy_members(
+        &self,
+        request: Request<pb::ListPolicyMembersRequest>,
+    ) -> Answer<pb::ListPolicyMembersResponse> {
+        let (peer, name) = open(request)?;
+        reply(self.0.list_policy_members(&peer, name).await)
     }
 }
 

@@ -352,6 +352,47 @@ impl Client {
             .await
     }
 
+    /// Applies a policy file, or only tells what that would change.
+    pub async fn apply_policy(
+        &self,
+        request: ApplyPolicyRequest,
+    ) -> Result<ApplyPolicyResponse, Fault> {
+        let mut stub = stub!(self, policy_service_client::PolicyServiceClient);
+        let call = stub.apply_policy(pb::ApplyPolicyRequest::from(request));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+
+    /// Every policy, by name.
+    pub async fn list_policies(&self) -> Result<Vec<Policy>, Fault> {
+        let mut stub = stub!(self, policy_service_client::PolicyServiceClient);
+        self.ask
+            .one(stub.list_policies(pb::ListPoliciesRequest::from(())))
+            .await
+    }
+
+    /// The policy of that name.
+    pub async fn get_policy(&self, name: String) -> Result<Policy, Fault> {
+        let mut stub = stub!(self, policy_service_client::PolicyServiceClient);
+        self.ask
+            .one(stub.get_policy(pb::GetPolicyRequest::from(name)))
+            .await
+    }
+
+    /// Removes a policy; its points stay.
+    pub async fn remove_policy(&self, name: String) -> Result<(), Fault> {
+        let mut stub = stub!(self, policy_service_client::PolicyServiceClient);
+        self.ask
+            .one(stub.remove_policy(pb::RemovePolicyRequest::from(name)))
+            .await
+    }
+
+    /// Every VM with whether the policy of that name is for it, and why.
+    pub async fn list_policy_members(&self, name: String) -> Result<Vec<PolicyMember>, Fault> {
+        let mut stub = stub!(self, policy_service_client::PolicyServiceClient);
+        let call = stub.list_policy_members(pb::ListPolicyMembersRequest::from(name));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+
     /// A page of the jobs of every policy, or of one.
     pub async fn list_jobs(&self, request: ListJobsRequest) -> Result<ListJobsResponse, Fault> {
         let mut stub = stub!(self, job_service_client::JobServiceClient);

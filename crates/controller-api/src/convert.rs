@@ -5,6 +5,7 @@ mod hook;
 mod job;
 mod node;
 mod point;
+mod policy;
 mod probe;
 mod repository;
 mod restore;

@@ -93,6 +93,33 @@ pub trait AlarmService: Send + Sync + 'static {
     ) -> Result<Vec<Alarm>, Fault>;
 }
 
+/// What is to be protected and how well.
+#[async_trait]
+pub trait PolicyService: Send + Sync + 'static {
+    /// Applies a policy file, or only tells what that would change.
+    async fn apply_policy(
+        &self,
+        peer: &Peer,
+        request: ApplyPolicyRequest,
+    ) -> Result<ApplyPolicyResponse, Fault>;
+
+    /// Every policy, by name.
+    async fn list_policies(&self, peer: &Peer) -> Result<Vec<Policy>, Fault>;
+
+    /// The policy of that name.
+    async fn get_policy(&self, peer: &Peer, name: String) -> Result<Policy, Fault>;
+
+    /// Removes a policy; its points stay.
+    async fn remove_policy(&self, peer: &Peer, name: String) -> Result<(), Fault>;
+
+    /// Every VM with whether the policy of that name is for it, and why.
+    async fn list_policy_members(
+        &self,
+        peer: &Peer,
+        name: String,
+    ) -> Result<Vec<PolicyMember>, Fault>;
+}
+
 /// What policies promise to each VM.
 #[async_trait]
 pub trait JobService: Send + Sync + 'static {

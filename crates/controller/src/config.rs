@@ -36,6 +36,8 @@ const FOREIGN_AGE_MAX: Period = Period(Duration::from_secs(3650 * 24 * 3600));
 /// The lease ends after a day, and a run is stopped before that anyway.
 const SNAPSHOT_AGE_MAX: Period = Period(Duration::from_secs(24 * 3600));
 const SNAPSHOT_AGE_MIN: Period = Period(Duration::from_secs(1));
+/// A list of thousands of VMs is work for a vCenter.
+const LOOK_EVERY: Period = Period(Duration::from_secs(60));
 const DRAIN_MAX: Period = Period(Duration::from_secs(600));
 
 /// The controller's settings.
@@ -118,6 +120,8 @@ pub struct SchedulerSettings {
     pub datastore_runs: u32,
     /// Runs that write to one repository.
     pub repository_runs: u32,
+    /// How often it is looked at which VMs are in the scopes of policies.
+    pub look_every: Period,
 }
 
 impl Default for SchedulerSettings {
@@ -127,6 +131,7 @@ impl Default for SchedulerSettings {
             host_runs: limits.host_runs,
             datastore_runs: limits.datastore_runs,
             repository_runs: limits.repository_runs,
+            look_every: LOOK_EVERY,
         }
     }
 }
@@ -141,6 +146,8 @@ impl SchedulerSettings {
         for (key, count) in all {
             faults.check_number(key, count, 1..=PARALLEL_RUNS_MAX);
         }
+        let looks = LEFTOVERS_MIN..=LEFTOVERS_MAX;
+        faults.check_period("scheduler.look-every", self.look_every, looks);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::alarm::AlarmEvent;
 use crate::dataset::DatasetEvent;
 use crate::guest::CredentialEvent;
 use crate::node::NodeEvent;
+use crate::policy::PolicyEvent;
 use crate::run::RunEvent;
 use crate::token::TokenEvent;
 use crate::vcenter::VcenterEvent;
@@ -36,6 +37,8 @@ pub enum Event {
     Alarm(AlarmEvent),
     /// An account in guests was kept or forgotten.
     Credential(CredentialEvent),
+    /// A policy was applied or removed.
+    Policy(PolicyEvent),
     /// A run went on.
     Run {
         /// Which run.
@@ -60,6 +63,7 @@ nest!(
     VcenterEvent => Vcenter,
     DatasetEvent => Dataset,
     CredentialEvent => Credential,
+    PolicyEvent => Policy,
     AlarmEvent => Alarm
 );
 

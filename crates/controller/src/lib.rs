@@ -21,6 +21,7 @@ pub mod memory;
 pub mod metrics;
 pub mod node;
 pub mod point;
+pub mod policy;
 pub mod preflight;
 pub mod repository;
 mod resources;

@@ -21,6 +21,7 @@ use crate::event::{Actor, Event, Part};
 use crate::guest::Credentials;
 use crate::node::Nodes;
 use crate::point::Verifications;
+use crate::policy::Policies;
 use crate::run::{Run, Runs};
 use crate::token::Tokens;
 use crate::vcenter::{VcenterEvent, Vcenters};
@@ -49,6 +50,8 @@ pub struct State {
     pub alarms: Board,
     /// Accounts in guests and their sealed passwords.
     pub credentials: Credentials,
+    /// What is promised.
+    pub policies: Policies,
     /// Runs that have not ended.
     pub runs: Runs,
     /// When which point was proved last.
@@ -68,6 +71,7 @@ impl State {
             Event::Dataset(event) => self.datasets.check(at, event),
             Event::Alarm(event) => self.alarms.check(at, event),
             Event::Credential(event) => self.credentials.check(at, event),
+            Event::Policy(event) => self.policies.check(at, event),
             Event::Run { run, event } => self.runs.check(*run, event),
         }
     }
@@ -86,6 +90,7 @@ impl State {
             Event::Dataset(event) => self.datasets.apply(at, event),
             Event::Alarm(event) => self.alarms.apply(at, event),
             Event::Credential(event) => self.credentials.apply(at, event),
+            Event::Policy(event) => self.policies.apply(at, event),
             Event::Run { run, event } => {
                 let ended = self.runs.apply(at, *run, event);
                 if let Some(ended) = &ended {

@@ -25,8 +25,10 @@ use crate::kek;
 use crate::memory::Memory;
 use crate::metrics::{Gauges, Metrics, count_runs};
 use crate::node::{Directory, Myself, Registry, RegistryParts};
+use crate::policy;
 use crate::resources::Resources;
 use crate::run::Engine;
+use crate::schedule;
 use crate::secret::Secrets;
 use crate::vcenter::{self, Sessions};
 
@@ -98,11 +100,20 @@ impl Controller {
     }
 
     fn routes(&self, engine: &Engine) -> Routes {
+        let Resources {
+            vcenters, metrics, ..
+        } = &self.resources;
+        let scopes = policy::Scopes::new(self.memory.clone(), vcenters.clone());
+        let shared = engine.keep(scopes.clone(), &self.config, metrics.clone());
+        let jobs = schedule::Service::new(self.memory.clone(), shared);
+        let policies = policy::Registry::new(self.memory.clone(), scopes);
         let alarms = Arc::new(alarm::Service::new(self.memory.clone()));
         Routes::new(api::node_service(self.nodes.clone()))
             .add_service(api::token_service(self.nodes.clone()))
             .add_service(api::vcenter_service(self.vcenters.clone()))
             .add_service(api::alarm_service(alarms))
+            .add_service(api::policy_service(Arc::new(policies)))
+            .add_service(api::job_service(Arc::new(jobs)))
             .add_service(api::vm_service(engine.vms()))
             .add_service(api::run_service(engine.runs()))
             .add_service(api::probe_service(engine.probes()))

@@ -90,6 +90,8 @@ reasons! {
     NodeRemoved = "NODE_REMOVED", Forbidden;
     /// No such vCenter is registered.
     VcenterNotFound = "VCENTER_NOT_FOUND", NotFound;
+    /// No policy has that name.
+    PolicyNotFound = "POLICY_NOT_FOUND", NotFound;
     /// No such VM.
     VmNotFound = "VM_NOT_FOUND", NotFound;
     /// No such run.

@@ -37,6 +37,18 @@ const DATASTORES: Wanted = Wanted {
     paths: &["name"],
 };
 
+/// Where VMs run, which scopes of policies name.
+const POOLS: [Wanted; 2] = [
+    Wanted {
+        kind: "ClusterComputeResource",
+        paths: &["name", "parent"],
+    },
+    Wanted {
+        kind: "ResourcePool",
+        paths: &["name", "parent"],
+    },
+];
+
 const VMS: Wanted = Wanted {
     kind: "VirtualMachine",
     paths: &[
@@ -52,6 +64,7 @@ const VMS: Wanted = Wanted {
         "runtime.host",
         "guest.toolsRunningStatus",
         "datastore",
+        "resourcePool",
     ],
 };
 
@@ -103,6 +116,13 @@ impl Places {
         let mut names: Vec<&str> = self.chain(object).map(|(_, name)| name).collect();
         names.reverse();
         format!("/{}", names.join("/"))
+    }
+
+    /// The name of the cluster that a host is in.
+    fn cluster(&self, host: &Moref) -> Option<String> {
+        let mut chain = self.chain(host);
+        let found = chain.find(|(moref, _)| moref.kind == "ClusterComputeResource");
+        found.map(|(_, name)| display_name(name))
     }
 
     /// The path of the datacenter that an object is in.
@@ -157,6 +177,7 @@ impl Client {
     /// Every VM, in the order of their inventory paths.
     pub async fn inventory(&self) -> Result<Vec<VmSummary>> {
         let mut wanted = PLACES.to_vec();
+        wanted.extend(POOLS);
         wanted.extend([DATASTORES, VMS]);
         let objects = self.list(&wanted).await?;
         let places = Places::collect(&objects)?;
@@ -188,6 +209,7 @@ fn summary(vm: &Properties, places: &Places) -> Result<Option<VmSummary>> {
             .is_some_and(|value| value.text.trim() == "true")
     };
     let host = vm.moref("runtime.host")?;
+    let pool = vm.moref("resourcePool")?;
     Ok(Some(VmSummary {
         vm: VmRef::new(&vm.object.value),
         name: display_name(&name),
@@ -199,7 +221,10 @@ fn summary(vm: &Properties, places: &Places) -> Result<Option<VmSummary>> {
         cbt: flag("config.changeTrackingEnabled"),
         disk_count: disks.len(),
         capacity_bytes: disks.iter().map(|disk| disk.capacity_bytes).sum(),
+        disks,
         template: flag("config.template"),
+        cluster: host.as_ref().and_then(|host| places.cluster(host)),
+        resource_pool: pool.map(|pool| places.path(&pool)),
         host: host.and_then(|host| places.name(&host).map(str::to_owned)),
         datastores: datastores(vm, places)?,
     }))

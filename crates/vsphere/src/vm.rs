@@ -79,12 +79,18 @@ pub struct VmSummary {
     pub cbt: bool,
     /// How many disks it has.
     pub disk_count: usize,
+    /// Its disks, in the order of the hardware list.
+    pub disks: Vec<VmDisk>,
     /// Sum of the disks' sizes.
     pub capacity_bytes: u64,
     /// Whether it is a template.
     pub template: bool,
     /// Name of its host.
     pub host: Option<String>,
+    /// Name of its host's cluster, if it is in one.
+    pub cluster: Option<String>,
+    /// Inventory path of its resource pool; a template has none.
+    pub resource_pool: Option<String>,
     /// Names of its datastores.
     pub datastores: Vec<String>,
 }

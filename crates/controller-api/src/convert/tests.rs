@@ -854,6 +854,49 @@ proptest! {
     }
 
     #[test]
+    fn policies_arrive_as_they_were_sent(seed: u64) {
+        let g = &mut Gen(seed);
+        let policy = |g: &mut Gen| Policy {
+            name: g.text(),
+            promise: g.text(),
+            repository: g.text(),
+            priority: g.u32(),
+            since: g.time(),
+            changed_at: g.time(),
+            file: g.text(),
+        };
+        check::<pb::ApplyPolicyRequest, _>(ApplyPolicyRequest {
+            file: g.text(),
+            dry_run: g.flag(),
+        });
+        check::<pb::ApplyPolicyResponse, _>(ApplyPolicyResponse {
+            name: g.text(),
+            is_new: g.flag(),
+            changes: g.list(|g| PolicyChange {
+                key: g.text(),
+                before: g.maybe(Gen::text),
+                after: g.maybe(Gen::text),
+                is_weaker: g.flag(),
+            }),
+            enter: g.list(Gen::text),
+            leave: g.list(Gen::text),
+        });
+        check::<pb::ListPoliciesRequest, _>(());
+        check::<pb::ListPoliciesResponse, _>(g.list(policy));
+        check::<pb::GetPolicyRequest, _>(g.text());
+        check::<pb::GetPolicyResponse, _>(policy(g));
+        check::<pb::RemovePolicyRequest, _>(g.text());
+        check::<pb::RemovePolicyResponse, _>(());
+        check::<pb::ListPolicyMembersRequest, _>(g.text());
+        check::<pb::ListPolicyMembersResponse, _>(g.list(|g| PolicyMember {
+            vm_id: g.vm_id(),
+            path: g.text(),
+            is_in: g.flag(),
+            why: g.text(),
+        }));
+    }
+
+    #[test]
     fn jobs_arrive_as_they_were_sent(seed: u64) {
         let g = &mut Gen(seed);
         check::<pb::ListJobsRequest, _>(ListJobsRequest {

@@ -33,10 +33,11 @@ use crate::event::{Actor, Event};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::point::{self, Points};
+use crate::policy::Scopes;
 use crate::preflight;
 use crate::repository;
 use crate::resources::Resources;
-use crate::schedule::{self, Book, Promises, Shared, Warden};
+use crate::schedule::{self, Shared, Warden};
 
 /// How many requests to a run may wait for its loop.
 const MAILBOX_LEN: usize = 16;
@@ -180,15 +181,12 @@ impl Engine {
     }
 
     /// Keeps what policies promise for as long as the engine takes work; what is known of it is shared.
-    pub fn keep(
-        &self,
-        promises: watch::Receiver<Arc<Promises>>,
-        book: Book,
-        metrics: Metrics,
-    ) -> Shared {
+    pub fn keep(&self, scopes: Scopes, config: &Config, metrics: Metrics) -> Shared {
         let world = &self.runs.world;
         let (runs, slots) = (self.runs.clone(), world.slots.clone());
-        let shared = Shared::new(book);
+        let shared = Shared::new(config.book());
+        let (told, promises) = watch::channel(Arc::default());
+        let look_every = config.scheduler.look_every.0;
         let keeper = schedule::Keeper {
             memory: world.memory.clone(),
             nodes: world.nodes.clone(),
@@ -211,6 +209,8 @@ impl Engine {
             memory: world.memory.clone(),
             shared: shared.clone(),
         };
+        self.tasks
+            .spawn(scopes.run(look_every, told, self.runs.stop.clone()));
         self.tasks.spawn(keeper.run(self.runs.stop.clone()));
         self.tasks.spawn(warden.run(self.runs.stop.clone()));
         shared

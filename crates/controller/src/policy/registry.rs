@@ -1,0 +1,163 @@
+//! Which policies there are: apply, list, show, remove.
+
+use stillwater_controller_api as api;
+use stillwater_policy::{Change, Effect, Policy, diff, moves};
+use stillwater_types::{Fault, Reason, Role};
+
+use super::scope::{Look, Scopes, Seen};
+use super::{Applied, PolicyEvent};
+use crate::event::Actor;
+use crate::memory::Memory;
+
+/// Applies and removes policies.
+pub struct Registry {
+    memory: Memory,
+    scopes: Scopes,
+}
+
+impl Registry {
+    /// Keeps policies in `memory`; `scopes` knows whom they are for.
+    pub fn new(memory: Memory, scopes: Scopes) -> Self {
+        Self { memory, scopes }
+    }
+
+    /// Applies a policy file, or only tells what that would change.
+    ///
+    /// # Errors
+    /// `BAD_FIELD` with every key that cannot stand, `NO_REPOSITORY`, those of the vCenters.
+    pub async fn apply(
+        &self,
+        by: Actor,
+        request: api::ApplyPolicyRequest,
+    ) -> Result<api::ApplyPolicyResponse, Fault> {
+        let policy = Policy::parse(&request.file)
+            .map_err(|error| Fault::new(Reason::BadField, error.to_string()))?;
+        refuse_tags(&policy)?;
+        let state = self.memory.state();
+        let before = state.policies.find(&policy.name).ok();
+        let before = before.map(|applied| applied.policy.as_ref());
+        let is_there = state.nodes.iter().any(|node| {
+            node.role == Role::Repository
+                && node.removed_at.is_none()
+                && node.name == policy.store.repository
+        });
+        if !is_there {
+            let message = "no repository has the name in store.repository; `stillwater repository list` shows them";
+            return Err(Fault::new(Reason::NoRepository, message)
+                .with("repository", &policy.store.repository));
+        }
+        let look = self.scopes.look().await?;
+        let changes = diff(before, &policy);
+        let moved = moves(before, Some(&policy), &look.facts());
+        let told = api::ApplyPolicyResponse {
+            name: policy.name.clone(),
+            is_new: before.is_none(),
+            changes: changes.iter().map(change).collect(),
+            enter: look.names(&moved.enter),
+            leave: look.names(&moved.leave),
+        };
+        if !request.dry_run && !changes.is_empty() {
+            let name = policy.name.clone();
+            let policy = Box::new(policy);
+            let event = PolicyEvent::Applied { policy };
+            self.memory.append(by, event).await?;
+            tracing::info!(policy = name, %by, "policy applied");
+        }
+        Ok(told)
+    }
+
+    /// Every policy.
+    pub fn list(&self) -> Vec<api::Policy> {
+        let state = self.memory.state();
+        let all = state.policies.iter();
+        all.filter_map(|applied| describe(applied).ok()).collect()
+    }
+
+    /// One policy.
+    ///
+    /// # Errors
+    /// `POLICY_NOT_FOUND`.
+    pub fn show(&self, name: &str) -> Result<api::Policy, Fault> {
+        describe(self.memory.state().policies.find(name)?)
+    }
+
+    /// Removes a policy. Points that it made stay.
+    ///
+    /// # Errors
+    /// `POLICY_NOT_FOUND`.
+    pub async fn remove(&self, by: Actor, name: String) -> Result<(), Fault> {
+        let event = PolicyEvent::Removed { name: name.clone() };
+        self.memory.append(by, event).await?;
+        tracing::info!(policy = name, %by, "policy removed");
+        Ok(())
+    }
+
+    /// Which VMs a policy is for, and why.
+    ///
+    /// # Errors
+    /// `POLICY_NOT_FOUND`, those of the vCenters.
+    pub async fn members(&self, name: &str) -> Result<Vec<api::PolicyMember>, Fault> {
+        let state = self.memory.state();
+        let policy = &state.policies.find(name)?.policy;
+        let look = self.scopes.look().await?;
+        Ok(look.vms.iter().map(|seen| member(policy, seen)).collect())
+    }
+}
+
+/// A clause that never fits is worse than none: whoever wrote it believes in it.
+fn refuse_tags(policy: &Policy) -> Result<(), Fault> {
+    let clauses = policy.scope.include.iter().chain(&policy.scope.exclude);
+    match clauses.into_iter().any(|clause| clause.tag.is_some()) {
+        true => Err(Fault::new(
+            Reason::NotSupported,
+            "the tags of vcenters are not read yet: name folders, clusters, pools or names in the scope",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// One vCenter that does not answer fails the question: who is in scope there is not known.
+impl Look {
+    fn names(&self, vms: &[stillwater_types::VmId]) -> Vec<String> {
+        let all = self.vms.iter().filter(|seen| vms.contains(&seen.facts.vm));
+        all.map(|seen| seen.path.clone()).collect()
+    }
+}
+
+fn member(policy: &Policy, seen: &Seen) -> api::PolicyMember {
+    let verdict = policy.scope.verdict(&seen.facts);
+    api::PolicyMember {
+        vm_id: seen.facts.vm.clone(),
+        path: seen.path.clone(),
+        is_in: verdict.is_in(),
+        why: super::scope::why(&verdict),
+    }
+}
+
+fn describe(applied: &Applied) -> Result<api::Policy, Fault> {
+    let Applied {
+        policy,
+        since,
+        changed_at,
+    } = applied;
+    Ok(api::Policy {
+        name: policy.name.clone(),
+        promise: policy.schedule.when.to_string(),
+        repository: policy.store.repository.clone(),
+        priority: u32::from(policy.priority),
+        since: *since,
+        changed_at: *changed_at,
+        file: policy
+            .print()
+            .map_err(|error| Fault::new(Reason::Bug, error.to_string()))?,
+    })
+}
+
+fn change(change: &Change) -> api::PolicyChange {
+    api::PolicyChange {
+        key: change.key.as_str().to_owned(),
+        before: change.before.clone(),
+        after: change.after.clone(),
+        is_weaker: change.effect == Effect::Weaker,
+    }
+}
