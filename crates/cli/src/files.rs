@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use stillwater_files::{Error, Event, Facts, Job, Session};
+use stillwater_files::{Cause, Error, Event, Facts, Job, Session};
 use stillwater_nbd::{Export, Piece};
 use stillwater_types::{Extent, Fault, Reason};
 use tempfile::NamedTempFile;
@@ -132,7 +132,12 @@ fn fault(error: Error) -> Fault {
     let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
     let message = format!("{error}{}", source.unwrap_or_default());
     match error {
-        Error::Failed(_) => Fault::new(Reason::BadField, message).with("field", "place"),
+        Error::Failed { cause, .. } => match cause {
+            Cause::Missing => Fault::new(Reason::FileNotFound, message),
+            Cause::Asked => Fault::new(Reason::BadField, message).with("field", "place"),
+            Cause::Unreadable => Fault::new(Reason::NotSupported, message),
+            Cause::Disk => Fault::new(Reason::DiskReadFailed, message),
+        },
         Error::Taken(_) => Fault::new(Reason::StorageFailed, message),
         Error::Start(_) | Error::Ended(_) | Error::Nonsense => {
             Fault::new(Reason::NotSupported, message)

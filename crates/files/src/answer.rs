@@ -82,6 +82,19 @@ pub struct Entry {
     pub facts: Result<Facts, String>,
 }
 
+/// Why something could not be read, as far as what to do next depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// There is no such file or volume.
+    Missing,
+    /// What was asked for does not fit what is there.
+    Asked,
+    /// This reader cannot, or the guest's structures are damaged or beyond the limits.
+    Unreadable,
+    /// The bytes of a disk could not be had.
+    Disk,
+}
+
 /// What a session says, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -96,8 +109,13 @@ pub enum Event {
     Bytes(Vec<u8>),
     /// So many zeros of a file, which the guest does not store.
     Zeros(u64),
-    /// It did not work: why.
-    Failed(String),
+    /// It did not work.
+    Failed {
+        /// Of what sort that is.
+        cause: Cause,
+        /// Why, in words.
+        text: String,
+    },
     /// All was said.
     Done,
 }

@@ -11,7 +11,7 @@ mod jail;
 mod session;
 mod work;
 
-pub use answer::{Entry, Event, Facts, Job, Moment, VolumeFacts, Wanted};
+pub use answer::{Cause, Entry, Event, Facts, Job, Moment, VolumeFacts, Wanted};
 pub use jail::{JailError, enter};
 pub use session::{Error, ReadDisk, Session};
 pub use work::work;

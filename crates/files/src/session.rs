@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::answer::{Event, Job};
+use crate::answer::{Cause, Event, Job};
 use crate::frame::{Ask, BYTES, CONTENT, EVENT, FAILURE, JOB, READ, put, take};
 
 /// Why a session ended early.
@@ -20,8 +20,13 @@ pub enum Error {
     #[error("the reader of guests' files says what makes no sense")]
     Nonsense,
     /// It could not do what it was asked for, and says why.
-    #[error("{0}")]
-    Failed(String),
+    #[error("{text}")]
+    Failed {
+        /// Of what sort that is.
+        cause: Cause,
+        /// Why, in words.
+        text: String,
+    },
     /// Whoever takes the events could not.
     #[error("take what was read")]
     Taken(#[source] io::Error),
@@ -100,7 +105,7 @@ impl Session {
             };
             match event {
                 Event::Done => return Ok(()),
-                Event::Failed(text) => return Err(Error::Failed(text)),
+                Event::Failed { cause, text } => return Err(Error::Failed { cause, text }),
                 event => take_event(event).map_err(Error::Taken)?,
             }
         }

@@ -8,7 +8,7 @@ use stillwater_guestfs::{
     resolve, volumes,
 };
 
-use crate::answer::{Entry, Event, Facts, Job, Moment, VolumeFacts, Wanted};
+use crate::answer::{Cause, Entry, Event, Facts, Job, Moment, VolumeFacts, Wanted};
 use crate::frame::{Ask, BYTES, CONTENT, EVENT, JOB, READ, READ_MAX, put, take};
 
 /// Both ends of what leads out.
@@ -98,7 +98,7 @@ where
     match worker.job(&job) {
         Ok(()) => worker.say(&Event::Done),
         Err(Trouble::Gone(error)) => Err(error),
-        Err(Trouble::Told(text)) => worker.say(&Event::Failed(text)),
+        Err(Trouble::Told(cause, text)) => worker.say(&Event::Failed { cause, text }),
     }
 }
 
@@ -107,7 +107,7 @@ enum Trouble {
     /// Nobody listens any more.
     Gone(io::Error),
     /// Something that whoever asked is to know.
-    Told(String),
+    Told(Cause, String),
 }
 
 impl From<io::Error> for Trouble {
@@ -118,7 +118,19 @@ impl From<io::Error> for Trouble {
 
 impl From<stillwater_guestfs::Error> for Trouble {
     fn from(error: stillwater_guestfs::Error) -> Self {
-        Self::Told(words(&error))
+        Self::Told(cause(&error), words(&error))
+    }
+}
+
+const fn cause(error: &stillwater_guestfs::Error) -> Cause {
+    use stillwater_guestfs::Error;
+    match error {
+        Error::NotFound => Cause::Missing,
+        Error::NotADirectory | Error::NoContent | Error::NotALink => Cause::Asked,
+        Error::Damaged { .. } | Error::Unsupported(_) | Error::Lost(_) | Error::Limit { .. } => {
+            Cause::Unreadable
+        }
+        Error::Read { .. } => Cause::Disk,
     }
 }
 
@@ -204,7 +216,8 @@ impl<R: Read, W: Write> Worker<R, W> {
             let part = buffer.get_mut(..step).unwrap_or_default();
             let count = content.read_at(at, part)?;
             if count < step {
-                return Err(Trouble::Told("the file ends before its end".to_owned()));
+                let text = "the file ends before its end".to_owned();
+                return Err(Trouble::Told(Cause::Unreadable, text));
             }
             self.put(CONTENT, part)?;
             at += count as u64;
@@ -215,22 +228,23 @@ impl<R: Read, W: Write> Worker<R, W> {
 
 /// The volume of that name, or else the only one that can be read.
 fn chosen<'a>(all: &'a [Volume], name: Option<&str>) -> Result<&'a Volume, Trouble> {
-    let told = |what: String| {
+    let told = |cause, what: String| {
         let names: Vec<_> = all.iter().map(|volume| volume.place.to_string()).collect();
-        Trouble::Told(format!("{what}; there are {}", names.join(", ")))
+        Trouble::Told(cause, format!("{what}; there are {}", names.join(", ")))
     };
     if let Some(name) = name {
         let mut named = all.iter().filter(|volume| volume.place.to_string() == name);
         return named
             .next()
-            .ok_or_else(|| told(format!("there is no volume {name}")));
+            .ok_or_else(|| told(Cause::Missing, format!("there is no volume {name}")));
     }
     let is_readable = |volume: &&Volume| matches!(volume.contents, Contents::FileSystem(_));
     let mut readable = all.iter().filter(is_readable);
     match (readable.next(), readable.next()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(told("no volume can be read".to_owned())),
+        (None, _) => Err(told(Cause::Unreadable, "no volume can be read".to_owned())),
         _ => Err(told(
+            Cause::Asked,
             "several volumes can be read, say which one".to_owned(),
         )),
     }

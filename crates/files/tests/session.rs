@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use stillwater_files::{Error, Event, Job, Session, Wanted};
+use stillwater_files::{Cause, Error, Event, Job, Session, Wanted};
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_stillwater-files");
@@ -136,17 +136,28 @@ fn volumes_names_and_content_are_shown() {
 #[test]
 fn what_is_not_there_is_said_and_so_is_what_may_be_meant() {
     let guest = Guest::new();
-    let said = |job: &Job| match guest.ask(job) {
-        Err(Error::Failed(text)) => text,
+    let check = |job: &Job, expected: Cause, words: &str| match guest.ask(job) {
+        Err(Error::Failed { cause, text }) => {
+            assert!(
+                cause == expected && text.contains(words),
+                "{cause:?}: {text}"
+            );
+        }
         other => panic!("{other:?}"),
     };
-    assert!(said(&Guest::job("/etc/none", Wanted::Names)).contains("no such file"));
-    assert!(said(&Guest::job("/etc", Wanted::Content)).contains("no content"));
+    let none = Guest::job("/etc/none", Wanted::Names);
+    check(&none, Cause::Missing, "no such file");
+    check(
+        &Guest::job("/etc", Wanted::Content),
+        Cause::Asked,
+        "no content",
+    );
     let elsewhere = Job {
         volume: Some("disk7".into()),
         ..Guest::job("/", Wanted::Names)
     };
-    assert!(said(&elsewhere).contains("there is no volume disk7; there are disk0"));
+    let words = "there is no volume disk7; there are disk0";
+    check(&elsewhere, Cause::Missing, words);
 }
 
 #[test]

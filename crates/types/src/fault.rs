@@ -104,6 +104,8 @@ reasons! {
     DatasetNotFound = "DATASET_NOT_FOUND", NotFound;
     /// The point has no such disk.
     DiskNotFound = "DISK_NOT_FOUND", NotFound;
+    /// The volume of a restore point has no such file, or the point no such volume.
+    FileNotFound = "FILE_NOT_FOUND", NotFound;
     /// No such datastore, folder, host or pool.
     PlacementNotFound = "PLACEMENT_NOT_FOUND", NotFound;
     /// A chunk that a point needs is not there.
