@@ -330,8 +330,7 @@ fn a_probe_that_nobody_listens_to_any_more_detaches_and_thaws() -> Result<()> {
     reconfigure(&mut site, Role::Proxy, &near)?;
     reaches(&site, "hotadd")?;
     // The disk is attached, and its node comes later: long enough to be seen and left.
-    let slow = json!({"appear_after_ms": 3000});
-    site.lab.control("POST", "/guests", Some(&slow))?;
+    see_disks_after(&site, 3000)?;
     let mut left = site.cluster.command(&PROBE)?.spawn()?;
     wait("a disk is attached", Duration::from_secs(60), || {
         Ok(is_attached(&site)?.then_some(()))
@@ -386,4 +385,167 @@ fn nothing_stays_attached_when_a_role_is_killed() -> Result<()> {
     let (run, _) = back_up(&site, &[], "hotadd")?;
     ensure!(rows(&run["warnings"]).is_empty(), "{run:#}");
     check_nothing_is_left(&site)
+}
+
+/// What a controller has in its state directory before it does something that it is to forget.
+fn keep_journal(site: &mut Site) -> Result<std::path::PathBuf> {
+    site.cluster.stop_role(Role::Controller)?;
+    let kept = site.cluster.dir().join("kept");
+    copy(&site.cluster.state(Role::Controller), &kept)?;
+    site.cluster.start_role(Role::Controller)?;
+    site.cluster.wait_online(2)?;
+    reaches(site, "hotadd")?;
+    Ok(kept)
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
+    let mut copied = std::process::Command::new("cp");
+    let copied = copied.arg("-a").args([from, to]).status()?;
+    ensure!(copied.success(), "cannot copy {from:?}");
+    Ok(())
+}
+
+/// Kills what is at work, and lets a controller go on that knows nothing of it.
+fn lose_journal(site: &mut Site, kept: &std::path::Path) -> Result<()> {
+    site.cluster.kill_role(Role::Controller)?;
+    site.cluster.kill_role(Role::Proxy)?;
+    let state = site.cluster.state(Role::Controller);
+    std::fs::remove_dir_all(&state)?;
+    copy(kept, &state)?;
+    site.cluster.start_role(Role::Controller)?;
+    site.cluster.start_role(Role::Proxy)?;
+    site.cluster.wait_online(2)?;
+    reaches(site, "hotadd")
+}
+
+/// Several searches of a controller that is told to search every second.
+const A_WHILE: Duration = Duration::from_secs(5);
+
+/// A proxy's VM, and a controller that looks for leftovers all the time; disks are seen so late that there is
+/// time to kill somebody.
+fn forgetful() -> Result<(Site, std::path::PathBuf)> {
+    let often = "[snapshots]\nsearch-every = \"1s\"\nretry-every = \"1s\"";
+    let disks = Disks::new()?;
+    let proxy = VmSpec::new("proxy", vec![DiskSpec::empty(16)]).with("proxy", json!(true));
+    let vms = [VmSpec::new("web", disks.set("small")?), proxy];
+    let mut site = Site::of(&vms, Cluster::with_controller(&format!("{NEAR}\n{often}"))?)?;
+    let near = kernel(&site)?;
+    reconfigure(&mut site, Role::Proxy, &near)?;
+    reaches(&site, "hotadd")?;
+    let kept = keep_journal(&mut site)?;
+    Ok((site, kept))
+}
+
+fn see_disks_after(site: &Site, millis: u32) -> Result<()> {
+    let slow = json!({"appear_after_ms": millis});
+    site.lab.control("POST", "/guests", Some(&slow)).map(drop)
+}
+
+fn alarms(site: &Site) -> Result<Vec<(String, String)>> {
+    let listed = rows(&site.cluster.json(&["alarm", "list"])?);
+    let told = listed.iter();
+    told.map(|alarm| Ok((text(alarm, "kind")?, text(alarm, "message")?)))
+        .collect()
+}
+
+#[test]
+fn what_a_lost_journal_left_attached_is_detached_when_the_lease_is_over_and_not_before()
+-> Result<()> {
+    let (mut site, kept) = forgetful()?;
+    see_disks_after(&site, 5000)?;
+    site.cluster.start_run(&["backup", "web", "--full"])?;
+    wait("disks are attached", Duration::from_secs(60), || {
+        Ok(is_attached(&site)?.then_some(()))
+    })?;
+    lose_journal(&mut site, &kept)?;
+    std::thread::sleep(A_WHILE);
+    let left = site.lab.snapshots()?;
+    let [snapshot] = left.as_slice() else {
+        anyhow::bail!("another controller may be at work: {left:?}");
+    };
+    ensure!(is_attached(&site)?, "the lease is not over");
+    ensure!(alarms(&site)?.is_empty(), "{:?}", alarms(&site)?);
+    let lease = &snapshot.description;
+    let (begin, _) = lease.split_once("expires=").context("no lease")?;
+    let over = format!("{begin}expires=2020-01-01T00:00:00Z");
+    site.lab.describe_snapshot(&snapshot.moref, &over)?;
+    wait("all is given back", Duration::from_secs(60), || {
+        Ok(check_nothing_is_left(&site).is_ok().then_some(()))
+    })?;
+    let locked = site.lab.calls("ConsolidateVMDisks_Task")?;
+    ensure!(
+        locked == 0,
+        "the snapshot went while its disks were attached"
+    );
+    see_disks_after(&site, 0)?;
+    let (run, _) = back_up(&site, &[], "hotadd")?;
+    ensure!(rows(&run["warnings"]).is_empty(), "{run:#}");
+    check_nothing_is_left(&site)
+}
+
+#[test]
+fn what_a_lost_restore_left_is_told_with_the_commands_and_left_alone() -> Result<()> {
+    let (mut site, kept) = forgetful()?;
+    let point = site.back_up()?;
+    ensure!(alarms(&site)?.is_empty(), "{:?}", alarms(&site)?);
+    see_disks_after(&site, 5000)?;
+    let restore = [
+        "restore",
+        "vm",
+        &point,
+        "--name",
+        "web-2",
+        "--datastore",
+        "lab-ds",
+    ];
+    site.cluster.start_run(&restore)?;
+    wait("disks are attached", Duration::from_secs(60), || {
+        Ok(is_attached(&site)?.then_some(()))
+    })?;
+    lose_journal(&mut site, &kept)?;
+    let told = wait("both are told", Duration::from_secs(60), || {
+        let told = alarms(&site)?;
+        Ok((told.len() > 1).then_some(told))
+    })?;
+    let commands = [
+        ("HALF_MADE_VM", "govc vm.destroy \"web-2\""),
+        ("STRAY_DISK", "govc device.remove -vm \"proxy\" -keep disk-"),
+    ];
+    for (kind, command) in commands {
+        let is_it = |(told, message): &(String, String)| told == kind && message.contains(command);
+        ensure!(
+            told.iter().any(is_it),
+            "no {kind} with its command: {told:?}"
+        );
+    }
+    std::thread::sleep(A_WHILE);
+    ensure!(is_attached(&site)?, "nothing proved that it is ours");
+    let vms = rows(&site.lab.control("GET", "/vms", None)?);
+    ensure!(vms.iter().any(|vm| vm["name"] == "web-2"), "{vms:?}");
+    let guests = guests(&site)?;
+    ensure!(rows(&guests["destroyed"]).is_empty(), "{guests:#}");
+    Ok(())
+}
+
+#[test]
+fn a_vm_that_is_restored_whole_is_not_called_half_made_when_its_journal_is_lost() -> Result<()> {
+    let (mut site, kept) = forgetful()?;
+    let point = site.back_up()?;
+    let restore = [
+        "restore",
+        "vm",
+        &point,
+        "--name",
+        "web-2",
+        "--datastore",
+        "lab-ds",
+    ];
+    let run = site.cluster.start_run(&restore)?;
+    let run = site.cluster.wait_run(&run, Duration::from_secs(150))?;
+    ensure!(run["state"] == "succeeded", "{run:#}");
+    ensure!(rows(&run["warnings"]).is_empty(), "{run:#}");
+    lose_journal(&mut site, &kept)?;
+    std::thread::sleep(A_WHILE);
+    ensure!(alarms(&site)?.is_empty(), "{:?}", alarms(&site)?);
+    Ok(())
 }

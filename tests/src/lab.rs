@@ -364,6 +364,13 @@ impl Lab {
             .map(drop)
     }
 
+    /// Gives a snapshot that exists another description.
+    pub fn describe_snapshot(&self, moref: &str, description: &str) -> Result<()> {
+        let body = json!({"snapshot": moref, "description": description});
+        self.control("POST", "/snapshots/describe", Some(&body))
+            .map(drop)
+    }
+
     /// Sets how much room a datastore says it has.
     pub fn free_space(&self, datastore: &str, bytes: u64) -> Result<()> {
         let body = json!({"free_bytes": bytes});

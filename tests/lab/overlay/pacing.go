@@ -82,6 +82,17 @@ type NewSnapshot struct {
 
 // AgeSnapshot moves the createTime of a snapshot back from now.
 func (l *labState) AgeSnapshot(moref string, seconds float64) error {
+	return changeSnapshot(moref, func(tree *types.VirtualMachineSnapshotTree) {
+		tree.CreateTime = time.Now().UTC().Add(-time.Duration(seconds * float64(time.Second)))
+	})
+}
+
+// DescribeSnapshot gives a snapshot another description, as RenameSnapshot does.
+func (l *labState) DescribeSnapshot(moref, description string) error {
+	return changeSnapshot(moref, func(tree *types.VirtualMachineSnapshotTree) { tree.Description = description })
+}
+
+func changeSnapshot(moref string, change func(*types.VirtualMachineSnapshotTree)) error {
 	s, ok := Map.Get(types.ManagedObjectReference{Type: "VirtualMachineSnapshot", Value: moref}).(*VirtualMachineSnapshot)
 	if !ok {
 		return fmt.Errorf("no snapshot %s", moref)
@@ -89,7 +100,7 @@ func (l *labState) AgeSnapshot(moref string, seconds float64) error {
 	vm := Map.Get(s.Vm).(*VirtualMachine)
 	Map.WithLock(vm, func() {
 		roots := copyTree(vm.Snapshot.RootSnapshotList)
-		findSnapshotInTree(roots, s.Self).CreateTime = time.Now().UTC().Add(-time.Duration(seconds * float64(time.Second)))
+		change(findSnapshotInTree(roots, s.Self))
 		Map.Update(vm, []types.PropertyChange{{Name: "snapshot.rootSnapshotList", Val: roots}})
 	})
 	return nil

@@ -37,6 +37,7 @@ func controlHandler(v *vcenter) http.Handler {
 	v.nfc.control(answer, mux)
 	mux.HandleFunc("/guests", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.guests.serveControl) })
 	answer("/snapshots/age", "POST", ageSnapshot)
+	answer("/snapshots/describe", "POST", describeSnapshot)
 	mux.HandleFunc("/datastore/", func(w http.ResponseWriter, r *http.Request) { reply(w, r, setSpace) })
 	mux.HandleFunc("/role", func(w http.ResponseWriter, r *http.Request) { reply(w, r, serveRole) })
 	mux.HandleFunc("/vm/", func(w http.ResponseWriter, r *http.Request) { reply(w, r, serveMachine) })
@@ -82,6 +83,14 @@ func ageSnapshot(r *http.Request) (interface{}, error) {
 		return nil, err
 	}
 	return struct{}{}, simulator.Lab.AgeSnapshot(body.Snapshot, body.AgeSeconds)
+}
+
+func describeSnapshot(r *http.Request) (interface{}, error) {
+	var body struct{ Snapshot, Description string }
+	if err := parseBody(r, &body); err != nil {
+		return nil, err
+	}
+	return struct{}{}, simulator.Lab.DescribeSnapshot(body.Snapshot, body.Description)
 }
 
 // setSpace is POST /datastore/NAME.
