@@ -126,3 +126,57 @@ fn paths_lead_over_links_and_never_out() {
     assert!(find("links/first/x", Links::All).is_err());
     assert!(find("nowhere", Links::All).is_err());
 }
+
+/// Blocks of directories that went into the journal, were given back, and hold a file's content now: that goes
+/// past the journal, and playing back the directories would stand over it.
+#[test]
+fn what_a_journal_revokes_is_not_played_back_over_what_came_after() {
+    if !can_mount() {
+        return;
+    }
+    let image = Image::new(48);
+    run(
+        "mke2fs",
+        &[
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-b",
+            "1024",
+            "-J",
+            "size=16",
+            image.path(),
+        ],
+    );
+    let mount = image.mount("ext4", 0, "rw,commit=300");
+    let sync = || run("sync", &["-f", mount.path.to_str().unwrap()]);
+    let path = |name: &str| mount.path.join(name);
+    for number in 0..2000 {
+        fs::create_dir(path(&format!("directory-{number}"))).unwrap();
+    }
+    sync();
+    for number in 0..2000 {
+        fs::remove_dir(path(&format!("directory-{number}"))).unwrap();
+    }
+    sync();
+    // All room that there is, so that what was given back is taken.
+    let mut file = fs::File::create(path("full")).unwrap();
+    let block = text(1, 1 << 16);
+    while std::io::Write::write_all(&mut file, &block).is_ok() {}
+    sync();
+    let expected = fs::read(path("full")).unwrap();
+    let cut = image.snapshot();
+    let features = run("dumpe2fs", &["-h", cut.path()]);
+    assert!(features.contains("needs_recovery"), "{features}");
+    let logged = run("debugfs", &["-R", "logdump -a", cut.path()]);
+    assert!(logged.contains("revoke"), "{logged}");
+    let system = open(&cut);
+    let limits = Limits::default();
+    let node = resolve(&*system, b"full", Links::All, &limits).unwrap();
+    let mut ours = vec![0; expected.len()];
+    let content = system.open(node).unwrap();
+    assert_eq!(content.length(), expected.len() as u64);
+    assert_eq!(content.read_at(0, &mut ours).unwrap(), expected.len());
+    assert!(ours == expected, "content differs");
+}
