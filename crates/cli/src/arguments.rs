@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// Where restore points are kept: how sound it is, and what it protects
     #[command(subcommand)]
     Repository(Repository),
+    /// What is to be protected, how well and when
+    #[command(subcommand)]
+    Policy(Policy),
     /// What policies promise to each VM, and how the promises stand
     #[command(subcommand)]
     Job(Job),
@@ -556,6 +559,45 @@ pub(crate) enum Restore {
     Vm(RestoreVm),
     /// Write a disk of a restore point to a file on this machine
     Disk(RestoreDisk),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Apply a policy file, in place of the policy of the same name if there is one; what it changes is shown
+    Apply {
+        /// The policy file, in TOML
+        #[arg(short, long, value_name = "FILE")]
+        file: PathBuf,
+        /// Only show what would change
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask when something is protected less than before
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// List the policies
+    List,
+    /// Show a policy as a file
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// List the VMs that a policy is for
+    Members {
+        /// The policy's name
+        name: String,
+        /// Also those that it is not for, and why
+        #[arg(long)]
+        all: bool,
+    },
+    /// Remove a policy: no run of it starts any more, and its points stay
+    Remove {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

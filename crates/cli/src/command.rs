@@ -8,6 +8,7 @@ mod job;
 mod login;
 mod node;
 mod point;
+mod policy;
 mod proxy;
 mod readiness;
 mod repository;
@@ -63,6 +64,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Outcome, Fault> {
         Command::Run(run) => run::run(&desk().await?, run).await,
         Command::Point(point) => point::run(&desk().await?, point).await,
         Command::Repository(repository) => repository::run(&desk().await?, repository).await,
+        Command::Policy(policy) => policy::run(&desk().await?, policy).await,
         Command::Job(job) => job::run(&desk().await?, job).await,
         Command::Alarm(alarm) => alarm::run(&desk().await?, alarm).await,
         Command::Files(files) => files::run(&desk().await?, files).await,

@@ -10,6 +10,7 @@ pub(crate) mod guest;
 pub(crate) mod job;
 pub(crate) mod node;
 pub(crate) mod point;
+pub(crate) mod policy;
 pub(crate) mod preflight;
 pub(crate) mod probe;
 pub(crate) mod proxy;

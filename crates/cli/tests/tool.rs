@@ -486,3 +486,32 @@ fn completions_and_manual_pages_are_written() {
     );
     assert!(dir.join("stillwater-restore-disk.1").exists());
 }
+
+#[test]
+fn a_policy_that_takes_something_away_is_asked_about_and_one_that_does_not_is_applied() {
+    let site = Site::start();
+    let file = site.config().join("policy.toml");
+    let path = file.to_str().expect("utf-8");
+    let applied = |told: &str| json(told)["changes"][0]["after"].clone();
+    std::fs::write(&file, "stronger").expect("a file");
+    let told = site.ok(&["policy", "apply", "-f", path, "-o", "json"]);
+    assert_eq!(applied(&told), "7", "it is not only told");
+    let dry = ["policy", "apply", "-f", path, "--dry-run", "-o", "json"];
+    assert_eq!(applied(&site.ok(&dry)), "6");
+    std::fs::write(&file, "weaker").expect("a file");
+    assert_eq!(applied(&site.ok(&dry)), "6", "nobody is asked for nothing");
+    let (code, stderr) = site.fails(&["policy", "apply", "-f", path]);
+    assert!(
+        code == 2 && stderr.contains("--yes") && stderr.contains("(weaker)"),
+        "{code} {stderr}"
+    );
+    let told = site.ok(&["policy", "apply", "-f", path, "--yes", "-o", "json"]);
+    assert_eq!(applied(&told), "7");
+    let (code, stderr) = site.fails(&["policy", "show", "none"]);
+    assert!(
+        code == 4 && stderr.contains("POLICY_NOT_FOUND"),
+        "{code} {stderr}"
+    );
+    let (code, stderr) = site.fails(&["policy", "remove", "gold"]);
+    assert!(code == 2 && stderr.contains("--yes"), "{code} {stderr}");
+}

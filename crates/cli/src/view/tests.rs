@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use stillwater_controller_api::*;
 use stillwater_types::{Fault, NodeId, PointId, Reason, Role, RunId, TreeId, VcenterId, VmId};
 
-use super::{alarm, job, node, point, probe, proxy, run, vcenter, vm};
+use super::{alarm, job, node, point, policy, probe, proxy, run, vcenter, vm};
 use crate::arguments::Arguments;
 
 fn at(second: i64) -> Timestamp {
@@ -295,6 +295,30 @@ fn alarms() -> Vec<Alarm> {
     vec![lied, over]
 }
 
+fn applied() -> ApplyPolicyResponse {
+    let change = |key: &str, before: Option<&str>, after: Option<&str>, is_weaker| PolicyChange {
+        key: key.into(),
+        before: before.map(str::to_owned),
+        after: after.map(str::to_owned),
+        is_weaker,
+    };
+    ApplyPolicyResponse {
+        name: "gold".into(),
+        is_new: false,
+        changes: vec![
+            change(
+                "schedule",
+                Some("never older than 15m"),
+                Some("never older than 1h"),
+                true,
+            ),
+            change("limits.runs", None, Some("4"), false),
+        ],
+        enter: (0..22).map(|n| format!("/DC0/vm/shop/web-{n}")).collect(),
+        leave: vec!["/DC0/vm/old".into()],
+    }
+}
+
 fn jobs() -> Vec<Job> {
     let kept = Job {
         policy: "gold".into(),
@@ -434,6 +458,8 @@ fn tables_are_as_people_know_them() {
     assert_snapshot!("proxies", proxy::list(&proxies()));
     assert_snapshot!("vcenters", vcenter::list(&vcenters()));
     assert_snapshot!("jobs", job::list(&jobs()));
+    assert_snapshot!("policy_applied", policy::applied(&applied()));
+    assert_json_snapshot!("policy_applied_json", policy::applied_json(&applied()));
     assert_json_snapshot!(
         "jobs_json",
         jobs().iter().map(job::json).collect::<Vec<_>>()

@@ -535,6 +535,49 @@ impl AlarmService for Fake {
 }
 
 #[async_trait]
+impl PolicyService for Fake {
+    /// A file that says `weaker` takes something away.
+    async fn apply_policy(
+        &self,
+        _: &Peer,
+        request: ApplyPolicyRequest,
+    ) -> Result<ApplyPolicyResponse, Fault> {
+        Ok(ApplyPolicyResponse {
+            name: "gold".into(),
+            is_new: false,
+            changes: vec![PolicyChange {
+                key: "priority".into(),
+                before: Some("5".into()),
+                after: Some(if request.dry_run { "6" } else { "7" }.into()),
+                is_weaker: request.file.contains("weaker"),
+            }],
+            enter: Vec::new(),
+            leave: Vec::new(),
+        })
+    }
+
+    async fn list_policies(&self, _: &Peer) -> Result<Vec<Policy>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn get_policy(&self, _: &Peer, name: String) -> Result<Policy, Fault> {
+        Err(Fault::new(Reason::PolicyNotFound, "no policy").with("policy", name))
+    }
+
+    async fn remove_policy(&self, _: &Peer, _name: String) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn list_policy_members(
+        &self,
+        _: &Peer,
+        _name: String,
+    ) -> Result<Vec<PolicyMember>, Fault> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
 impl JobService for Fake {
     async fn list_jobs(
         &self,

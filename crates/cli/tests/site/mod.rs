@@ -66,6 +66,7 @@ impl Site {
             .add_service(stillwater_controller_api::vm_service(fake.clone()))
             .add_service(stillwater_controller_api::alarm_service(fake.clone()))
             .add_service(stillwater_controller_api::job_service(fake.clone()))
+            .add_service(stillwater_controller_api::policy_service(fake.clone()))
             .add_service(stillwater_controller_api::vcenter_service(fake.clone()));
         let serving = server(
             controller_identity,
