@@ -549,3 +549,104 @@ fn a_vm_that_is_restored_whole_is_not_called_half_made_when_its_journal_is_lost(
     ensure!(alarms(&site)?.is_empty(), "{:?}", alarms(&site)?);
     Ok(())
 }
+
+const BIG: u64 = 256 << 20;
+/// How much proxies ask a host for at a time.
+const REQUEST: u64 = 256 << 10;
+
+/// A VM with one disk of random bytes, large enough for its way to die while it is read, and a proxy's VM.
+fn site_with_big_disk() -> Result<Site> {
+    let disks = Disks::new()?;
+    let big = DiskSpec::new(disks.random(BIG)?);
+    let proxy = VmSpec::new("proxy", vec![DiskSpec::empty(16)]).with("proxy", json!(true));
+    let vms = [VmSpec::new("web", vec![big]), proxy];
+    Site::of(&vms, Cluster::with_controller(NEAR)?)
+}
+
+/// Protects `web`, kills the way that its disk is read by in the midst of it, and demands that the host goes on from
+/// there: under the same snapshot, and without what is stored being read or sent again.
+fn dies_in_mid_read(site: &Site, way: &str, kill: impl FnOnce() -> Result<()>) -> Result<()> {
+    let run = site.cluster.start_run(&["backup", "web", "--full"])?;
+    wait("the vm is frozen", Duration::from_secs(60), || {
+        Ok((!site.lab.snapshots()?.is_empty()).then_some(()))
+    })?;
+    // What is read has nowhere to go, so that reading comes to rest somewhere in the midst.
+    site.cluster.pause_role(Role::Repository)?;
+    site.wait_reading(&run)?;
+    kill()?;
+    site.cluster.resume_role(Role::Repository)?;
+    let ended = site.cluster.wait_run(&run, Duration::from_secs(150))?;
+    ensure!(ended["state"] == "succeeded", "{ended:#}");
+    let disks = rows(&ended["disks"]);
+    let [disk] = disks.as_slice() else {
+        anyhow::bail!("one disk: {ended:#}");
+    };
+    ensure!(disk["transport"] == "nfc", "not in mid-read: {disk:#}");
+    let reason = text(disk, "transport_reason")?;
+    ensure!(
+        reason.contains(&format!("not {way}: ")),
+        "not why: {disk:#}"
+    );
+    ensure!(
+        ended["warnings"].to_string().contains("another way"),
+        "a fallback is told: {ended:#}"
+    );
+    ensure!(
+        site.lab.calls("CreateSnapshotEx_Task")? == 1,
+        "frozen twice"
+    );
+    let figure = |name: &str| disk[name].as_u64().unwrap_or_default();
+    let read = figure("read_bytes");
+    ensure!(
+        (BIG..BIG + BIG / 4).contains(&read),
+        "read {read}: {disk:#}"
+    );
+    let sent = figure("sent_bytes");
+    ensure!(sent < BIG + BIG / 16, "sent {sent}: {disk:#}");
+    let asked = site.lab.calls("nfc-read")?;
+    ensure!(asked > 0, "nobody asked the host");
+    ensure!(asked < BIG / REQUEST, "the host read all of it: {asked}");
+    let shown = site.cluster.ok(&["run", "show", &run])?;
+    ensure!(shown.contains(&format!("not {way}: ")), "not told: {shown}");
+    let point = text(&ended["backup"], "point_id")?;
+    site.check_equal_to_frozen("web", &point)?;
+    check_nothing_is_left(site)
+}
+
+#[test]
+fn where_an_attached_disk_dies_in_mid_read_its_host_goes_on() -> Result<()> {
+    let mut site = site_with_big_disk()?;
+    let near = kernel(&site)?;
+    reconfigure(
+        &mut site,
+        Role::Proxy,
+        &format!("{near}\n[limits]\nworkers = 1"),
+    )?;
+    reaches(&site, "hotadd")?;
+    dies_in_mid_read(&site, "hotadd", || {
+        let cut = json!({"bytes": 1 << 20});
+        let cut = site.lab.control("POST", "/guests/cut", Some(&cut))?;
+        ensure!(cut["cut"] == 1, "not attached any more: {cut}");
+        Ok(())
+    })
+}
+
+#[test]
+fn where_a_mounted_file_is_cut_in_mid_read_its_host_goes_on() -> Result<()> {
+    let mut site = site_with_big_disk()?;
+    let mount = json!({"datastore": "lab-ds"});
+    let mount = text(&site.lab.control("POST", "/mounts", Some(&mount))?, "path")?;
+    // A mount of its own, so that the host still has what is cut here.
+    let own = site.cluster.dir().join("own");
+    std::fs::create_dir(&own)?;
+    copy(&std::path::Path::new(&mount).join("web"), &own.join("web"))?;
+    let config =
+        format!("[transports]\ndatastores = {{ lab-ds = {own:?} }}\n[limits]\nworkers = 1");
+    reconfigure(&mut site, Role::Proxy, &config)?;
+    reaches(&site, "file")?;
+    dies_in_mid_read(&site, "file", || {
+        let flat = own.join("web/web-flat.vmdk");
+        let flat = std::fs::OpenOptions::new().write(true).open(flat)?;
+        Ok(flat.set_len(1 << 20)?)
+    })
+}

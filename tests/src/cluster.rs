@@ -235,6 +235,22 @@ impl Cluster {
         Ok(())
     }
 
+    /// Lets a role stand still until it is resumed.
+    pub fn pause_role(&self, role: Role) -> Result<()> {
+        self.running(role)?.pause()
+    }
+
+    /// Lets a role that stands still go on.
+    pub fn resume_role(&self, role: Role) -> Result<()> {
+        self.running(role)?.resume()
+    }
+
+    fn running(&self, role: Role) -> Result<&Process> {
+        let member = self.members.iter().find(|member| member.role == role);
+        let process = member.and_then(|member| member.process.as_ref());
+        process.context("the role is not running")
+    }
+
     /// What a role has logged.
     pub fn log(&self, role: Role) -> String {
         fs::read_to_string(self.log_path(role)).unwrap_or_default()
@@ -242,9 +258,7 @@ impl Cluster {
 
     /// What a running role has used since it started.
     pub fn usage(&self, role: Role) -> Result<Usage> {
-        let member = self.members.iter().find(|member| member.role == role);
-        let process = member.and_then(|member| member.process.as_ref());
-        process.context("the role is not running")?.usage()
+        self.running(role)?.usage()
     }
 
     fn log_path(&self, role: Role) -> PathBuf {

@@ -107,9 +107,23 @@ impl Process {
         self.end_by(Signal::INT, patience)
     }
 
-    fn end_by(&mut self, signal: Signal, patience: Duration) -> Result<ExitStatus> {
+    /// Lets the process stand still, as a machine does that has no time for it.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).with_context(|| format!("signal {}", self.name))?;
+        kill_process(pid, signal).with_context(|| format!("signal {}", self.name))
+    }
+
+    fn end_by(&mut self, signal: Signal, patience: Duration) -> Result<ExitStatus> {
+        self.signal(signal)?;
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {

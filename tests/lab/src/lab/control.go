@@ -36,6 +36,7 @@ func controlHandler(v *vcenter) http.Handler {
 	mux.HandleFunc("/faults", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.serveFaults) })
 	v.nfc.control(answer, mux)
 	mux.HandleFunc("/guests", func(w http.ResponseWriter, r *http.Request) { reply(w, r, v.guests.serveControl) })
+	answer("/guests/cut", "POST", v.guests.cutDisks)
 	answer("/snapshots/age", "POST", ageSnapshot)
 	answer("/snapshots/describe", "POST", describeSnapshot)
 	mux.HandleFunc("/datastore/", func(w http.ResponseWriter, r *http.Request) { reply(w, r, setSpace) })

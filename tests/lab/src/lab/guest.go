@@ -316,6 +316,29 @@ func (g *guests) all() []*guest {
 	return list
 }
 
+// cutDisks is POST /guests/cut: what proxies have attached ends after so many bytes from now on.
+func (g *guests) cutDisks(r *http.Request) (interface{}, error) {
+	var body struct{ Bytes uint64 }
+	if err := parseBody(r, &body); err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	cut := 0
+	for _, m := range g.machines {
+		for _, d := range m.disks {
+			if !d.Foreign {
+				continue
+			}
+			if err := d.loop.cut(body.Bytes); err != nil {
+				return nil, err
+			}
+			cut++
+		}
+	}
+	return map[string]int{"cut": cut}, nil
+}
+
 // serveControl is GET and POST /guests.
 func (g *guests) serveControl(r *http.Request) (interface{}, error) {
 	if r.Method == http.MethodPost {

@@ -14,6 +14,7 @@ import (
 const (
 	loopGetFree   = 0x4C82
 	loopConfigure = 0x4C0A
+	loopSetStatus = 0x4C04
 
 	loopReadOnly  = 1
 	loopAutoclear = 4
@@ -101,3 +102,12 @@ func freeLoop(control *os.File, mode int, backing *os.File, flags uint32) (*loop
 
 // detach lets go of the device; it is free once its last reader has closed it.
 func (d *loopDevice) detach() error { return d.handle.Close() }
+
+// cut lets the device end after so many bytes, also for those who have it open: what lies behind is gone.
+func (d *loopDevice) cut(bytes uint64) error {
+	info := loopInfo{SizeLimit: bytes, Flags: loopAutoclear}
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, d.handle.Fd(), loopSetStatus, uintptr(unsafe.Pointer(&info))); errno != 0 {
+		return fmt.Errorf("cut %s: %w", d.path, errno)
+	}
+	return nil
+}
