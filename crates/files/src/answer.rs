@@ -13,6 +13,17 @@ pub struct Job {
     pub path: Vec<u8>,
     /// What of it is wanted.
     pub wanted: Wanted,
+    /// Of what is found: how its name is.
+    pub name: Option<NamePattern>,
+}
+
+/// How a name is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamePattern {
+    /// With `*`, `?` and `[a-z]` as shells have them.
+    pub pattern: String,
+    /// Whether capital and small letters are one.
+    pub any_case: bool,
 }
 
 /// What of a path is wanted.
@@ -24,6 +35,13 @@ pub enum Wanted {
     Names,
     /// The content of a file.
     Content,
+    /// A file, or a directory with everything below it, all of it.
+    Tree {
+        /// Whether the content of a file with several names comes with each of them.
+        copies: bool,
+    },
+    /// What is below a directory and has a name like that; in all volumes if none is named.
+    Found,
 }
 
 /// A volume on the disks.
@@ -67,6 +85,12 @@ pub struct Facts {
     pub group: Option<u32>,
     /// When its content changed last.
     pub modified: Option<Moment>,
+    /// When it was read last.
+    pub accessed: Option<Moment>,
+    /// How many names it has.
+    pub links: u64,
+    /// Major and minor number of a device.
+    pub device: Option<(u32, u32)>,
     /// Where it leads, if it is a link.
     pub target: Option<Vec<u8>>,
     /// What of it is not shown.
@@ -80,6 +104,28 @@ pub struct Entry {
     pub name: Vec<u8>,
     /// What is known; or why nothing is.
     pub facts: Result<Facts, String>,
+}
+
+/// Something below the path that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Its path from there on; empty for what was asked for itself.
+    pub path: Vec<u8>,
+    /// What is known; or why nothing is, and nothing follows.
+    pub facts: Result<Facts, String>,
+    /// The path by which the same file was told before: no content follows.
+    pub first: Option<Vec<u8>>,
+    /// Names and values of extended attributes, as Linux gives them.
+    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Something below the path that was asked for and is not told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Its path from there on.
+    pub path: Vec<u8>,
+    /// Why not.
+    pub what: String,
 }
 
 /// Why something could not be read, as far as what to do next depends on it.
@@ -102,6 +148,12 @@ pub enum Event {
     Volume(VolumeFacts),
     /// A name.
     Entry(Entry),
+    /// Something below the path. If it is a file that was not told before, its content and [`Event::End`] follow.
+    Item(Item),
+    /// The content of an item ends here; why it is not whole, if it is not.
+    End(Option<String>),
+    /// Something that is not told.
+    Lost(Lost),
     /// The file whose content follows.
     File(Facts),
     /// Bytes of a file, in order.

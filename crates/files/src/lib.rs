@@ -8,10 +8,14 @@
 mod answer;
 mod frame;
 mod jail;
+mod pattern;
 mod session;
+mod tree;
 mod work;
 
-pub use answer::{Cause, Entry, Event, Facts, Job, Moment, VolumeFacts, Wanted};
+pub use answer::{
+    Cause, Entry, Event, Facts, Item, Job, Lost, Moment, NamePattern, VolumeFacts, Wanted,
+};
 pub use jail::{JailError, enter};
 pub use session::{Error, ReadDisk, Session};
 pub use work::work;

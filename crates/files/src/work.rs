@@ -4,12 +4,14 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stillwater_guestfs::{
-    BlockSource, Contents, Cursor, Disk, FileSystem, Kind, Limits, Links, Metadata, Node, Volume,
-    resolve, volumes,
+    BlockSource, Content, Contents, Cursor, Disk, FileSystem, Kind, Limits, Links, Node, Time,
+    Volume, resolve, volumes,
 };
 
-use crate::answer::{Cause, Entry, Event, Facts, Job, Moment, VolumeFacts, Wanted};
+use crate::answer::{Cause, Entry, Event, Facts, Job, Lost, Moment, VolumeFacts, Wanted};
 use crate::frame::{Ask, BYTES, CONTENT, EVENT, JOB, READ, READ_MAX, put, take};
+use crate::pattern::Pattern;
+use crate::tree::{Telling, Tree};
 
 /// Both ends of what leads out.
 struct Pipe<R, W> {
@@ -103,7 +105,7 @@ where
 }
 
 /// Why a job ends early.
-enum Trouble {
+pub(crate) enum Trouble {
     /// Nobody listens any more.
     Gone(io::Error),
     /// Something that whoever asked is to know.
@@ -135,16 +137,16 @@ const fn cause(error: &stillwater_guestfs::Error) -> Cause {
 }
 
 /// An error with what led to it.
-fn words(error: &dyn std::error::Error) -> String {
+pub(crate) fn words(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", words(source)),
         None => error.to_string(),
     }
 }
 
-struct Worker<R, W> {
+pub(crate) struct Worker<R, W> {
     disks: Vec<Disk>,
-    limits: Limits,
+    pub limits: Limits,
     pipe: Shared<R, W>,
 }
 
@@ -154,7 +156,7 @@ impl<R: Read, W: Write> Worker<R, W> {
         put(&mut pipe.to, letter, bytes)
     }
 
-    fn say(&self, event: &Event) -> io::Result<()> {
+    pub fn say(&self, event: &Event) -> io::Result<()> {
         self.put(EVENT, &serde_json::to_vec(event)?)
     }
 
@@ -166,14 +168,68 @@ impl<R: Read, W: Write> Worker<R, W> {
             }
             return Ok(());
         }
+        if job.wanted == Wanted::Found {
+            return self.find(&all, job);
+        }
         let volume = chosen(&all, job.volume.as_deref())?;
         let system = volume.open()?;
         self.say(&Event::Volume(facts_of_system(volume, &*system)))?;
-        let node = resolve(&*system, &job.path, Links::OnTheWay, &self.limits)?;
+        let node = |links| resolve(&*system, &job.path, links, &self.limits);
         match job.wanted {
-            Wanted::Content => self.content(&*system, &job.path),
-            _ => self.names(&*system, node, &job.path),
+            Wanted::Content => self.content(&*system, node(Links::All)?),
+            Wanted::Tree { copies } => {
+                Tree::new(self, &*system, Telling::Whole { copies }).walk(node(Links::All)?)
+            }
+            _ => self.names(&*system, node(Links::OnTheWay)?, &job.path),
         }
+    }
+
+    /// Looks into one volume, or into all: one that cannot be read, or lacks the path, does not hide the others.
+    fn find(&self, all: &[Volume], job: &Job) -> Result<(), Trouble> {
+        let name = job.name.as_ref();
+        let pattern = Pattern::new(
+            name.map_or("*", |name| &name.pattern),
+            name.is_some_and(|name| name.any_case),
+        );
+        if let Some(name) = &job.volume {
+            let volume = chosen(all, Some(name))?;
+            let system = volume.open()?;
+            return self.find_in(volume, &*system, &job.path, &pattern);
+        }
+        let mut missing = None;
+        let mut looked = false;
+        for volume in all {
+            let Ok(system) = volume.open() else {
+                self.say(&Event::Volume(facts_of_volume(volume)))?;
+                continue;
+            };
+            match self.find_in(volume, &*system, &job.path, &pattern) {
+                Ok(()) => looked = true,
+                Err(Trouble::Told(Cause::Missing, text)) => missing = Some(text),
+                Err(Trouble::Told(_, what)) => {
+                    let what = format!("{}: {what}", volume.place);
+                    let path = Vec::new();
+                    self.say(&Event::Lost(Lost { path, what }))?;
+                }
+                Err(gone) => return Err(gone),
+            }
+        }
+        match missing {
+            Some(text) if !looked => Err(Trouble::Told(Cause::Missing, text)),
+            _ => Ok(()),
+        }
+    }
+
+    fn find_in(
+        &self,
+        volume: &Volume,
+        system: &dyn FileSystem,
+        path: &[u8],
+        pattern: &Pattern,
+    ) -> Result<(), Trouble> {
+        let top = resolve(system, path, Links::All, &self.limits)?;
+        self.say(&Event::Volume(facts_of_system(volume, system)))?;
+        Tree::new(self, system, Telling::Named(pattern)).walk(top)
     }
 
     /// The names of a directory; of anything else its own.
@@ -198,15 +254,23 @@ impl<R: Read, W: Write> Worker<R, W> {
         Ok(())
     }
 
-    /// Links are followed to the file; holes are told as such.
-    fn content(&self, system: &dyn FileSystem, path: &[u8]) -> Result<(), Trouble> {
-        let node = resolve(system, path, Links::All, &self.limits)?;
+    /// What is known of a file, and all that is in it.
+    fn content(&self, system: &dyn FileSystem, node: Node) -> Result<(), Trouble> {
         let content = system.open(node)?;
         self.say(&Event::File(facts(system, node)?))?;
+        self.stream(&*content)
+    }
+
+    /// All bytes of a file, its holes as such.
+    pub fn stream(&self, content: &dyn Content) -> Result<(), Trouble> {
         let mut buffer = vec![0; READ_MAX];
         let mut at = 0;
         while at < content.length() {
             let run = content.run_at(at);
+            if run.length == 0 {
+                let text = "the file has a stretch of no length".to_owned();
+                return Err(Trouble::Told(Cause::Unreadable, text));
+            }
             if !run.data {
                 self.say(&Event::Zeros(run.length))?;
                 at += run.length;
@@ -292,7 +356,7 @@ fn facts_or_why(system: &dyn FileSystem, node: Node) -> Result<Facts, String> {
     facts(system, node).map_err(|error| words(&error))
 }
 
-fn facts(system: &dyn FileSystem, node: Node) -> stillwater_guestfs::Result<Facts> {
+pub(crate) fn facts(system: &dyn FileSystem, node: Node) -> stillwater_guestfs::Result<Facts> {
     let metadata = system.metadata(node)?;
     let target = match metadata.kind {
         Kind::Link => Some(system.read_link(node)?),
@@ -304,17 +368,20 @@ fn facts(system: &dyn FileSystem, node: Node) -> stillwater_guestfs::Result<Fact
         mode: metadata.mode,
         owner: metadata.owner,
         group: metadata.group,
-        modified: modified(&metadata),
+        modified: metadata.modified.map(moment),
+        accessed: metadata.accessed.map(moment),
+        links: metadata.links,
+        device: metadata.device,
         target,
         losses: metadata.losses.iter().map(ToString::to_string).collect(),
     })
 }
 
-fn modified(metadata: &Metadata) -> Option<Moment> {
-    metadata.modified.map(|time| Moment {
+const fn moment(time: Time) -> Moment {
+    Moment {
         seconds: time.seconds,
         nanoseconds: time.nanoseconds,
-    })
+    }
 }
 
 const fn word(kind: Kind) -> &'static str {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use stillwater_files::{Cause, Error, Event, Job, Session, Wanted};
+use stillwater_files::{Cause, Error, Event, Job, NamePattern, Session, Wanted};
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_stillwater-files");
@@ -25,6 +25,7 @@ impl Guest {
         fs::create_dir_all(tree.join("etc/deep")).unwrap();
         fs::write(tree.join("etc/hosts"), "127.0.0.1 guest\n").unwrap();
         fs::set_permissions(tree.join("etc/hosts"), PermissionsExt::from_mode(0o640)).unwrap();
+        fs::hard_link(tree.join("etc/hosts"), tree.join("etc/again")).unwrap();
         symlink("etc/hosts", tree.join("link")).unwrap();
         let sparse = File::create(tree.join("sparse")).unwrap();
         sparse.write_all_at(&[7; 5000], 3 << 20).unwrap();
@@ -52,6 +53,7 @@ impl Guest {
             volume: None,
             path: path.into(),
             wanted,
+            name: None,
         }
     }
 
@@ -250,4 +252,88 @@ fn a_reader_that_asks_for_more_than_its_disks_is_ended() {
     check(&format!("{head}{}\\377", zeros(15)));
     check("E\\377\\377\\377\\377");
     check(&format!("X{}", zeros(4)));
+}
+
+/// All events of a tree, as words.
+fn told(events: &[Event]) -> Vec<String> {
+    let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let word = |event: &Event| match event {
+        Event::Item(item) => {
+            let facts = item.facts.as_ref().unwrap();
+            let first = item.first.as_deref().map(text).unwrap_or_default();
+            format!("{} {} {first}", facts.kind, text(&item.path))
+        }
+        Event::End(end) => format!("end {end:?}"),
+        Event::Bytes(bytes) => text(bytes),
+        Event::Zeros(count) => format!("{count} zeros"),
+        Event::Volume(volume) => format!("volume {}", volume.name),
+        other => panic!("{other:?}"),
+    };
+    events.iter().map(word).collect()
+}
+
+#[test]
+fn a_tree_comes_with_all_that_is_in_it() {
+    let guest = Guest::new();
+    let tree = |copies| {
+        guest
+            .ask(&Guest::job("/etc", Wanted::Tree { copies }))
+            .unwrap()
+    };
+    let once = told(&tree(false));
+    assert_eq!(once[0], "volume disk0");
+    assert_eq!(once[1], "directory  ");
+    let content = "127.0.0.1 guest\n".to_owned();
+    let count = |all: &[String]| all.iter().filter(|word| **word == content).count();
+    assert_eq!((count(&once), count(&told(&tree(true)))), (1, 2));
+    let names: Vec<_> = once
+        .iter()
+        .filter(|word| word.starts_with("file "))
+        .collect();
+    assert_eq!(names.len(), 2, "{once:#?}");
+    let linked = names.iter().any(|name| {
+        [
+            &"file again hosts".to_owned(),
+            &"file hosts again".to_owned(),
+        ]
+        .contains(name)
+    });
+    assert!(linked, "{once:#?}");
+    assert!(once.contains(&"directory deep ".to_owned()));
+    // Of a link its file is taken.
+    let one = guest
+        .ask(&Guest::job("/link", Wanted::Tree { copies: false }))
+        .unwrap();
+    assert!(matches!(&one[1], Event::Item(item) if item.path.is_empty()));
+    assert_eq!(told(&one)[2..], [content, "end None".to_owned()]);
+}
+
+#[test]
+fn names_are_found_wherever_they_are() {
+    let guest = Guest::new();
+    let found = |path: &str, volume: Option<&str>, pattern: &str| {
+        let job = Job {
+            volume: volume.map(str::to_owned),
+            name: Some(NamePattern {
+                pattern: pattern.to_owned(),
+                any_case: false,
+            }),
+            ..Guest::job(path, Wanted::Found)
+        };
+        let mut words = told(&guest.ask(&job).unwrap());
+        words.remove(0);
+        words.sort();
+        words
+    };
+    assert_eq!(found("", None, "h*s"), ["file etc/hosts "]);
+    assert_eq!(found("/etc", Some("disk0"), "deep"), ["directory deep "]);
+    assert_eq!(found("/", None, "nothing*"), Vec::<String>::new());
+    let missing = Guest::job("/none", Wanted::Found);
+    assert!(matches!(
+        guest.ask(&missing),
+        Err(Error::Failed {
+            cause: Cause::Missing,
+            ..
+        })
+    ));
 }

@@ -110,6 +110,7 @@ async fn read_point<S: Send + 'static>(
         volume: place.volume.clone(),
         path: place.path.clone().into_bytes(),
         wanted,
+        name: None,
     };
     let opened = tokio::select! {
         opened = serve::open_all(desk, &disks, &runs) => opened,
