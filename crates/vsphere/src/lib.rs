@@ -36,6 +36,7 @@ mod notes;
 mod placement;
 mod privilege;
 mod reference;
+mod seat;
 mod server;
 mod site;
 mod snapshot;
@@ -74,6 +75,7 @@ pub use privilege::{MissingPrivilege, Need, PrivilegeGroup, Scope};
 pub use reference::{
     DatastoreRef, Entity, FolderRef, HostRef, NetworkRef, PoolRef, SnapshotRef, TaskRef, VmRef,
 };
+pub use seat::Seat;
 pub use server::untrusted_certificate;
 pub use site::{IdentityOwner, RestoreSite, SiteNetwork, SiteQuery};
 pub use snapshot::{

@@ -1195,6 +1195,18 @@ async fn datastores_and_hosts_tell_what_can_reach_what() {
         assert!(!host.version.is_empty() && !host.build.is_empty());
         assert!(host.datastores.contains(&first.datastore));
     }
+    let web = find(&client, WEB).await.vm;
+    let seat = client.seat(&web).await.expect("a seat").expect("a host");
+    let host = hosts.iter().find(|host| host.host == seat.host);
+    let host = host.expect("one of the hosts");
+    let build = seat.build.map(|build| build.to_string());
+    assert_eq!(
+        (&seat.host_name, &seat.version),
+        (&host.name, &host.version)
+    );
+    assert_eq!(build.as_ref(), Some(&host.build));
+    assert_eq!(seat.datastores, host.datastores);
+    assert!(!seat.is_on_vsan);
 }
 
 #[tokio::test]

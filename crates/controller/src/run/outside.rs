@@ -12,8 +12,8 @@ use stillwater_repository_api as repository_api;
 use stillwater_types::{ExportId, ExtentSet, Fault, NodeId, PointId, TransferId, VcenterId, VmId};
 use stillwater_vsphere::{
     AttachDisk, AttachMode, ChangeId, DataAccess, DatastoreFacts, GuestLogin, MissingPrivilege,
-    NewVm, NfcAccess, NfcTicket, PrivilegeGroup, Quiesce, RestoreSite, RungOutcome, SiteQuery,
-    SnapshotConfig, Told, Vm, VmSurroundings,
+    NewVm, NfcAccess, NfcTicket, PrivilegeGroup, Quiesce, RestoreSite, RungOutcome, Seat,
+    SiteQuery, SnapshotConfig, Told, Vm, VmSurroundings,
 };
 
 use super::lease::Lease;
@@ -318,6 +318,9 @@ pub trait Vsphere: Send + Sync + 'static {
         vcenter: VcenterId,
         uuids: &[String],
     ) -> Result<Option<VmId>, Fault>;
+
+    /// Where a VM runs; none when it is on no host.
+    async fn seat(&self, vm: &VmId) -> Result<Option<Seat>, Fault>;
 
     /// Attaches disks to a VM in one step: all or none. One call at a time for each VM.
     async fn attach_disks(

@@ -231,7 +231,7 @@ impl Probing {
         disk: &FrozenDisk,
         datastores: &[DatastoreFacts],
     ) -> Choices {
-        let attachment = frozen_attachment(&self.world, &self.vm, disk, proxy).await;
+        let attachment = frozen_attachment(&self.world, &self.vm, disk, proxy, datastores).await;
         let chosen = choose(&Facts {
             file: &disk.file_name,
             traits: &disk.traits,

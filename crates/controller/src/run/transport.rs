@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use stillwater_controller_api::ProxyReach;
 use stillwater_types::Fault;
-use stillwater_vsphere::{DatastoreFacts, DatastoreKind, DiskTraits};
+use stillwater_vsphere::{DatastoreFacts, DatastoreKind, DiskTraits, Seat};
 
 use super::act::{FOLDER, HOT_ADD, NFC};
 
@@ -144,6 +144,96 @@ pub fn choose(facts: &Facts<'_>) -> Chosen {
     chosen
 }
 
+/// What decides whether a disk may be attached to a proxy's VM.
+#[derive(Debug, Clone, Copy)]
+pub struct Attaching<'a> {
+    /// How the disk is made.
+    pub traits: &'a DiskTraits,
+    /// What its datastore is, as far as vSphere told.
+    pub datastore: Option<&'a DatastoreFacts>,
+    /// Where its VM runs, if that is known.
+    pub source: Option<&'a Seat>,
+    /// Where the proxy's VM runs, if that is known.
+    pub proxy: Option<&'a Seat>,
+}
+
+/// Whether vSphere attaches such a disk to the VM of a proxy, and to no harm. What is not known bars nothing: vSphere
+/// refuses, and the next way is gone.
+///
+/// # Errors
+/// Why not.
+pub fn attachable(facts: &Attaching<'_>) -> Result<(), String> {
+    let Attaching {
+        traits,
+        datastore,
+        source,
+        proxy,
+    } = *facts;
+    if traits.is_encrypted {
+        return Err("the disk is encrypted".to_owned());
+    }
+    if traits.controller == "VirtualIDEController" {
+        return Err("the disk is on an ide controller".to_owned());
+    }
+    let Some(proxy) = proxy else {
+        return Ok(());
+    };
+    if traits.backing.contains("SeSparse") && proxy.is_on_vsan && is_older(proxy, SE_SPARSE_MENDED)
+    {
+        return Err(format!(
+            "the disk is a space-efficient delta and the proxy's vm is on vsan, which go together from esxi 7.0 on; {} has {}",
+            proxy.host_name, proxy.version
+        ));
+    }
+    let Some(datastore) = datastore else {
+        return Ok(());
+    };
+    if !proxy.datastores.is_empty() && !proxy.datastores.contains(&datastore.datastore) {
+        return Err(format!(
+            "the proxy's host {} does not mount datastore {}",
+            proxy.host_name, datastore.name
+        ));
+    }
+    if datastore.kind == DatastoreKind::Vsan && !proxy.is_on_vsan {
+        return Err("the disk is on vsan and the proxy's vm is not".to_owned());
+    }
+    match (&datastore.kind, source) {
+        (DatastoreKind::Nfs { is_v41: false, .. }, Some(source))
+            if source.host != proxy.host && is_older(source, NFS_MENDED) =>
+        {
+            Err(format!(
+                "the disk is on nfs 3, where its vm stands still for half a minute when the snapshot goes, unless the proxy runs on the same host or that has esxi 8.0 u2b; {} has {}",
+                source.host_name, source.version
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A release of ESXi: version and build.
+type Release = ([u32; 3], u32);
+
+/// SEsparse disks and proxies on vSAN get along (knowledge.broadcom.com/external/article/306343).
+const SE_SPARSE_MENDED: Release = ([7, 0, 0], 0);
+/// ESXi 8.0 U2b: a VM on NFS 3 is not stunned when a disk is detached on another host (veeam.com/kb1681).
+const NFS_MENDED: Release = ([8, 0, 2], 23_305_546);
+
+/// Whether a host is known to have an older release.
+fn is_older(seat: &Seat, release: Release) -> bool {
+    let mut parts = seat.version.split('.').map(str::parse::<u32>);
+    let mut version = [0; 3];
+    for part in &mut version {
+        match parts.next() {
+            Some(Ok(number)) => *part = number,
+            Some(Err(_)) => return false,
+            None => {}
+        }
+    }
+    let known = !seat.version.is_empty();
+    // Of the same version, only the build tells, if it is told.
+    known && (version, seat.build.unwrap_or(u32::MAX)) < release
+}
+
 /// What is known of the datastore that a file such as `[ds] web/web.vmdk` lies on.
 pub fn datastore_of<'a>(
     file: &str,
@@ -237,7 +327,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use stillwater_types::Reason;
-    use stillwater_vsphere::DatastoreRef;
+    use stillwater_vsphere::{DatastoreRef, HostRef};
 
     use super::*;
 
@@ -388,6 +478,133 @@ mod tests {
         check(&["folder"], |world| {
             world.reach.datastores = mounts(&[by_url]);
         });
+    }
+
+    /// A disk, its datastore, and where its VM and the proxy's run.
+    struct Around {
+        traits: DiskTraits,
+        datastore: DatastoreFacts,
+        source: Option<Seat>,
+        proxy: Option<Seat>,
+    }
+
+    fn seat(host: &str, version: &str, build: u32) -> Seat {
+        Seat {
+            host: HostRef::new(host),
+            host_name: host.into(),
+            version: version.into(),
+            build: Some(build),
+            datastores: vec![DatastoreRef::new("datastore-1")],
+            is_on_vsan: false,
+        }
+    }
+
+    const NFS3: DatastoreKind = DatastoreKind::Nfs {
+        remote_host: String::new(),
+        remote_path: String::new(),
+        is_v41: false,
+    };
+
+    /// None for a disk that may be attached, else a part of the reason.
+    #[track_caller]
+    fn check_attaching(expected: Option<&str>, change: impl FnOnce(&mut Around)) {
+        let mut around = Around {
+            traits: DiskTraits::default(),
+            datastore: datastore(DatastoreKind::Vmfs),
+            source: Some(seat("esx-1", "8.0.3", 24_022_510)),
+            proxy: Some(seat("esx-2", "8.0.3", 24_022_510)),
+        };
+        change(&mut around);
+        let attachable = attachable(&Attaching {
+            traits: &around.traits,
+            datastore: Some(&around.datastore),
+            source: around.source.as_ref(),
+            proxy: around.proxy.as_ref(),
+        });
+        match (expected, attachable) {
+            (None, Ok(())) => {}
+            (Some(part), Err(why)) => assert!(why.contains(part), "{why}"),
+            (expected, found) => panic!("{expected:?} and not {found:?}"),
+        }
+    }
+
+    #[test]
+    fn a_disk_is_attached_where_the_host_of_the_proxy_reaches_it() {
+        check_attaching(None, |_| {});
+        check_attaching(Some("does not mount"), |around| {
+            around.datastore.datastore = DatastoreRef::new("datastore-2");
+        });
+        check_attaching(Some("on vsan"), |around| {
+            around.datastore.kind = DatastoreKind::Vsan;
+        });
+        check_attaching(None, |around| {
+            around.datastore.kind = DatastoreKind::Vsan;
+            around.proxy.as_mut().unwrap().is_on_vsan = true;
+        });
+        check_attaching(Some("ide"), |around| {
+            around.traits.controller = "VirtualIDEController".into();
+        });
+        check_attaching(Some("encrypted"), |around| {
+            around.traits.is_encrypted = true
+        });
+        // Nothing is known of where the proxy runs, or of what its host mounts.
+        check_attaching(None, |around| around.proxy = None);
+        check_attaching(None, |around| {
+            around.proxy.as_mut().unwrap().datastores.clear()
+        });
+    }
+
+    #[test]
+    fn on_nfs_3_an_older_host_than_8_0_u2b_bars_a_proxy_on_another() {
+        let nfs = |version: &'static str, build: u32| {
+            move |around: &mut Around| {
+                around.datastore.kind = NFS3;
+                around.source = Some(seat("esx-1", version, build));
+            }
+        };
+        for (version, build) in [("6.7.0", 1), ("7.0.3", 99_999_999), ("8.0.1", 99_999_999)] {
+            check_attaching(Some("half a minute"), nfs(version, build));
+        }
+        check_attaching(Some("half a minute"), nfs("8.0.2", 23_305_545));
+        check_attaching(None, nfs("8.0.2", 23_305_546));
+        check_attaching(None, nfs("8.0.3", 1));
+        check_attaching(None, nfs("9.0.0", 1));
+        // What cannot be read bars nothing.
+        check_attaching(None, nfs("", 1));
+        check_attaching(None, nfs("8.x", 1));
+        check_attaching(None, |around| {
+            nfs("7.0.3", 1)(around);
+            around.proxy = around.source.clone();
+        });
+        check_attaching(None, |around| {
+            nfs("7.0.3", 1)(around);
+            around.datastore.kind = DatastoreKind::Nfs {
+                remote_host: String::new(),
+                remote_path: String::new(),
+                is_v41: true,
+            };
+        });
+        check_attaching(None, |around| {
+            nfs("7.0.3", 1)(around);
+            around.source = None;
+        });
+    }
+
+    #[test]
+    fn a_space_efficient_delta_is_not_attached_to_a_proxy_on_vsan_before_7_0() {
+        let sparse = |version: &'static str, is_on_vsan: bool| {
+            move |around: &mut Around| {
+                around.traits.backing = "VirtualDiskSeSparseBackingInfo".into();
+                around.proxy = Some(Seat {
+                    is_on_vsan,
+                    ..seat("esx-2", version, 1)
+                });
+            }
+        };
+        check_attaching(Some("space-efficient"), sparse("6.7.0", true));
+        check_attaching(None, sparse("6.7.0", false));
+        check_attaching(None, sparse("7.0.0", true));
+        check_attaching(None, sparse("7.0.3", true));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use stillwater_types::{Fault, Reason, VcenterId, VmId};
 use stillwater_vsphere::{
     AttachDisk, AttachMode, AttachedDisk, ChangeId, Client, DataAccess, DatastoreFacts,
     DatastoreRef, DetachDisk, Error, FaultKind, Guest, GuestLogin, NfcAccess, NfcTicket,
-    PrivilegeGroup, Quiesce, RestoreSite, Since, SiteQuery, SnapshotConfig, SnapshotInfo,
+    PrivilegeGroup, Quiesce, RestoreSite, Seat, Since, SiteQuery, SnapshotConfig, SnapshotInfo,
     SnapshotRef, SnapshotSpec, Tag, Told, Vm, VmNotes, VmRef,
 };
 
@@ -413,6 +413,11 @@ impl Vsphere for Vcenters {
             }
         }
         Ok(None)
+    }
+
+    async fn seat(&self, vm: &VmId) -> Result<Option<Seat>, Fault> {
+        let (client, vm) = self.client(vm).await?;
+        Ok(client.seat(&vm).await?)
     }
 
     async fn attach_disks(

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use stillwater_proxy_api::HotAddDisk;
 use stillwater_types::{Fault, Reason, RunId, VcenterId, VmId};
-use stillwater_vsphere::{AttachDisk, AttachMode, FrozenDisk};
+use stillwater_vsphere::{AttachDisk, AttachMode, DatastoreFacts, FrozenDisk, Seat};
 
 use super::{Act, World, bays};
 use crate::node::NodeInfo;
 use crate::run::event::Attachment;
+use crate::run::transport::{Attaching, attachable, datastore_of};
 
 /// How a disk is reached that is attached to the proxy's VM.
 pub(crate) const HOT_ADD: &str = "hotadd";
@@ -97,16 +98,28 @@ pub(in crate::run) async fn frozen_attachment(
     of: &VmId,
     disk: &FrozenDisk,
     proxy: &NodeInfo,
+    datastores: &[DatastoreFacts],
 ) -> Result<Attachment, String> {
-    if disk.traits.is_encrypted {
-        return Err("the disk is encrypted".to_owned());
-    }
     let attachment = attachment(world, of.vcenter, proxy, &disk.file_name).await?;
     // The proxy's own disks are not attached to itself a second time.
-    match *of == attachment.vm {
-        true => Err("the proxy runs in the vm itself".to_owned()),
-        false => Ok(attachment),
+    if *of == attachment.vm {
+        return Err("the proxy runs in the vm itself".to_owned());
     }
+    let (source, seat) = tokio::join!(seat(world, of), seat(world, &attachment.vm));
+    attachable(&Attaching {
+        traits: &disk.traits,
+        datastore: datastore_of(&disk.file_name, datastores),
+        source: source.as_ref(),
+        proxy: seat.as_ref(),
+    })?;
+    Ok(attachment)
+}
+
+async fn seat(world: &World, vm: &VmId) -> Option<Seat> {
+    world.vsphere.seat(vm).await.unwrap_or_else(|fault| {
+        tracing::info!(vm.id = %vm, %fault, "cannot tell where the vm runs");
+        None
+    })
 }
 
 /// Attaches a disk; whoever asks sees to it that it is detached, whatever comes of it.

@@ -27,7 +27,8 @@ impl Act {
     ) -> Result<Attachment, String> {
         let disk = self.frozen_disk(key).map_err(|fault| fault.message)?;
         let vm = self.vm().map_err(|fault| fault.message)?;
-        frozen_attachment(&self.world, vm, &disk, proxy).await
+        let datastores = self.scratch.notes().datastores.clone();
+        frozen_attachment(&self.world, vm, &disk, proxy, &datastores).await
     }
 
     /// What a proxy is told to read, and by which ways.

@@ -26,8 +26,8 @@ use stillwater_types::{
 use stillwater_vsphere::{
     AttachDisk, AttachMode, ChangeId, DataAccess, FrozenDisk, GuestFamily, GuestLogin,
     HostIdentity, MissingPrivilege, NfcAccess, NfcTicket, Power, PrivilegeGroup, Protectability,
-    Quiesce, RestoreSite, RungOutcome, SiteQuery, SnapshotConfig, Tag, Told, Tools, Trust, Vm,
-    VmDisk, VmRef, VmSurroundings,
+    Quiesce, RestoreSite, RungOutcome, Seat, SiteQuery, SnapshotConfig, Tag, Told, Tools, Trust,
+    Vm, VmDisk, VmRef, VmSurroundings,
 };
 
 use crate::dataset::{DatasetEvent, Wrapped};
@@ -721,6 +721,10 @@ impl Vsphere for Fake {
             let moref = format!("vm-{}", uuids[0]);
             Ok(Some(VmId { vcenter, moref }))
         })
+    }
+
+    async fn seat(&self, _vm: &VmId) -> Result<Option<Seat>, Fault> {
+        self.call("seat", |_, _| Ok(None))
     }
 
     async fn attach_disks(
