@@ -4,8 +4,9 @@ use stillwater_format::node::CHUNK_BYTES_MAX;
 use stillwater_format::pack::Codec;
 use zstd::bulk;
 
-/// Level 1: the next ones cost twice as much for two per cent, the negative ones save nothing.
-const LEVEL: i32 = 1;
+/// Level 2, measured on the chunks of a Debian root (32 KiB on average, CPU seconds a GiB): level 1 has 2.49 : 1 for
+/// 2.3 s, level 2 has 2.54 : 1 for 2.4 s, level 3 has 2.57 : 1 for 3.0 s; the negative ones save nothing.
+const LEVEL: i32 = 2;
 
 /// A failure to encode or decode a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -119,14 +120,14 @@ impl Decompressor {
     pub fn decompress(
         &mut self,
         codec: Codec,
-        stored: Vec<u8>,
+        stored: &[u8],
         plain_len: u32,
     ) -> Result<Vec<u8>, CodecError> {
         let plain = match codec {
-            Codec::Raw => stored,
+            Codec::Raw => stored.to_vec(),
             Codec::Zstd => {
                 let capacity = plain_len.min(CHUNK_BYTES_MAX) as usize;
-                let plain = self.context.decompress(&stored, capacity);
+                let plain = self.context.decompress(stored, capacity);
                 plain.map_err(|_| CodecError::Damaged)?
             }
         };
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(compressed.codec, codec);
         let mut decompressor = Decompressor::new().unwrap();
         assert_eq!(decompressor.verify(codec, &compressed.bytes, plain), Ok(()));
-        let back = decompressor.decompress(codec, compressed.bytes, plain.len() as u32);
+        let back = decompressor.decompress(codec, &compressed.bytes, plain.len() as u32);
         assert_eq!(back.unwrap(), plain);
     }
 
@@ -231,9 +232,9 @@ mod tests {
             .compress(&vec![7; 1 << 20])
             .unwrap();
         let mut decompressor = Decompressor::new().unwrap();
-        let refused = decompressor.decompress(Codec::Zstd, bomb.bytes.clone(), 4096);
+        let refused = decompressor.decompress(Codec::Zstd, &bomb.bytes, 4096);
         assert_eq!(refused, Err(CodecError::Damaged));
-        let longer = decompressor.decompress(Codec::Zstd, bomb.bytes, 2 << 20);
+        let longer = decompressor.decompress(Codec::Zstd, &bomb.bytes, 2 << 20);
         assert_eq!(
             longer,
             Err(CodecError::Length {
@@ -261,7 +262,7 @@ mod tests {
         #[test]
         fn any_bytes_decode_or_are_refused(stored in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut decompressor = Decompressor::new().unwrap();
-            if let Ok(plain) = decompressor.decompress(Codec::Zstd, stored, 1000) {
+            if let Ok(plain) = decompressor.decompress(Codec::Zstd, &stored, 1000) {
                 prop_assert_eq!(plain.len(), 1000);
             }
         }

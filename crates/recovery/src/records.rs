@@ -132,7 +132,7 @@ fn open(
     let opener = vault.opener(salt).ok()?;
     let text = opener.open(&context, entry.counter, sealed).ok()?;
     let plain = decompressor
-        .decompress(entry.codec, text, entry.plain_len)
+        .decompress(entry.codec, &text, entry.plain_len)
         .ok()?;
     (identify(vault.id_key.expose(), &plain) == id).then_some(plain)
 }
