@@ -52,6 +52,8 @@ struct Export {
     ticket: Ticket,
     stored: Arc<Stored>,
     parts: PartReader,
+    /// Whether somebody reads parts, so that the tree's nodes are worth keeping.
+    warmed: AtomicBool,
     /// When a part was last asked for.
     range_at: Mutex<Option<Instant>>,
     /// Whether a reader got the finish.
@@ -97,6 +99,7 @@ impl Exports {
         let export = Export {
             ticket,
             parts: PartReader::new(Arc::clone(&stored)),
+            warmed: AtomicBool::new(false),
             range_at: Mutex::default(),
             stored,
             completed: AtomicBool::new(false),

@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::reach::Reach;
 use crate::slots::{Slot, Slots};
 use crate::transfer::{
-    Backup, Limits, Probe, Progress, Reading, Saved, Source, Stored, restore, zstd,
+    Backup, ChunkOpeners, Limits, Probe, Progress, Reading, Saved, Source, Stored, restore, zstd,
 };
 
 /// How often a watched transfer tells its progress.
@@ -346,6 +346,7 @@ pub(crate) fn stored(
         dataset: store.dataset_id,
         key: DatasetKey::from_slice(store.dataset_key.expose()).map_err(Error::Seal)?,
         limits,
+        openers: ChunkOpeners::default(),
     })
 }
 

@@ -183,9 +183,22 @@ impl Opener {
         counter: u32,
         mut stored: Vec<u8>,
     ) -> Result<Vec<u8>, SealError> {
-        let aad = context.aad(self.seal.dataset);
-        self.seal.cipher.open(counter, &aad, "chunk", &mut stored)?;
+        self.open_in_place(context, counter, &mut stored)?;
         Ok(stored)
+    }
+
+    /// The same in a buffer that the caller keeps. After an error its content means nothing.
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub fn open_in_place(
+        &self,
+        context: &ChunkContext,
+        counter: u32,
+        stored: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
+        let aad = context.aad(self.seal.dataset);
+        self.seal.cipher.open(counter, &aad, "chunk", stored)
     }
 }
 

@@ -39,7 +39,10 @@ impl Exports {
         export.note_range();
         Ok(match request.areas_only {
             true => export.areas_of(range),
-            false => export.parts_of(range),
+            false => {
+                export.warm();
+                export.parts_of(range)
+            }
         })
     }
 
@@ -59,6 +62,20 @@ impl Export {
     fn note_range(&self) {
         self.touch();
         *self.range_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Reads the tree ahead of its readers, once.
+    fn warm(self: &Arc<Self>) {
+        if self.warmed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let export = Arc::clone(self);
+        tokio::spawn(async move {
+            let warming = export.parts.warm();
+            if let Some(Err(error)) = export.closed.run_until_cancelled(warming).await {
+                tracing::debug!(%error, "the tree of an export could not be read ahead");
+            }
+        });
     }
 
     fn parts_of(self: Arc<Self>, range: Extent) -> Parts {

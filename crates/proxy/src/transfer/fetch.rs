@@ -6,16 +6,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use stillwater_chunking::{Codec, Decompressor, Step, TreeReader, identify};
+use stillwater_chunking::{Step, TreeReader};
 use stillwater_format::node::{DiskRoot, Leaf};
-use stillwater_repository_api::{Codec as WireCodec, RecordType, SaltedRecord};
+use stillwater_repository_api::{RecordType, SaltedRecord};
 use stillwater_rpc::retry;
-use stillwater_seal::{ChunkContext, DatasetKey, Opener, TAG_LEN};
+use stillwater_seal::DatasetKey;
 use stillwater_types::{ChunkId, DatasetId, Fault, Reason, TreeId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::Limits;
+use super::open::{ChunkOpener, ChunkOpeners};
 use super::progress::{Progress, add};
 use super::store::RecordStore;
 use crate::error::{Error, Result};
@@ -39,6 +40,8 @@ pub struct Stored {
     pub key: DatasetKey,
     /// The bounds.
     pub limits: Limits,
+    /// What opens chunks, kept from one batch to the next.
+    pub openers: ChunkOpeners,
 }
 
 /// A walk along a disk's tree.
@@ -169,9 +172,10 @@ impl Stored {
             .map(|record| record.record.stored.len() as u64)
             .sum();
         add(&progress.read, stored);
-        let (key, dataset) = (self.key.clone(), self.dataset);
-        let opening =
-            tokio::task::spawn_blocking(move || open_batch(&key, dataset, &batch, records));
+        let (key, dataset, openers) = (self.key.clone(), self.dataset, self.openers.clone());
+        let opening = tokio::task::spawn_blocking(move || {
+            openers.with(&key, dataset, |opener| open_batch(opener, &batch, records))
+        });
         opening.await.map_err(|_| Error::Panicked)?
     }
 
@@ -230,49 +234,16 @@ impl Batch {
     }
 }
 
-/// Opens, decompresses and identifies; gives the batch's chunks with their offsets, in order.
+/// Opens a batch's chunks; gives them with their offsets, in order.
 fn open_batch(
-    key: &DatasetKey,
-    dataset: DatasetId,
+    opener: &mut ChunkOpener,
     batch: &Batch,
     records: Vec<SaltedRecord>,
 ) -> Result<Vec<(u64, Bytes)>> {
-    let id_key = key.id_key()?;
-    let mut decompressor = Decompressor::new()?;
-    let mut openers: HashMap<[u8; 32], Opener> = HashMap::new();
     let mut plain: HashMap<ChunkId, Bytes> = HashMap::with_capacity(records.len());
-    for SaltedRecord { record, salt } in records {
-        let id = ChunkId::from_bytes(record.id);
-        let wrong = |problem: &str| Error::WrongChunk {
-            id,
-            problem: problem.to_owned(),
-        };
-        let salt = salt.ok_or_else(|| wrong("it came without its salt"))?;
-        let opener = match openers.entry(salt) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(Opener::new(key, dataset, salt)?)
-            }
-        };
-        if record.stored.len() > record.plain_bytes as usize + TAG_LEN {
-            return Err(wrong("it has more bytes than it can"));
-        }
-        let codec = codec(record.codec);
-        let context = ChunkContext {
-            codec: codec.number(),
-            id,
-            plain_len: record.plain_bytes,
-        };
-        let encoded = opener
-            .open(&context, record.counter, record.stored.to_vec())
-            .map_err(|_| wrong("it was changed, or sealed with another key"))?;
-        let bytes = decompressor
-            .decompress(codec, encoded, record.plain_bytes)
-            .map_err(|error| wrong(&error.to_string()))?;
-        if identify(id_key.expose(), &bytes) != id {
-            return Err(wrong("its bytes have another id"));
-        }
-        plain.insert(id, bytes.into());
+    for record in records {
+        let (id, bytes) = opener.open(&record)?;
+        plain.insert(id, bytes);
     }
     let place = |chunk: &Placed| {
         let bytes = plain
@@ -286,11 +257,4 @@ fn open_batch(
         Ok((chunk.offset, bytes.clone()))
     };
     batch.chunks.iter().map(place).collect()
-}
-
-const fn codec(codec: WireCodec) -> Codec {
-    match codec {
-        WireCodec::Raw => Codec::Raw,
-        WireCodec::Zstd => Codec::Zstd,
-    }
 }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::backup::{Backup, Moved};
 use super::fetch::Stored;
 use super::nodes;
+use super::open::ChunkOpeners;
 use super::progress::Progress;
 use super::read::{Piece, read};
 use super::weave::{Machine, Woven, weave};
@@ -136,6 +137,7 @@ impl Backup {
             dataset: self.dataset,
             key: self.key.clone(),
             limits: self.limits,
+            openers: ChunkOpeners::default(),
         }
     }
 }

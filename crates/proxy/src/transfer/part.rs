@@ -102,6 +102,27 @@ impl PartReader {
         Ok(areas)
     }
 
+    /// Brings the tree's nodes into their cache, from the front of the disk, until it is nearly full: a read here or
+    /// there then asks the repository for its chunks alone.
+    ///
+    /// # Errors
+    /// As [`PartReader::read`]; a read that needs the node will meet it again.
+    pub async fn warm(&self) -> Result<()> {
+        let mut reader = TreeReader::whole(&self.stored.root)?;
+        while self.nodes.weight() < NODES_BYTES / 4 * 3 {
+            match reader.step()? {
+                Step::Nodes(ids) => {
+                    for node in self.cached_nodes(&ids).await? {
+                        reader.supply(&node)?;
+                    }
+                }
+                Step::Leaf { .. } => {}
+                Step::Done => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
     /// A lonely reader that goes on where it was gets more into the cache: what it asks for next is there then. Where
     /// several ask at a time, they do that for each other.
     fn stretched(&self, range: Extent) -> Extent {

@@ -151,3 +151,43 @@ proptest! {
         prop_assert!(verifier.verify(&grant, &expected()).is_err());
     }
 }
+
+#[test]
+fn a_grant_that_passed_before_passes_for_nothing_else() {
+    let (signer, verifier) = pair();
+    let grant = signer.sign(&claims());
+    let verifier_elsewhere = verifier.clone();
+    assert_eq!(verifier.verify(&grant, &expected()), Ok(claims()));
+    assert_eq!(verifier_elsewhere.verify(&grant, &expected()), Ok(claims()));
+    let late = Expected {
+        now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000),
+        ..expected()
+    };
+    refused(&verifier, &grant, &late, "expired");
+    let reader = Expected {
+        verb: Verb::Read,
+        ..expected()
+    };
+    refused(&verifier, &grant, &reader, "does not allow");
+    for at in 0..grant.len() {
+        let mut changed = grant.clone();
+        changed[at] ^= 1;
+        refused(&verifier, &changed, &expected(), "not signed");
+    }
+}
+
+#[test]
+fn more_grants_than_are_remembered_all_pass() {
+    let (signer, verifier) = pair();
+    for round in 0..2 {
+        for name in 0..=u8::try_from(PROVED).expect("a small number") {
+            let claims = Claims {
+                grant: [name; 16],
+                ..claims()
+            };
+            let grant = signer.sign(&claims);
+            assert_eq!(verifier.verify(&grant, &expected()), Ok(claims), "{round}");
+        }
+    }
+    assert_eq!(verifier.proved.lock().expect("no panic").len(), PROVED);
+}

@@ -106,6 +106,25 @@ async fn areas_cover_whatever_is_not_zero() {
 }
 
 #[tokio::test]
+async fn whoever_read_once_asks_the_repository_for_chunks_alone() {
+    let setup = setup(25).await;
+    setup.open();
+    read(&setup, 0, 512).await.unwrap();
+    // The tree is read ahead meanwhile: nothing in this test makes that wait.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    for id in setup.reach.store.ids(RecordType::Node) {
+        setup.reach.store.tamper(&id, |record| {
+            record.record.stored = bytes::Bytes::new();
+        });
+    }
+    let disk = &setup.reach.disk.bytes;
+    let part = read(&setup, 0, disk.len() as u32).await.unwrap();
+    assert!(part == *disk, "another content");
+}
+
+#[tokio::test]
 async fn a_damaged_chunk_is_an_error_of_the_parts_that_have_it() {
     let setup = setup(23).await;
     setup.open();

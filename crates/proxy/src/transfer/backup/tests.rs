@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::transfer::fake::{FakeDisk, FakeStore, Moment, PATH, disk, noise};
-use crate::transfer::{Compress, Sink, Stored, zstd};
+use crate::transfer::{ChunkOpeners, Compress, Sink, Stored, zstd};
 
 const DATASET: DatasetId = DatasetId::from_bytes([7; 16]);
 const KIB: usize = 1024;
@@ -90,6 +90,7 @@ async fn read_back(root: &DiskRoot, store: &Arc<FakeStore>) -> Vec<u8> {
         dataset: DATASET,
         key: key(),
         limits: limits(),
+        openers: ChunkOpeners::default(),
     };
     let mut sink = Collect(Vec::new());
     stored

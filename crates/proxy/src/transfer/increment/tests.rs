@@ -12,7 +12,7 @@ use stillwater_types::{DatasetId, Extent, Fault, Reason};
 
 use super::*;
 use crate::transfer::fake::{FakeDisk, FakeStore, Moment, PATH, disk, noise};
-use crate::transfer::{Limits, Reading, Saved, Sink, Source, zstd};
+use crate::transfer::{ChunkOpeners, Limits, Reading, Saved, Sink, Source, zstd};
 
 const DATASET: DatasetId = DatasetId::from_bytes([7; 16]);
 const KIB: usize = 1024;
@@ -130,6 +130,7 @@ fn reader(root: &DiskRoot, store: &Arc<FakeStore>) -> Stored {
         dataset: DATASET,
         key: key(),
         limits: limits(),
+        openers: ChunkOpeners::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use stillwater_types::{DatasetId, Fault, Reason};
 
 use super::*;
 use crate::transfer::fake::{FakeDisk, FakeStore, FakeWriter, Moment, PATH, Written, disk};
-use crate::transfer::{Backup, Limits, Reading, Source, zstd};
+use crate::transfer::{Backup, ChunkOpeners, Limits, Reading, Source, zstd};
 
 const DATASET: DatasetId = DatasetId::from_bytes([7; 16]);
 
@@ -43,6 +43,7 @@ async fn stored(seed: u64) -> (Vec<u8>, Stored, Arc<FakeStore>) {
         dataset: DATASET,
         key: key(),
         limits,
+        openers: ChunkOpeners::default(),
     };
     (disk.bytes.clone(), stored, store)
 }

@@ -8,7 +8,7 @@ use stillwater_types::{ChunkId, DatasetId};
 
 use super::*;
 use crate::transfer::fake::{FakeDisk, FakeStore, Moment, PATH, disk};
-use crate::transfer::{Backup, Limits, Reading, Source, zstd};
+use crate::transfer::{Backup, ChunkOpeners, Limits, Reading, Source, zstd};
 
 const DATASET: DatasetId = DatasetId::from_bytes([7; 16]);
 
@@ -45,6 +45,7 @@ async fn stored(seed: u64) -> (Vec<u8>, Stored, Arc<FakeStore>) {
         dataset: DATASET,
         key: key(),
         limits,
+        openers: ChunkOpeners::default(),
     };
     (disk.bytes.clone(), stored, store)
 }
