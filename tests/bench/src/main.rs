@@ -49,7 +49,7 @@ struct Options {
     /// By which way the proxy reads the disk.
     #[arg(long, value_enum, default_value = "file")]
     way: Way,
-    /// Only these steps, and those before them that they need.
+    /// Only these steps, and the first backup, which all others need.
     #[arg(long, value_enum, value_delimiter = ',')]
     steps: Vec<Step>,
     /// Do not wait until the machine is idle. Such figures are not to be quoted.
@@ -133,10 +133,10 @@ fn round(options: &Options, images: &Images) -> Result<Vec<Pair>> {
         rigs.push((*peer, Rig::new(*peer, images, &dir)?));
     }
     let mut ours = Ours::new(images, options.way, scratch.path())?;
-    let last = options.steps.iter().max().copied();
+    let asked = &options.steps;
     let wanted = Step::ALL
         .into_iter()
-        .filter(|step| last.is_none_or(|last| *step <= last));
+        .filter(|step| asked.is_empty() || *step == Step::Full || asked.contains(step));
     wanted
         .map(|step| pair(options, step, &rigs, &mut ours))
         .collect()
@@ -167,12 +167,10 @@ fn pair(options: &Options, step: Step, rigs: &[(Peer, Rig)], ours: &mut Ours) ->
     let cost = ours
         .run(step)
         .with_context(|| format!("Stillwater {}", step.name()))?;
-    if let Some(cost) = cost {
-        println!(
-            "  Stillwater: {:.1} s, {:.1} CPU s",
-            cost.wall_seconds, cost.cpu_seconds
-        );
-    }
+    println!(
+        "  Stillwater: {:.1} s, {:.1} CPU s",
+        cost.wall_seconds, cost.cpu_seconds
+    );
     Ok(Pair {
         step,
         ours: cost,

@@ -66,8 +66,8 @@ impl Ours {
         Ok(())
     }
 
-    /// Does a step; nothing where Stillwater has no such thing yet.
-    pub fn run(&mut self, step: Step) -> Result<Option<Measured>> {
+    /// Does a step.
+    pub fn run(&mut self, step: Step) -> Result<Measured> {
         let before = self.used()?;
         let begin = Instant::now();
         let own = match step {
@@ -86,7 +86,11 @@ impl Ours {
                     .ok(&["repository", "scrub", "repository", "--all"])?;
                 Measured::default()
             }
-            Step::Verify => return Ok(None),
+            Step::Verify => {
+                let point = self.first.as_deref().context("nothing was backed up yet")?;
+                self.cluster.ok(&["point", "verify", point])?;
+                Measured::default()
+            }
         };
         let wall_seconds = match own.wall_seconds > 0.0 {
             true => own.wall_seconds,
@@ -96,13 +100,13 @@ impl Ours {
             self.compare()?;
         }
         let after = self.used()?;
-        Ok(Some(Measured {
+        Ok(Measured {
             wall_seconds,
             cpu_seconds: after.cpu_seconds - before.cpu_seconds + own.cpu_seconds,
             peak_bytes: after.peak_bytes.max(own.peak_bytes),
             stored_bytes: allocated(&self.cluster.state(Role::Repository))?,
             latency: own.latency,
-        }))
+        })
     }
 
     /// Backs a VM up and answers its point, and how long that took without what vCenter needs for its

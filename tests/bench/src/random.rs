@@ -13,7 +13,7 @@ use stillwater_tests::process::Process;
 use crate::measured::{Latency, median};
 
 const READ: usize = 65_536;
-const READS: usize = 400;
+const READS: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a program shows in a directory while it runs.

@@ -12,8 +12,8 @@ use crate::step::Step;
 pub struct Pair {
     /// Which step.
     pub step: Step,
-    /// Stillwater's cost, if it has such a thing.
-    pub ours: Option<Measured>,
+    /// Stillwater's cost.
+    pub ours: Measured,
     /// The peers' costs.
     pub peers: BTreeMap<Peer, Measured>,
     /// Runnable threads of the machine in the minute before.
@@ -34,14 +34,8 @@ pub fn table(pairs: &[Pair]) -> String {
         if of_step.is_empty() || step == Step::Random {
             continue;
         }
-        match middle(of_step.iter().filter_map(|pair| pair.ours)) {
-            Some(ours) => row(&mut out, step.name(), "Stillwater", &ours, "| | | |"),
-            None => writeln!(
-                out,
-                "| {} | Stillwater | not there yet | | | | | | |",
-                step.name()
-            )
-            .unwrap_or_default(),
+        if let Some(ours) = middle(of_step.iter().map(|pair| pair.ours)) {
+            row(&mut out, step.name(), "Stillwater", &ours, "| | | |");
         }
         for peer in Peer::ALL {
             let costs = of_step
@@ -59,7 +53,7 @@ pub fn table(pairs: &[Pair]) -> String {
 /// Medians over all rounds of what one read took, where contenders read here and there.
 fn latencies(pairs: &[Pair]) -> String {
     let mut out = String::new();
-    let ours: Vec<Latency> = pairs.iter().filter_map(|pair| pair.ours?.latency).collect();
+    let ours: Vec<Latency> = pairs.iter().filter_map(|pair| pair.ours.latency).collect();
     let Some(ours) = middle_latency(&ours) else {
         return out;
     };
@@ -77,7 +71,7 @@ fn latencies(pairs: &[Pair]) -> String {
                 pairs
                     .iter()
                     .filter_map(|pair| {
-                        let ours = pair.ours?.latency?;
+                        let ours = pair.ours.latency?;
                         Some(ours.median_seconds / of(pair)?.median_seconds)
                     })
                     .collect(),
@@ -118,7 +112,7 @@ fn ratios(pairs: &[&Pair], peer: Peer) -> String {
     let of = |ratio: fn(&Measured, &Measured) -> f64| {
         let each = pairs
             .iter()
-            .filter_map(|pair| Some(ratio(pair.peers.get(&peer)?, pair.ours.as_ref()?)));
+            .filter_map(|pair| Some(ratio(pair.peers.get(&peer)?, &pair.ours)));
         median(each.collect()).map_or_else(String::new, |middle| format!("{middle:.2}"))
     };
     format!(
@@ -155,10 +149,10 @@ mod tests {
         }
     }
 
-    fn pair(step: Step, ours: Option<f64>, peer: f64) -> Pair {
+    fn pair(step: Step, ours: f64, peer: f64) -> Pair {
         Pair {
             step,
-            ours: ours.map(cost),
+            ours: cost(ours),
             peers: BTreeMap::from([(Peer::Restic, cost(peer))]),
             load: 0.1,
         }
@@ -166,8 +160,8 @@ mod tests {
 
     #[test]
     fn a_ratio_is_the_median_of_pairs_and_not_the_ratio_of_medians() {
-        let pairs = [(1.0, 4.0), (2.0, 4.0), (10.0, 30.0)]
-            .map(|(ours, peer)| pair(Step::Full, Some(ours), peer));
+        let pairs =
+            [(1.0, 4.0), (2.0, 4.0), (10.0, 30.0)].map(|(ours, peer)| pair(Step::Full, ours, peer));
         let table = table(&pairs);
         assert!(
             table.contains("| full | Stillwater | 1.00 | 2.00 | 1 | 2 | | | |"),
@@ -190,7 +184,7 @@ mod tests {
         };
         let table = table(&[Pair {
             step: Step::Random,
-            ours: Some(reads(0.001)),
+            ours: reads(0.001),
             peers: BTreeMap::from([(Peer::Restic, reads(0.004))]),
             load: 0.1,
         }]);
@@ -201,15 +195,6 @@ mod tests {
         );
         assert!(
             table.contains("| restic | 4.00 | 10.00 | 0.25 |"),
-            "{table}"
-        );
-    }
-
-    #[test]
-    fn what_is_not_there_is_said_and_not_left_out() {
-        let table = table(&[pair(Step::Verify, None, 3.0)]);
-        assert!(
-            table.contains("| verify with the key | Stillwater | not there yet |"),
             "{table}"
         );
     }
