@@ -32,7 +32,7 @@ impl Registry {
     ) -> Result<api::ApplyPolicyResponse, Fault> {
         let policy = Policy::parse(&request.file)
             .map_err(|error| Fault::new(Reason::BadField, error.to_string()))?;
-        refuse_tags(&policy)?;
+        refuse_unkept(&policy)?;
         let state = self.memory.state();
         let before = state.policies.find(&policy.name).ok();
         let before = before.map(|applied| applied.policy.as_ref());
@@ -104,16 +104,25 @@ impl Registry {
     }
 }
 
-/// A clause that never fits is worse than none: whoever wrote it believes in it.
-fn refuse_tags(policy: &Policy) -> Result<(), Fault> {
-    let clauses = policy.scope.include.iter().chain(&policy.scope.exclude);
-    match clauses.into_iter().any(|clause| clause.tag.is_some()) {
-        true => Err(Fault::new(
-            Reason::NotSupported,
-            "the tags of vcenters are not read yet: name folders, clusters, pools or names in the scope",
-        )),
-        false => Ok(()),
+/// What nobody keeps yet is refused: whoever wrote it would believe in it.
+fn refuse_unkept(policy: &Policy) -> Result<(), Fault> {
+    let mut clauses = policy.scope.include.iter().chain(&policy.scope.exclude);
+    let unkept = [
+        ("tag in scope", clauses.any(|clause| clause.tag.is_some())),
+        ("retention.lock", policy.retention.lock.is_some()),
+        ("store.copies", !policy.store.copies.is_empty()),
+        ("limits.bandwidth", policy.limits.bandwidth.is_some()),
+    ];
+    let keys = unkept.into_iter().filter(|(_, is_asked)| *is_asked);
+    let keys: Vec<&str> = keys.map(|(key, _)| key).collect();
+    if keys.is_empty() {
+        return Ok(());
     }
+    let message = format!(
+        "this release does not keep what these keys promise yet: {}; leave them out",
+        keys.join(", ")
+    );
+    Err(Fault::new(Reason::NotSupported, message))
 }
 
 /// One vCenter that does not answer fails the question: who is in scope there is not known.
@@ -159,5 +168,36 @@ fn change(change: &Change) -> api::PolicyChange {
         before: change.before.clone(),
         after: change.after.clone(),
         is_weaker: change.effect == Effect::Weaker,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(scope: &str, more: &str, key: Option<&str>) {
+        let text = format!(
+            "name = 'gold'\n[[scope.include]]\n{scope}\n[schedule]\nrpo = '1h'\n[store]\nrepository = 'main'\n{more}"
+        );
+        let policy = Policy::parse(&text).expect("is a policy");
+        let refused = refuse_unkept(&policy).err().map(|fault| fault.message);
+        match key {
+            Some(key) => assert!(refused.expect(key).contains(key), "{key}"),
+            None => assert_eq!(refused, None),
+        }
+    }
+
+    #[test]
+    fn what_nobody_keeps_yet_is_refused_by_its_key() {
+        let keep = "[retention]\nkeep-last = 3\n";
+        check("name = '*'", keep, None);
+        check("tag = 'Backup/Gold'", keep, Some("tag in scope"));
+        let locked = format!("{keep}lock = '7d'");
+        check("name = '*'", &locked, Some("retention.lock"));
+        let copied = format!("copies = ['second']\n{keep}");
+        check("name = '*'", &copied, Some("store.copies"));
+        let slow = format!("{keep}[limits]\nbandwidth = '200MB/s'");
+        check("name = '*'", &slow, Some("limits.bandwidth"));
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Applied;
 use crate::memory::Memory;
-use crate::schedule::{Member, MemberDisk, Promise, Promises};
+use crate::schedule::{Member, MemberDisk, Promise, Promises, datastore_of};
 use crate::vcenter::{Sessions, Vcenter};
 
 /// Looks at the vCenters; clones share the sessions.
@@ -117,9 +117,11 @@ impl Scopes {
         let mut look = Look::default();
         for (vcenter, found) in futures::future::join_all(looks).await {
             match found {
-                Ok(found) => look
-                    .vms
-                    .extend(found.into_iter().map(|vm| seen(vcenter, vm))),
+                Ok(found) => look.vms.extend(
+                    found
+                        .into_iter()
+                        .map(|vm| seen(vcenter.vcenter, &vcenter.name, vm)),
+                ),
                 Err(fault) => {
                     let fault = fault.with("vcenter", &vcenter.name);
                     look.unread.insert(vcenter.vcenter, fault);
@@ -158,7 +160,7 @@ impl Look {
     }
 }
 
-fn seen(vcenter: &Vcenter, vm: VmSummary) -> Seen {
+fn seen(vcenter: VcenterId, name: &str, vm: VmSummary) -> Seen {
     let folder = vm.path.rsplit_once('/').map(|(folder, _)| folder);
     let disks = vm.disks.iter().map(|disk| DiskFacts {
         key: disk.key,
@@ -166,10 +168,10 @@ fn seen(vcenter: &Vcenter, vm: VmSummary) -> Seen {
     });
     let facts = VmFacts {
         vm: VmId {
-            vcenter: vcenter.vcenter,
+            vcenter,
             moref: vm.vm.as_str().to_owned(),
         },
-        vcenter: vcenter.name.clone(),
+        vcenter: name.to_owned(),
         name: vm.name,
         folder: folder.unwrap_or_default().to_owned(),
         cluster: vm.cluster,
@@ -204,7 +206,7 @@ fn member(policy: &Policy, seen: &Seen) -> Option<Member> {
         .filter(is_protected)
         .map(|disk| MemberDisk {
             key: disk.key,
-            datastore: datastore(&disk.file_name).to_owned(),
+            datastore: datastore_of(&disk.file_name).unwrap_or_default().to_owned(),
             capacity_bytes: disk.capacity_bytes,
         });
     Some(Member {
@@ -214,12 +216,6 @@ fn member(policy: &Policy, seen: &Seen) -> Option<Member> {
         disks: disks.collect(),
         excluded: excluded.into_iter().collect(),
     })
-}
-
-/// Such as `ds` of `[ds] web/web.vmdk`.
-fn datastore(file: &str) -> &str {
-    let bracketed = file.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    bracketed.map_or("", |(name, _)| name)
 }
 
 /// A verdict in words.
@@ -235,5 +231,129 @@ pub(super) fn why(verdict: &Verdict) -> String {
         Verdict::Outside => "no clause of scope.include fits".to_owned(),
         Verdict::Excluded { by } => format!("left out by {by}"),
         Verdict::Template => "a template never runs".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use stillwater_types::Reason;
+    use stillwater_vsphere::{DiskTraits, Power, Protectability, Tools, VmRef};
+
+    use super::*;
+
+    fn vcenter() -> VcenterId {
+        VcenterId::from_bytes([1; 16])
+    }
+
+    fn disk(key: i32, file: &str, protectability: Protectability) -> VmDisk {
+        VmDisk {
+            key,
+            label: format!("Hard disk {}", key - 1999),
+            capacity_bytes: 1 << 30,
+            file_name: file.to_owned(),
+            backing_uuid: None,
+            mode: "persistent".to_owned(),
+            protectability,
+            controller_key: 1000,
+            unit: 0,
+            traits: DiskTraits::default(),
+        }
+    }
+
+    fn vm(path: &str) -> VmSummary {
+        let disks = vec![
+            disk(2000, "[ds 1] web/web.vmdk", Protectability::Protectable),
+            disk(2001, "[ds2] web/swap.vmdk", Protectability::Protectable),
+            disk(2002, "[ds2] web/raw.vmdk", Protectability::PhysicalRdm),
+        ];
+        VmSummary {
+            vm: VmRef::new("vm-7"),
+            name: path.rsplit('/').next().unwrap_or_default().to_owned(),
+            path: path.to_owned(),
+            uuid: None,
+            instance_uuid: None,
+            power: Power::On,
+            tools: Tools::Running,
+            cbt: true,
+            disk_count: disks.len(),
+            disks,
+            capacity_bytes: 0,
+            template: false,
+            host: Some("esx-1".to_owned()),
+            cluster: Some("C0".to_owned()),
+            resource_pool: Some("/DC0/host/C0/Resources/gold".to_owned()),
+            datastores: vec!["ds 1".to_owned(), "ds2".to_owned()],
+        }
+    }
+
+    fn applied(scope: &str) -> Applied {
+        let text = format!(
+            "name = 'gold'\n{scope}\n[schedule]\nrpo = '1h'\n[retention]\nkeep-last = 3\n[store]\nrepository = 'main'\n"
+        );
+        Applied {
+            policy: Arc::new(Policy::parse(&text).expect("is a policy")),
+            since: Timestamp::UNIX_EPOCH,
+            changed_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[track_caller]
+    fn check(scope: &str, expected: bool) -> Option<Member> {
+        let look = Look {
+            vms: vec![seen(vcenter(), "lab", vm("/DC0/vm/shop/web"))],
+            unread: BTreeMap::new(),
+        };
+        let mut promises = look.promises(&[applied(scope)]);
+        let member = promises.policies.remove(0).members.pop();
+        assert_eq!(member.is_some(), expected, "{scope}");
+        member
+    }
+
+    #[test]
+    fn a_scope_names_what_a_list_of_vms_shows() {
+        check("[[scope.include]]\nfolder = '/DC0/vm/shop'", true);
+        check("[[scope.include]]\nfolder = '/DC0/vm'", true);
+        check("[[scope.include]]\nfolder = '/DC0/vm/sho'", false);
+        check("[[scope.include]]\ncluster = 'C0'\nvcenter = 'lab'", true);
+        check("[[scope.include]]\ncluster = 'C1'", false);
+        let pool = "/DC0/host/C0/Resources/gold";
+        check(
+            &format!("[[scope.include]]\nresource-pool = '{pool}'"),
+            true,
+        );
+        check("[[scope.include]]\nname = 'w*'", true);
+        let id = format!("{}/vm-7", vcenter());
+        check(&format!("[[scope.include]]\nvm = '{id}'"), true);
+        let all_but = "[[scope.include]]\nname = '*'\n[[scope.exclude]]\nname = 'web'";
+        check(all_but, false);
+    }
+
+    #[test]
+    fn a_member_has_the_disks_that_are_read_and_where_they_lie() {
+        let scope = "[[scope.include]]\nname = '*'\n[[scope.exclude-disks]]\nlabel = 'Hard disk 2'";
+        let member = check(scope, true).expect("is in");
+        let disks = member.disks.iter().map(|disk| disk.datastore.as_str());
+        let disks: Vec<_> = disks.collect();
+        assert_eq!(disks, ["ds 1"], "neither the excluded nor the raw one");
+        let excluded = member.excluded;
+        assert_eq!(
+            excluded,
+            [2001],
+            "the raw one is missed and told, not excluded"
+        );
+        assert_eq!(member.host.as_deref(), Some("esx-1"));
+    }
+
+    #[test]
+    fn a_vcenter_that_does_not_answer_is_told_with_what_others_have() {
+        let fault = Fault::new(Reason::VcenterUnreachable, "down");
+        let look = Look {
+            vms: Vec::new(),
+            unread: [(vcenter(), fault)].into(),
+        };
+        let promises = look.promises(&[applied("[[scope.include]]\nname = '*'")]);
+        assert_eq!(promises.unread, [vcenter()].into());
+        assert_eq!(promises.policies.len(), 1);
     }
 }

@@ -1,9 +1,11 @@
 //! Proxy slots: how many transfers each proxy takes, and who has them.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use stillwater_scheduler::Transport;
 use stillwater_types::{Fault, NodeId, Reason, Role};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -12,6 +14,9 @@ use crate::node::{Directory, NodeInfo};
 
 /// How often a waiting run looks again: a proxy that comes online tells nobody here.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How a proxy reaches what it is wanted for, at best.
+pub type Way<'a> = &'a (dyn Fn(&NodeInfo) -> Transport + Sync);
 
 /// Gives out slots; clones share the count. Only this controller gives work to its proxies, so what
 /// was given out is what is taken, and the heartbeats' own counts, which lag, are not asked.
@@ -49,10 +54,10 @@ impl Slots {
         }
     }
 
-    /// A slot of the proxy that has most free, if any has one; not of `avoid` while another is
-    /// online, never of one that drains, and of one that could not be called only when no other has
-    /// any.
-    pub fn take(&self, avoid: &BTreeSet<NodeId>) -> Option<Permit> {
+    /// A slot of the proxy with the best way to the disk, and of those the one that has most free, if any has
+    /// one; not of `avoid` while another is online, never of one that drains, and of one that could not
+    /// be called only when no other has any.
+    pub fn take(&self, avoid: &BTreeSet<NodeId>, way: Way<'_>) -> Option<Permit> {
         let mut online = self.nodes.online(Role::Proxy);
         online.retain(|proxy| !proxy.is_draining);
         let others = || online.iter().filter(|proxy| !avoid.contains(&proxy.node));
@@ -67,7 +72,16 @@ impl Slots {
         };
         let best = candidates
             .into_iter()
-            .max_by_key(|proxy| (free(proxy) > 0 && !proxy.is_doubtful, free(proxy)))?
+            .max_by_key(|proxy| {
+                let has_room = free(proxy) > 0;
+                let nearness = Reverse(way(proxy));
+                (
+                    has_room && !proxy.is_doubtful,
+                    has_room,
+                    nearness,
+                    free(proxy),
+                )
+            })?
             .clone();
         if free(&best) == 0 {
             return None;
@@ -97,11 +111,16 @@ impl Slots {
     ///
     /// # Errors
     /// `NO_PROXY_SLOT` when none was free in time.
-    pub async fn wait(&self, avoid: &BTreeSet<NodeId>, limit: Duration) -> Result<Permit, Fault> {
+    pub async fn wait(
+        &self,
+        avoid: &BTreeSet<NodeId>,
+        way: Way<'_>,
+        limit: Duration,
+    ) -> Result<Permit, Fault> {
         let until = Instant::now() + limit;
         loop {
             let freed = self.freed.notified();
-            if let Some(permit) = self.take(avoid) {
+            if let Some(permit) = self.take(avoid, way) {
                 return Ok(permit);
             }
             if Instant::now() >= until {

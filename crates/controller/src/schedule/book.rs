@@ -90,6 +90,8 @@ pub struct Book {
     by_vm: BTreeMap<VmId, BTreeSet<JobIx>>,
     engaged: BTreeSet<JobIx>,
     past: Past,
+    /// When it was decided last.
+    pub(super) decided_at: Option<Timestamp>,
     /// When scopes were looked at first.
     began: Option<Timestamp>,
 }
@@ -370,6 +372,7 @@ impl Book {
     pub fn decide(&mut self, now: Timestamp) -> Vec<Order> {
         let decision = decide(&self.state, now);
         self.waiting = decision.waiting.into_iter().collect();
+        self.decided_at = Some(now);
         let mut orders = Vec::new();
         for action in decision.actions {
             match action {

@@ -58,6 +58,12 @@ impl Ways {
     }
 }
 
+/// The datastore of a file, such as `ds` of `[ds] web/web.vmdk`.
+pub(crate) fn datastore_of(file: &str) -> Option<&str> {
+    let (name, _) = file.strip_prefix('[')?.split_once(']')?;
+    Some(name)
+}
+
 /// All policies and whom they are for, as of one look at the vCenters.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Promises {

@@ -6,6 +6,8 @@
 
 mod book;
 mod facts;
+#[cfg(test)]
+mod fixture;
 mod keeper;
 mod past;
 mod service;
@@ -13,6 +15,7 @@ mod told;
 mod warden;
 
 pub use book::{Book, Order};
+pub(crate) use facts::datastore_of;
 pub use facts::{
     Limits, Member, MemberDisk, NodesNow, Promise, Promises, ProxyNow, RepositoryNow, Ways,
 };

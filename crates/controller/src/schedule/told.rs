@@ -9,6 +9,9 @@ use stillwater_types::{RunId, VmId};
 
 use super::book::{Book, Entry};
 
+/// It is decided every few seconds, or not at all.
+const DECIDES_WITHIN_SECS: i64 = 60;
+
 /// A promise that is broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Broken {
@@ -61,7 +64,7 @@ pub(super) fn told(book: &Book, now: Timestamp) -> Vec<Told> {
     in_scope
         .map(|(ix, entry)| {
             let breach = breaches.get(ix);
-            tell(book, *ix, entry, breach, &running)
+            tell(book, *ix, entry, (breach, now), &running)
         })
         .collect()
 }
@@ -70,7 +73,7 @@ fn tell(
     book: &Book,
     ix: JobIx,
     entry: &Entry,
-    breach: Option<&Breach>,
+    (breach, now): (Option<&Breach>, Timestamp),
     running: &BTreeMap<JobIx, RunId>,
 ) -> Told {
     let state = &book.state;
@@ -100,7 +103,7 @@ fn tell(
         deadline: sometime(state.deadline(ix)),
         run,
         waits_for: book.waiting.get(&ix).map(|blocked| blocked.advice(state)),
-        broken: breach.map(|breach| broken(book, breach)),
+        broken: breach.map(|breach| broken(book, breach, now)),
         failure_count: history.failures,
         pace: match job.rhythm(schedule) {
             Rhythm::Calm => "calm".to_owned(),
@@ -115,8 +118,9 @@ fn tell(
     }
 }
 
-fn broken(book: &Book, breach: &Breach) -> Broken {
-    let why = match breach.cause {
+fn broken(book: &Book, breach: &Breach, now: Timestamp) -> Broken {
+    let cause = cause(book, breach, now);
+    let why = match cause {
         Cause::Running { since } => {
             format!("its run has been on its way since {since}; see `stillwater run list`")
         }
@@ -135,6 +139,19 @@ fn broken(book: &Book, breach: &Breach) -> Broken {
     Broken {
         since: breach.since,
         why,
-        nobody_decides: breach.cause == Cause::NothingRan,
+        nobody_decides: cause == Cause::NothingRan,
+    }
+}
+
+/// What is held back for others that are later still could be taken, but not by this one.
+fn cause(book: &Book, breach: &Breach, now: Timestamp) -> Cause {
+    let is_recent =
+        |decided: Timestamp| now.duration_since(decided).as_secs() < DECIDES_WITHIN_SECS;
+    let waits = book.waiting.get(&breach.job);
+    match (breach.cause, waits) {
+        (Cause::NothingRan, Some(blocked)) if book.decided_at.is_some_and(is_recent) => {
+            Cause::Missing(*blocked)
+        }
+        (cause, _) => cause,
     }
 }

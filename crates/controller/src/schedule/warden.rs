@@ -104,3 +104,67 @@ fn message(told: &Told, why: &str) -> String {
     };
     format!("policy {policy} promises points of {vm_name} {promise}; {newest}: {why}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::NodesNow;
+    use super::super::fixture::*;
+    use super::*;
+
+    /// Of which VMs an alarm stands that says this.
+    fn about(book: &Book, now: Timestamp, kind: AlarmKind, says: &str) -> Vec<VmId> {
+        let wanted = wanted(book, now).into_iter();
+        let of_kind = wanted.filter(|((wanted, _), _)| *wanted == kind);
+        let says = of_kind.filter(|(_, message)| message.contains(says));
+        says.map(|((_, vm), _)| vm).collect()
+    }
+
+    #[test]
+    fn a_promise_that_is_kept_is_no_alarm_and_a_broken_one_is_until_there_is_a_point() {
+        let mut book = book();
+        book.tell_promises(&promises(&[("gold", &[1]), ("silver", &[1])]), at(0));
+        book.saw(&vm(2), repository(), at(0));
+        let broken = |book: &Book, now, says| about(book, now, AlarmKind::PromiseBroken, says);
+        let orders = book.decide(at(0));
+        assert_eq!(orders.len(), 1, "a vm is in one run at a time");
+        book.begun(&orders[0], run_id(1));
+        for says in [
+            "policy gold",
+            "policy silver",
+            "there is none",
+            "on its way",
+        ] {
+            assert_eq!(broken(&book, at(5), says), [vm(1)], "{says}");
+        }
+        let policy = orders[0].policy.name.as_str();
+        book.ended(&whole(run(1, 1, Some(policy), 0)), at(10));
+        assert!(wanted(&book, at(10)).is_empty(), "one point keeps both");
+        assert_eq!(book.decide(at(3_500)).len(), 1);
+        assert_eq!(
+            broken(&book, at(3_700), "the newest one is of 2026-03-02T00:00:01"),
+            [vm(1)]
+        );
+        book.tell_promises(&promises(&[]), at(3_710));
+        assert!(wanted(&book, at(3_720)).is_empty(), "nothing is promised");
+    }
+
+    #[test]
+    fn that_nobody_decides_is_another_alarm_than_that_runs_fail_or_something_is_missing() {
+        let mut book = book();
+        book.tell_promises(&promises(&[("gold", &[1])]), at(0));
+        let of = |book: &Book, now| {
+            let kinds = wanted(book, now).into_keys().map(|(kind, _)| kind);
+            kinds.collect::<Vec<_>>()
+        };
+        // It has been due for a day, and nobody has ever asked for a decision.
+        assert_eq!(of(&book, at(1)), [AlarmKind::NothingRuns]);
+        book.tell_nodes(NodesNow::default());
+        assert_eq!(of(&book, at(2)), [AlarmKind::PromiseBroken]);
+        book.tell_nodes(nodes());
+        let orders = book.decide(at(3));
+        book.not_begun(&orders[0], at(3));
+        assert_eq!(of(&book, at(4)), [AlarmKind::PromiseBroken]);
+        let says = "1 runs in a row failed";
+        assert_eq!(about(&book, at(4), AlarmKind::PromiseBroken, says), [vm(1)]);
+    }
+}

@@ -18,13 +18,14 @@ use crate::run::slots::Permit;
 
 impl Act {
     pub(super) async fn intend_export(&self) -> Came {
+        let way = self.way(None);
         let held: Option<Permit> = self.scratch.notes().free_permits.pop();
         let permit = match held {
             Some(permit) => permit,
             None => {
                 self.world
                     .slots
-                    .wait(&BTreeSet::new(), self.world.timing.slot_wait)
+                    .wait(&BTreeSet::new(), &way, self.world.timing.slot_wait)
                     .await?
             }
         };

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use stillwater_repository_api::OpenSessionRequest;
+use stillwater_scheduler::Transport;
 use stillwater_types::{Fault, NodeId, Reason, Role, RunId, VmId};
 use stillwater_vsphere::{Told, Vm};
 
 use super::{Act, Came, missing};
+use crate::node::NodeInfo;
 use crate::point::OpenedPoint;
 use crate::preflight::{self, Facts, Ruling};
 use crate::restore;
@@ -15,6 +17,7 @@ use crate::run::event::{BackupWork, PlannedDisk, RestoreWork, RunEvent, Target, 
 use crate::run::guard::foreign_snapshots;
 use crate::run::lease::Lease;
 use crate::run::outside::Circumstances;
+use crate::schedule::{Ways, datastore_of};
 
 /// A first run is asked to find room for this part of its disks. More than a repository can promise
 /// to be needed would refuse thin and empty disks; none would freeze a VM for a full repository.
@@ -280,20 +283,43 @@ impl Act {
 
     /// Takes one slot, waiting for it, and as many more as are free and of use.
     async fn reserve_slots(&self) -> Result<(), Fault> {
-        let avoid = BTreeSet::new();
-        let first = self.world.slots.wait(&avoid, self.world.timing.slot_wait);
+        let (avoid, way) = (BTreeSet::new(), self.way(None));
+        let limit = self.world.timing.slot_wait;
+        let first = self.world.slots.wait(&avoid, &way, limit);
         let first = self.halt.run_until_cancelled(first).await;
         let mut permits = vec![
             first.ok_or_else(|| Fault::new(Reason::RunCancelled, "the run was told to stop"))??,
         ];
         while permits.len() < self.run.disks.len() {
-            match self.world.slots.take(&avoid) {
+            match self.world.slots.take(&avoid, &way) {
                 Some(permit) => permits.push(permit),
                 None => break,
             }
         }
         self.scratch.notes().free_permits = permits;
         Ok(())
+    }
+
+    /// How a proxy reads a disk of the VM at best, or the one of its disks that it reads best. Whoever writes,
+    /// or reads what is stored, finds all proxies alike.
+    pub(super) fn way(&self, disk: Option<i32>) -> impl Fn(&NodeInfo) -> Transport + Sync + use<> {
+        let ways = Ways {
+            hot_adds: self.world.hot_adds,
+            reads_nfc: self.world.reads_nfc,
+        };
+        let notes = self.scratch.notes();
+        let vm = notes.vm.as_ref();
+        let vm = vm.filter(|_| matches!(self.run.work, Work::Backup(_)));
+        let disks = vm.into_iter().flat_map(|vm| &vm.disks);
+        let asked = disks.filter(|its| disk.is_none_or(|key| its.key == key));
+        let datastores: BTreeSet<String> = asked
+            .filter_map(|disk| datastore_of(&disk.file_name))
+            .map(str::to_owned)
+            .collect();
+        move |proxy| {
+            let best = datastores.iter().map(|name| ways.best(&proxy.reach, name));
+            best.min().unwrap_or(Transport::Folder)
+        }
     }
 
     pub(super) fn lease(&self, expires_at: jiff::Timestamp) -> Lease {

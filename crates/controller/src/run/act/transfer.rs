@@ -80,6 +80,7 @@ impl Act {
     /// are being moved there is no hurry, for theirs become spare: a VM may have more disks than all
     /// proxies have slots.
     async fn slot(&self, disk: i32, failed_on: &BTreeSet<NodeId>) -> Result<Permit, Fault> {
+        let way = self.way(Some(disk));
         loop {
             let spared = self.scratch.spared();
             if let Some(permit) = self.spare_permit(disk, failed_on) {
@@ -87,7 +88,7 @@ impl Act {
             }
             let limit = self.world.timing.slot_wait;
             let permit = tokio::select! {
-                permit = self.world.slots.wait(failed_on, limit) => permit,
+                permit = self.world.slots.wait(failed_on, &way, limit) => permit,
                 () = spared => continue,
                 () = self.halt.cancelled() => {
                     return Err(Fault::new(Reason::RunCancelled, "the run was told to stop"));

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stillwater_controller_api::{NodeLoad, Run, RunState};
+use stillwater_scheduler::Transport;
 use stillwater_types::Reason;
 use stillwater_vsphere::Protectability;
 
 use super::world::*;
 use crate::event::Actor;
-use crate::node::NodeEvent;
+use crate::node::{NodeEvent, NodeInfo};
 
 /// Seven disks that take a while each, and two proxies with a slot each.
 async fn cluster() -> (tempfile::TempDir, Cluster) {
@@ -112,9 +113,12 @@ async fn a_proxy_that_could_not_be_called_comes_last_until_it_is_heard_of() {
         transfer_slots: 3,
         ..NodeLoad::default()
     };
+    let alike = |_: &NodeInfo| Transport::Folder;
     cluster.nodes.note(proxy(1), "1".into(), load, None);
     let order = |count: usize| {
-        let permits: Vec<_> = (0..count).filter_map(|_| slots.take(&none)).collect();
+        let permits: Vec<_> = (0..count)
+            .filter_map(|_| slots.take(&none, &alike))
+            .collect();
         let proxies: Vec<_> = permits.iter().map(|permit| permit.proxy.node).collect();
         proxies
     };
@@ -124,4 +128,33 @@ async fn a_proxy_that_could_not_be_called_comes_last_until_it_is_heard_of() {
     assert_eq!(order(9), doubted, "it is used when the other has none");
     cluster.nodes.note(proxy(1), "1".into(), load, None);
     assert_eq!(order(1), [proxy(1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_proxy_with_the_best_way_to_a_disk_comes_first_until_it_has_no_slot() {
+    let (_dir, cluster) = cluster().await;
+    let slots = &cluster.world.slots;
+    let load = NodeLoad {
+        transfer_slots: 3,
+        ..NodeLoad::default()
+    };
+    cluster.nodes.note(proxy(1), "1".into(), load, None);
+    let way = |info: &NodeInfo| match info.node == proxy(0) {
+        true => Transport::File,
+        false => Transport::Folder,
+    };
+    let take = |avoid: &BTreeSet<_>, count: usize| {
+        let permits: Vec<_> = (0..count).filter_map(|_| slots.take(avoid, &way)).collect();
+        let proxies: Vec<_> = permits.iter().map(|permit| permit.proxy.node).collect();
+        proxies
+    };
+    let order = [proxy(0), proxy(1), proxy(1), proxy(1)];
+    assert_eq!(take(&BTreeSet::new(), 9), order);
+    assert_eq!(
+        take(&[proxy(0)].into(), 1),
+        [proxy(1)],
+        "it failed the disk"
+    );
+    cluster.nodes.doubt(proxy(0));
+    assert_eq!(take(&BTreeSet::new(), 1), [proxy(1)]);
 }
