@@ -35,6 +35,11 @@ struct Ended {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Waiting {
+    resource: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NodeLabels {
     role: &'static str,
     state: &'static str,
@@ -57,6 +62,7 @@ pub struct Metrics {
     logins: Family<Outcome, Counter>,
     runs_ended: Family<Ended, Counter>,
     runs_scheduled: Counter,
+    jobs_waiting: Family<Waiting, Gauge>,
 }
 
 impl Metrics {
@@ -83,6 +89,11 @@ impl Metrics {
             "Runs that were started for a policy and not by a person",
             self.runs_scheduled.clone(),
         );
+        registry.register(
+            "stillwater_controller_jobs_waiting",
+            "VMs whose run is due and does not start, by what it waits for",
+            self.jobs_waiting.clone(),
+        );
     }
 
     /// Counts an attempt to join.
@@ -98,6 +109,14 @@ impl Metrics {
     /// Counts a run that was started for a policy.
     pub fn run_scheduled(&self) {
         self.runs_scheduled.inc();
+    }
+
+    /// Tells how many runs that are due wait for what.
+    pub fn jobs_wait(&self, waiting: impl IntoIterator<Item = (&'static str, usize)>) {
+        for (resource, count) in waiting {
+            let gauge = self.jobs_waiting.get_or_create(&Waiting { resource });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts the end of a run: `kind` as `backup`, `state` as `succeeded`.

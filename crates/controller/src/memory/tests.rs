@@ -53,6 +53,7 @@ fn started(moref: &str) -> RunEvent {
         hooks: None,
         repository: None,
         policy: None,
+        disks_at_once: None,
     });
     RunEvent::Started {
         request: RequestId::mint(),

@@ -107,6 +107,7 @@ mod tests {
             hooks: None,
             repository: None,
             policy: None,
+            disks_at_once: None,
         });
         let (id, request) = (RunId::from_bytes([1; 16]), RequestId::from_bytes([1; 16]));
         let mut run = Run::new(id, Timestamp::UNIX_EPOCH, request, work);

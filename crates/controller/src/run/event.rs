@@ -57,6 +57,9 @@ pub struct BackupWork {
     /// The policy that wants the point; none when a person asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// How many of its disks are read at once at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks_at_once: Option<u32>,
 }
 
 /// A VM to make.

@@ -104,6 +104,7 @@ impl Service {
             hooks: hooks(start.hooks, start.hook_budget_seconds)?,
             repository: None,
             policy: None,
+            disks_at_once: None,
         }))
     }
 

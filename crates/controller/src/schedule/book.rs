@@ -47,6 +47,7 @@ impl Order {
             hooks: None,
             repository: Some(self.repository),
             policy: Some(self.policy.name.clone()),
+            disks_at_once: self.policy.limits.disks_per_vm,
         })
     }
 }
@@ -106,8 +107,7 @@ impl Book {
         }
     }
 
-    /// Tells of a run that ended before the start. They come in the order in which they ended, and before
-    /// any promise.
+    /// Tells of a run that ended before the start. They come the newest first, and before any promise.
     pub fn remember(&mut self, run: &Run) {
         self.past.remember(run);
     }
@@ -403,6 +403,15 @@ impl Book {
         })
     }
 
+    /// How many runs that are due wait for what; everything is told, with none waiting too.
+    pub fn waits(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts: BTreeMap<_, _> = RESOURCES.into_iter().map(|name| (name, 0)).collect();
+        for blocked in self.waiting.values() {
+            *counts.entry(resource(*blocked)).or_default() += 1;
+        }
+        counts
+    }
+
     /// Tells that an order became this run.
     pub fn begun(&mut self, order: &Order, run: RunId) {
         self.running.insert(run, order.job);
@@ -483,6 +492,20 @@ impl Book {
     /// When to decide again if nothing happens before.
     pub fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
         next_wake(&self.state, now)
+    }
+}
+
+/// What runs wait for.
+const RESOURCES: [&str; 6] = ["vm", "policy", "repository", "host", "datastore", "proxy"];
+
+const fn resource(blocked: Blocked) -> &'static str {
+    match blocked {
+        Blocked::VmBusy => "vm",
+        Blocked::PolicyLimit(_) => "policy",
+        Blocked::RepositorySessions(_) | Blocked::RepositoryClosed(_) => "repository",
+        Blocked::HostSnapshots(_) => "host",
+        Blocked::DatastoreSnapshots(_) | Blocked::DatastoreFull(_) => "datastore",
+        Blocked::ProxySlots(_) | Blocked::NoProxy(_) => "proxy",
     }
 }
 

@@ -113,6 +113,7 @@ pub(super) fn run(number: u8, of: u8, policy: Option<&str>, started: i64) -> Run
         hooks: None,
         repository: Some(repository()),
         policy: policy.map(str::to_owned),
+        disks_at_once: None,
     });
     let request = RequestId::from_bytes([number; 16]);
     let mut run = Run::new(run_id(number), at(started), request, work);

@@ -29,6 +29,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const RUNS_RECALLED: usize = 30_000;
 /// How many points are.
 const POINTS_RECALLED: usize = 100_000;
+/// How many of either are read at a time.
+const PAGE_LEN: usize = 256;
 
 /// The book that the loop keeps; clones share it.
 #[derive(Clone, Default)]
@@ -106,27 +108,19 @@ impl Keeper {
     /// Takes in what was before the start; tells which runs are on their way.
     async fn recall(&self) -> BTreeSet<RunId> {
         let active: BTreeSet<RunId> = self.memory.state().runs.iter().map(|run| run.id).collect();
-        let (memory, points) = (self.memory.clone(), self.points.clone());
+        let (memory, points, shared) = (
+            self.memory.clone(),
+            self.points.clone(),
+            self.shared.clone(),
+        );
+        let on_their_way = active.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let runs = memory.ended_runs(None, RUNS_RECALLED);
-            let (points, _) = points.page(None, POINTS_RECALLED, |_| true);
-            (runs, points)
+            let told = recall_runs(&memory, &shared, &on_their_way);
+            recall_points(&points, &shared, &told);
         });
-        let Ok((mut runs, points)) = read.await else {
+        if read.await.is_err() {
             tracing::error!("reading what ran before panicked; promises are reckoned from now on");
-            return active;
-        };
-        runs.retain(|run| !active.contains(&run.id));
-        runs.sort_by_key(|run| run.ended_at);
-        let told: BTreeSet<RunId> = runs.iter().map(|run| run.id).collect();
-        let mut book = self.shared.book();
-        for point in points {
-            // A run tells better of when its point is than the moment of its commit.
-            if !told.contains(&point.run) {
-                book.saw(&point.vm, point.repository, point.committed_at);
-            }
         }
-        runs.iter().for_each(|run| book.remember(run));
         active
     }
 
@@ -158,7 +152,9 @@ impl Keeper {
                 book.tell_promises(&promises, now);
             }
             book.tell_active(state.runs.iter().map(AsRef::as_ref));
-            book.decide(now)
+            let orders = book.decide(now);
+            self.metrics.jobs_wait(book.waits());
+            orders
         };
         join_all(orders.into_iter().map(|order| self.begin(order, now))).await;
         active
@@ -240,5 +236,40 @@ impl Keeper {
         let wake = self.shared.book().next_wake(now);
         let until = wake.and_then(|wake| Duration::try_from(wake.duration_since(now)).ok());
         Instant::now() + until.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
+    }
+}
+
+/// Tells the book of the runs that have ended, the newest first and a page at a time: a month of them would not
+/// fit in memory. Tells which. Blocks on the disk.
+fn recall_runs(memory: &Memory, shared: &Shared, active: &BTreeSet<RunId>) -> BTreeSet<RunId> {
+    let mut told = BTreeSet::new();
+    let mut before = None;
+    while told.len() < RUNS_RECALLED {
+        let page = memory.ended_runs(before, PAGE_LEN);
+        let Some(last) = page.last() else { break };
+        before = Some(last.id);
+        let mut book = shared.book();
+        for run in page.iter().filter(|run| !active.contains(&run.id)) {
+            book.remember(run);
+        }
+        told.extend(page.iter().map(|run| run.id));
+    }
+    told
+}
+
+/// Tells the book of points whose runs are not known any more. Blocks on the disk.
+fn recall_points(points: &Points, shared: &Shared, told: &BTreeSet<RunId>) {
+    let mut before = None;
+    for _ in 0..POINTS_RECALLED / PAGE_LEN {
+        let (page, next) = points.page(before, PAGE_LEN, |_| true);
+        let mut book = shared.book();
+        // A run tells better of when its point is than the moment of its commit.
+        for point in page.iter().filter(|point| !told.contains(&point.run)) {
+            book.saw(&point.vm, point.repository, point.committed_at);
+        }
+        before = next;
+        if before.is_none() {
+            return;
+        }
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use stillwater_scheduler::Outcome;
 use stillwater_types::{NodeId, VmId};
 
-use crate::run::{BackupWork, Run, Stage, Work};
+use crate::run::{Run, Stage, Work};
 
 /// How many runs of one policy and VM are remembered for it: what was before weighs little.
 const RUNS_MAX: usize = 64;
@@ -23,7 +23,7 @@ pub(super) struct Ended {
 /// What is known of runs that ended.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Past {
-    /// Runs of before the start, by policy and VM, in the order in which they ended.
+    /// Runs of before the start, by policy and VM, the newest first.
     runs: BTreeMap<(String, VmId), Vec<Ended>>,
     /// The moment of each VM's newest point on a repository.
     points: BTreeMap<(VmId, NodeId), Timestamp>,
@@ -32,40 +32,41 @@ pub(super) struct Past {
 }
 
 impl Past {
-    /// Takes in a run of before the start. They come in the order in which they ended.
+    /// Takes in a run of before the start. They come the newest first: what is known already is newer.
     pub(super) fn remember(&mut self, run: &Run) {
-        self.note(run);
-        let Work::Backup(BackupWork {
-            policy: Some(policy),
-            vm,
-            ..
-        }) = &run.work
-        else {
+        let Work::Backup(work) = &run.work else {
             return;
         };
-        let Some(ended) = run.ended_at else { return };
-        let runs = self.runs.entry((policy.clone(), vm.clone())).or_default();
-        runs.push(Ended {
-            started: run.started_at,
-            outcome: outcome(run),
-            ended,
-        });
-        if runs.len() > RUNS_MAX {
-            runs.remove(0);
+        for (key, bytes) in read_of(run) {
+            let known = self.read.entry((work.vm.clone(), key));
+            known.or_insert(bytes);
+        }
+        let told = outcome(run);
+        if let (Some(target), Some(point)) = (run.target, told.point) {
+            self.saw(&work.vm, target.repository, point);
+        }
+        let (Some(policy), Some(ended)) = (&work.policy, run.ended_at) else {
+            return;
+        };
+        let key = (policy.clone(), work.vm.clone());
+        let runs = self.runs.entry(key).or_default();
+        if runs.len() < RUNS_MAX {
+            runs.push(Ended {
+                started: run.started_at,
+                outcome: told,
+                ended,
+            });
         }
     }
 
-    /// Takes in what a run says about points and disks; tells the point that it made, and where.
+    /// Takes in what a run that just ended says about points and disks; tells the point that it made, and
+    /// where.
     pub(super) fn note(&mut self, run: &Run) -> Option<(NodeId, Timestamp)> {
         let Work::Backup(work) = &run.work else {
             return None;
         };
-        for (key, disk) in &run.disks {
-            if let Some(moved) = &disk.moved {
-                let read = moved.counts.read_bytes;
-                self.read.insert((work.vm.clone(), *key), read);
-            }
-        }
+        let read = read_of(run).map(|(key, bytes)| ((work.vm.clone(), key), bytes));
+        self.read.extend(read);
         let repository = run.target?.repository;
         let point = outcome(run).point?;
         self.saw(&work.vm, repository, point);
@@ -78,10 +79,11 @@ impl Past {
         *newest = point.max(*newest);
     }
 
-    /// The runs of a policy and a VM of before the start; they are told once.
-    pub(super) fn take(&mut self, policy: &str, vm: &VmId) -> Vec<Ended> {
+    /// The runs of a policy and a VM of before the start, in the order in which they ended; they are told once.
+    pub(super) fn take(&mut self, policy: &str, vm: &VmId) -> impl Iterator<Item = Ended> + use<> {
         let key = (policy.to_owned(), vm.clone());
-        self.runs.remove(&key).unwrap_or_default()
+        let runs = self.runs.remove(&key).unwrap_or_default();
+        runs.into_iter().rev()
     }
 
     /// The moment of a VM's newest point on a repository.
@@ -93,6 +95,12 @@ impl Past {
     pub(super) fn read_bytes(&self, vm: &VmId, key: i32) -> Option<u64> {
         self.read.get(&(vm.clone(), key)).copied()
     }
+}
+
+/// What a run read of each disk.
+fn read_of(run: &Run) -> impl Iterator<Item = (i32, u64)> + '_ {
+    let moved = run.disks.iter();
+    moved.filter_map(|(key, disk)| Some((*key, disk.moved.as_ref()?.counts.read_bytes)))
 }
 
 /// How a run went, as the scheduler sees it.

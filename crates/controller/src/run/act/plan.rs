@@ -290,7 +290,7 @@ impl Act {
         let mut permits = vec![
             first.ok_or_else(|| Fault::new(Reason::RunCancelled, "the run was told to stop"))??,
         ];
-        while permits.len() < self.run.disks.len() {
+        while permits.len() < self.disks_at_once() {
             match self.world.slots.take(&avoid, &way) {
                 Some(permit) => permits.push(permit),
                 None => break,
@@ -298,6 +298,16 @@ impl Act {
         }
         self.scratch.notes().free_permits = permits;
         Ok(())
+    }
+
+    /// How many disks of the run may move at once.
+    pub(super) fn disks_at_once(&self) -> usize {
+        let asked = match &self.run.work {
+            Work::Backup(work) => work.disks_at_once,
+            Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => None,
+        };
+        let most = asked.and_then(|most| usize::try_from(most).ok());
+        self.run.disks.len().min(most.unwrap_or(usize::MAX).max(1))
     }
 
     /// How a proxy reads a disk of the VM at best, or the one of its disks that it reads best. Whoever writes,

@@ -11,6 +11,7 @@ use stillwater_vsphere::{DataAccess, FrozenDisk, Trust};
 
 use super::verify::{self, Damages};
 use super::{Act, Came, missing};
+use crate::node::NodeInfo;
 use crate::point::root_of;
 use crate::run::budget::Lease;
 use crate::run::cause::Cause;
@@ -44,12 +45,11 @@ impl Act {
 
     pub(super) async fn assign(&self, disk: i32) -> Came {
         let failed_on = self.disk(disk)?.failed_on.clone();
-        let permit = self.slot(disk, &failed_on).await?;
-        let proxy = permit.proxy.node;
+        let proxy = self.slot(disk, &failed_on).await?;
         let attachment = match self.run.work {
-            Work::Backup(_) => self.backup_attachment(disk, &permit.proxy).await,
+            Work::Backup(_) => self.backup_attachment(disk, &proxy).await,
             Work::VerifyPoint(_) => Err(String::new()),
-            _ => self.restore_attachment(disk, &permit.proxy).await,
+            _ => self.restore_attachment(disk, &proxy).await,
         };
         let (attachment, unattached) = match attachment {
             Ok(attachment) => (Some(attachment), String::new()),
@@ -62,15 +62,14 @@ impl Act {
                 _ => FOLDER,
             },
             unattached,
-            proxy_name: permit.proxy.name.clone(),
+            proxy_name: proxy.name,
             ..Progress::default()
         };
         let mut notes = self.scratch.notes();
-        notes.permits.insert(disk, permit);
         notes.progress.insert(disk, progress);
         Ok(vec![RunEvent::Assigned {
             disk,
-            proxy,
+            proxy: proxy.node,
             transfer: TransferId::mint(),
             attachment,
         }])
@@ -79,16 +78,19 @@ impl Act {
     /// A slot for a disk: one that the run has to spare, or another. While other disks of the run
     /// are being moved there is no hurry, for theirs become spare: a VM may have more disks than all
     /// proxies have slots.
-    async fn slot(&self, disk: i32, failed_on: &BTreeSet<NodeId>) -> Result<Permit, Fault> {
+    async fn slot(&self, disk: i32, failed_on: &BTreeSet<NodeId>) -> Result<NodeInfo, Fault> {
         let way = self.way(Some(disk));
         loop {
             let spared = self.scratch.spared();
-            if let Some(permit) = self.spare_permit(disk, failed_on) {
-                return Ok(permit);
+            let spare = self.spare_permit(disk, failed_on);
+            if let Some(proxy) = spare.and_then(|permit| self.hold(disk, permit)) {
+                return Ok(proxy);
             }
             let limit = self.world.timing.slot_wait;
+            // Those that move already are as many as may: one of theirs becomes spare.
+            let may_grow = self.scratch.notes().permits.len() < self.disks_at_once();
             let permit = tokio::select! {
-                permit = self.world.slots.wait(failed_on, &way, limit) => permit,
+                permit = self.world.slots.wait(failed_on, &way, limit), if may_grow => permit,
                 () = spared => continue,
                 () = self.halt.cancelled() => {
                     return Err(Fault::new(Reason::RunCancelled, "the run was told to stop"));
@@ -97,9 +99,25 @@ impl Act {
             let others_move = !self.scratch.notes().permits.is_empty();
             match permit {
                 Err(fault) if fault.reason == Reason::NoProxySlot && others_move => {}
-                permit => return permit,
+                Err(fault) => return Err(fault),
+                Ok(permit) => {
+                    if let Some(proxy) = self.hold(disk, permit) {
+                        return Ok(proxy);
+                    }
+                }
             }
         }
+    }
+
+    /// Gives a slot to a disk, unless as many disks have one as may; it is given back then.
+    fn hold(&self, disk: i32, permit: Permit) -> Option<NodeInfo> {
+        let mut notes = self.scratch.notes();
+        if notes.permits.len() >= self.disks_at_once() {
+            return None;
+        }
+        let proxy = permit.proxy.clone();
+        notes.permits.insert(disk, permit);
+        Some(proxy)
     }
 
     /// A slot that the run has and no disk uses. The disk's own last one is given back: its proxy

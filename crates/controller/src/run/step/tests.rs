@@ -32,6 +32,7 @@ fn backup() -> Work {
         hooks: None,
         repository: None,
         policy: None,
+        disks_at_once: None,
     })
 }
 

@@ -11,6 +11,7 @@ use stillwater_vsphere::Protectability;
 use super::world::*;
 use crate::event::Actor;
 use crate::node::{NodeEvent, NodeInfo};
+use crate::run::{BackupWork, Work};
 
 /// Seven disks that take a while each, and two proxies with a slot each.
 async fn cluster() -> (tempfile::TempDir, Cluster) {
@@ -157,4 +158,26 @@ async fn the_proxy_with_the_best_way_to_a_disk_comes_first_until_it_has_no_slot(
     );
     cluster.nodes.doubt(proxy(0));
     assert_eq!(take(&BTreeSet::new(), 1), [proxy(1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_disks_of_a_vm_move_at_once_than_its_policy_allows() {
+    let (_dir, cluster) = cluster().await;
+    let one_by_one = match backup() {
+        Work::Backup(work) => Work::Backup(BackupWork {
+            disks_at_once: Some(1),
+            ..work
+        }),
+        other => other,
+    };
+    let run = cluster.run(one_by_one).await;
+    assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+    let counts = ["proxy-0", "proxy-1"].map(|name| count_on(&run, name));
+    assert!(
+        counts.contains(&7),
+        "the other proxy is left alone: {counts:?}"
+    );
+    let run = cluster.run(backup()).await;
+    let counts = ["proxy-0", "proxy-1"].map(|name| count_on(&run, name));
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }

@@ -1677,6 +1677,7 @@ pub fn backup() -> Work {
         hooks: None,
         repository: None,
         policy: None,
+        disks_at_once: None,
     })
 }
 
@@ -1735,6 +1736,7 @@ pub fn reading_everything() -> Work {
         hooks: None,
         repository: None,
         policy: None,
+        disks_at_once: None,
     })
 }
 
@@ -1748,6 +1750,7 @@ pub fn excluding(keys: &[i32]) -> Work {
         hooks: None,
         repository: None,
         policy: None,
+        disks_at_once: None,
     })
 }
 

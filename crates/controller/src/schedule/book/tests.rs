@@ -64,9 +64,11 @@ fn what_is_in_scope_of_a_vcenter_that_does_not_answer_stays_unless_its_policy_go
 fn a_restart_forgets_neither_points_nor_failures_nor_runs_on_their_way() {
     let mut book = book();
     book.remember(&whole(run(1, 1, Some("gold"), -600)));
-    for (number, started) in (2..6).zip([-90, -80, -70, -60]) {
+    // The newest first; before they failed there was one that did not.
+    for (number, started) in (2..6).zip([-60, -70, -80, -90]) {
         book.remember(&failed(run(number, 2, Some("gold"), started)));
     }
+    book.remember(&whole(run(6, 2, Some("gold"), -7_000)));
     book.saw(&vm(3), repository(), at(-600));
     book.saw(&vm(5), NodeId::from_bytes([9; 16]), at(-600));
     book.tell_promises(&promises(&[("gold", &[1, 2, 3, 4, 5])]), at(0));
@@ -94,6 +96,11 @@ fn a_vm_that_an_administrator_backs_up_waits_and_the_point_counts() {
     assert!(book.decide(at(1)).is_empty());
     let waits: Vec<Blocked> = book.waiting.values().copied().collect();
     assert_eq!(waits, [Blocked::VmBusy]);
+    let told: Vec<_> = book.waits().into_iter().collect();
+    assert!(
+        told.contains(&("vm", 1)) && told.contains(&("proxy", 0)),
+        "{told:?}"
+    );
     book.ended(&whole(own), at(10));
     book.tell_active([]);
     assert!(book.decide(at(600)).is_empty(), "there is a point");
