@@ -17,6 +17,9 @@ use crate::workspace;
 /// How long a role may take to come up or go down.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The tests share one file system with whatever else is on this machine.
+const RESERVE: &str = "[store]\nreserve = \"256MiB\"";
+
 /// One of the roles under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -28,6 +31,8 @@ pub enum Role {
     Repository,
     /// A second `stillwater-proxy`, of clusters that were given one.
     OtherProxy,
+    /// A second `stillwater-repository`, of clusters that were given one.
+    OtherRepository,
 }
 
 impl Role {
@@ -38,6 +43,7 @@ impl Role {
     pub fn name(self) -> &'static str {
         match self {
             Role::OtherProxy => "other-proxy",
+            Role::OtherRepository => "other-repository",
             role => role.word(),
         }
     }
@@ -47,7 +53,7 @@ impl Role {
         match self {
             Role::Controller => "controller",
             Role::Proxy | Role::OtherProxy => "proxy",
-            Role::Repository => "repository",
+            Role::Repository | Role::OtherRepository => "repository",
         }
     }
 }
@@ -71,8 +77,7 @@ pub struct Cluster {
 impl Cluster {
     /// Makes a controller, lets a repository and a proxy join, and starts all three.
     pub fn start() -> Result<Self> {
-        // The tests share one file system with whatever else is on this machine.
-        Self::with_repository("[store]\nreserve = \"256MiB\"")
+        Self::with_repository(RESERVE)
     }
 
     /// The same with a repository that is configured by more than its address.
@@ -82,7 +87,7 @@ impl Cluster {
 
     /// The same with a controller that is configured by more than its address.
     pub fn with_controller(controller: &str) -> Result<Self> {
-        Self::with(controller, "[store]\nreserve = \"256MiB\"")
+        Self::with(controller, RESERVE)
     }
 
     fn with(controller: &str, repository: &str) -> Result<Self> {
@@ -128,10 +133,23 @@ impl Cluster {
 
     /// Lets a second proxy join and starts it.
     pub fn add_proxy(&mut self) -> Result<()> {
-        self.configure(Role::OtherProxy, "")?;
-        self.join(Role::OtherProxy)?;
-        self.start_role(Role::OtherProxy)?;
-        self.wait_online(3)
+        self.add(Role::OtherProxy, "")
+    }
+
+    /// Lets a second repository join and starts it.
+    pub fn add_repository(&mut self) -> Result<()> {
+        self.add(Role::OtherRepository, RESERVE)
+    }
+
+    fn add(&mut self, role: Role, more: &str) -> Result<()> {
+        self.configure(role, more)?;
+        self.join(role)?;
+        self.start_role(role)?;
+        let nodes = self
+            .members
+            .iter()
+            .filter(|member| member.role != Role::Controller);
+        self.wait_online(nodes.count())
     }
 
     /// Registers the lab's vCenter by its fingerprint.

@@ -18,7 +18,8 @@ pub(super) async fn run(desk: &Desk, job: Job) -> Result<Outcome, Fault> {
     Ok(Outcome::Done)
 }
 
-async fn every(desk: &Desk, policy: Option<String>) -> Result<Vec<Told>, Fault> {
+/// The jobs of a policy, or of every one.
+pub(super) async fn every(desk: &Desk, policy: Option<String>) -> Result<Vec<Told>, Fault> {
     let mut jobs = Vec::new();
     let mut page_token = None;
     loop {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
-use stillwater_controller_api::{Point, PreflightVmRequest};
+use stillwater_controller_api::{Job, Point, PreflightVmRequest};
 use stillwater_types::{Fault, Reason, VmId};
 
 use super::Desk;
@@ -26,6 +26,10 @@ pub(super) async fn run(desk: &Desk, asked: Readiness) -> Result<Outcome, Fault>
     for point in resolve::points(controller, None, usize::MAX).await? {
         points.entry(point.vm_id.clone()).or_default().push(point);
     }
+    let mut jobs: HashMap<VmId, Vec<Job>> = HashMap::new();
+    for job in super::job::every(desk, None).await? {
+        jobs.entry(job.vm_id.clone()).or_default().push(job);
+    }
     let looks = vms.into_iter().map(|summary| async move {
         let request = PreflightVmRequest {
             vm: summary.vm_id.to_string(),
@@ -38,10 +42,12 @@ pub(super) async fn run(desk: &Desk, asked: Readiness) -> Result<Outcome, Fault>
         .into_iter()
         .map(|(summary, preflight)| {
             let points = points.remove(&summary.vm_id).unwrap_or_default();
+            let jobs = jobs.remove(&summary.vm_id).unwrap_or_default();
             judge(Facts {
                 summary,
                 preflight,
                 points,
+                jobs,
             })
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use stillwater_controller_api::{
-    Point, PreflightFinding, PreflightVerdict, PreflightVmResponse, VmSummary,
+    Consistency, Job, Point, PreflightFinding, PreflightVerdict, PreflightVmResponse, VmSummary,
 };
 use stillwater_types::Fault;
 
@@ -10,10 +10,8 @@ use super::point::consistency;
 use crate::output::{Field, moment, plain, table};
 
 /// What no VM can be judged by, since nothing of it is known here. Said once, and held against no VM.
-const NOT_JUDGED: [&str; 4] = [
-    "policies and the age that a newest point may have (RPO)",
-    "copies in a second place",
-    "application hooks, which are chosen for each backup: see the consistency of the newest point",
+const NOT_JUDGED: [&str; 2] = [
+    "whether what runs in a vm needs hooks: a point that is no worse than file-system-consistent has no gap",
     "restore tests: a proved point has every byte, and nobody has started it",
 ];
 
@@ -25,6 +23,8 @@ pub(crate) struct Facts {
     pub preflight: Result<PreflightVmResponse, Fault>,
     /// Its points, in any order.
     pub points: Vec<Point>,
+    /// What policies promise to it.
+    pub jobs: Vec<Job>,
 }
 
 /// What a VM comes to.
@@ -59,6 +59,7 @@ pub(crate) fn judge(facts: Facts) -> Judgement {
         None => gaps.push(gap("NO_POINT", "nothing protects it; back it up")),
         Some(newest) => gaps.extend(point_gaps(newest, &facts.points)),
     }
+    gaps.extend(promise_gaps(&facts.jobs));
     Judgement {
         newest: newest.cloned(),
         summary: facts.summary,
@@ -100,7 +101,40 @@ fn point_gaps(newest: &Point, points: &[Point]) -> Vec<Gap> {
         let text = "no point was ever proved; `stillwater point verify` reads every byte";
         gaps.push(gap("NEVER_PROVED", text));
     }
+    if newest.consistency == Consistency::Crash {
+        let text = "the newest point is as after a power cut; see `stillwater point show` for why";
+        gaps.push(gap("CRASH_CONSISTENT", text));
+    }
+    let elsewhere = |point: &Point| point.repository_name != newest.repository_name;
+    if !points.iter().any(elsewhere) {
+        let text = format!(
+            "every point lies in {}; a policy that writes to a second repository keeps some elsewhere",
+            newest.repository_name
+        );
+        gaps.push(gap("NO_COPY", &text));
+    }
     gaps
+}
+
+fn promise_gaps(jobs: &[Job]) -> Vec<Gap> {
+    if jobs.is_empty() {
+        let text =
+            "no policy is for it, so nothing backs it up by itself; `stillwater policy apply`";
+        return vec![gap("NO_POLICY", text)];
+    }
+    let broken = jobs.iter().filter(|job| job.broken_since.is_some());
+    broken
+        .map(|job| {
+            let why = job
+                .broken_by
+                .as_deref()
+                .unwrap_or("see `stillwater job list`");
+            gap(
+                "RPO_MISSED",
+                &format!("{}: {} is broken: {why}", job.policy, job.promise),
+            )
+        })
+        .collect()
 }
 
 pub(crate) fn show(judged: &[Judgement]) -> String {
@@ -226,10 +260,10 @@ mod tests {
             vm_id: vm(),
             vm_name: "<b>".into(),
             run_id: RunId::mint(),
-            repository_name: "store".into(),
+            repository_name: format!("store {}", second % 2),
             committed_at: at,
             retain_until: at,
-            consistency: Consistency::Crash,
+            consistency: Consistency::FileSystem,
             complete,
             disks: vec![],
             missing: vec!["disk 2001".into()],
@@ -258,32 +292,100 @@ mod tests {
             summary: summary(),
             preflight,
             points,
+            jobs: vec![job(None)],
         })
+    }
+
+    fn job(broken_since: Option<Timestamp>) -> Job {
+        Job {
+            policy: "gold".into(),
+            vm_id: vm(),
+            vm_name: "<b>".into(),
+            promise: "a point every hour".into(),
+            rpo_seconds: Some(3600),
+            last_point_at: None,
+            achieved_p50_seconds: None,
+            achieved_p99_seconds: None,
+            achieved_most_seconds: None,
+            due_at: None,
+            deadline: None,
+            run_id: None,
+            waits_for: None,
+            broken_since,
+            broken_by: broken_since.map(|_| "no proxy reaches it".into()),
+            failure_count: 0,
+            pace: String::new(),
+        }
+    }
+
+    fn names(judgement: &Judgement) -> Vec<&str> {
+        judgement.gaps.iter().map(|gap| &*gap.name).collect()
     }
 
     #[test]
     fn each_fact_that_is_not_in_order_is_one_gap_and_nothing_else_is() {
         use PreflightVerdict::{Blocked, Ok, Warning};
         let proved = || point(1, true, Some(0));
+        let elsewhere = || point(0, true, None);
+        let crash = |mut point: Point| {
+            point.consistency = Consistency::Crash;
+            point
+        };
         for (verdicts, points, expected) in [
-            (&[Ok][..], vec![proved()], &[][..]),
-            (&[Warning], vec![proved()], &["TOOLS"]),
-            (&[Ok, Blocked], vec![proved()], &["TOOLS"]),
+            (&[Ok][..], vec![proved(), elsewhere()], &[][..]),
+            (&[Warning], vec![proved(), elsewhere()], &["TOOLS"]),
+            (&[Ok, Blocked], vec![proved(), elsewhere()], &["TOOLS"]),
             (&[Ok], vec![], &["NO_POINT"]),
-            (&[Ok], vec![point(1, true, None)], &["NEVER_PROVED"]),
+            (
+                &[Ok],
+                vec![point(1, true, None), elsewhere()],
+                &["NEVER_PROVED"],
+            ),
             (&[Ok], vec![point(2, true, None), proved()], &[]),
-            (&[Ok], vec![point(1, true, Some(9))], &["POINT_DAMAGED"]),
+            (
+                &[Ok],
+                vec![point(1, true, Some(9)), elsewhere()],
+                &["POINT_DAMAGED"],
+            ),
             (
                 &[Ok],
                 vec![point(2, false, None), proved()],
                 &["POINT_INCOMPLETE"],
             ),
             (&[Ok], vec![proved(), point(0, false, None)], &[]),
+            (
+                &[Ok],
+                vec![crash(proved()), elsewhere()],
+                &["CRASH_CONSISTENT"],
+            ),
+            (&[Ok], vec![proved(), crash(elsewhere())], &[]),
+            (&[Ok], vec![proved(), point(3, true, None)], &["NO_COPY"]),
         ] {
             let judgement = judged(verdicts, points);
-            let names: Vec<_> = judgement.gaps.iter().map(|gap| &*gap.name).collect();
-            assert_eq!(names, expected);
+            assert_eq!(names(&judgement), expected);
             assert_eq!(judgement.is_ready(), expected.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_promise_that_nobody_made_or_that_is_broken_is_a_gap() {
+        let sound = || vec![point(1, true, Some(0)), point(0, true, None)];
+        let broken = Timestamp::from_second(7).ok();
+        for (jobs, expected) in [
+            (vec![], &["NO_POLICY"][..]),
+            (vec![job(None), job(None)], &[]),
+            (vec![job(None), job(broken)], &["RPO_MISSED"]),
+        ] {
+            let judgement = judge(Facts {
+                summary: summary(),
+                preflight: Ok(PreflightVmResponse {
+                    summary: summary(),
+                    findings: vec![],
+                }),
+                points: sound(),
+                jobs,
+            });
+            assert_eq!(names(&judgement), expected);
         }
     }
 
@@ -292,7 +394,8 @@ mod tests {
         let judgement = judge(Facts {
             summary: summary(),
             preflight: Err(Fault::new(Reason::VmNotFound, "it is gone")),
-            points: vec![point(1, true, Some(0))],
+            points: vec![point(1, true, Some(0)), point(0, true, None)],
+            jobs: vec![job(None)],
         });
         assert_eq!(judgement.gaps, [gap("UNREAD", "it is gone")]);
     }
