@@ -8,7 +8,7 @@ use crate::alarm::{AlarmKind, Subject};
 use crate::run::lease::Lease;
 use crate::run::marker::Marker;
 use crate::run::outside::LeasedSnapshot;
-use crate::run::reaper::{Leftover, Standing, is_leftover};
+use crate::run::reaper::{Leftover, Reaper, Standing, is_leftover};
 
 /// A lease that is over, of a run that no journal knows.
 fn lease(cluster: ClusterId) -> Lease {
@@ -480,6 +480,35 @@ async fn what_a_live_lease_or_a_run_explains_is_neither_detached_nor_told() {
     rounds(&fake).await;
     assert_eq!(standing(&cluster), []);
     assert_eq!(attached(&fake), ["[ds] web/web-2000.vmdk"]);
+    cluster.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_seen_once_is_not_told_yet() {
+    let fake = Fake::new(Habits::default());
+    let dir = tempfile::tempdir().unwrap();
+    // The cluster's own reaper sleeps after its first round; every round of ours is a search.
+    let timing = crate::run::Timing {
+        reap_every: std::time::Duration::from_secs(3600),
+        search_every: std::time::Duration::ZERO,
+        ..quick()
+    };
+    let cluster = Cluster::open_with(dir.path(), &fake, timing).await;
+    while !fake.calls().contains(&"unfinished_vms") {
+        breathe().await;
+    }
+    let mut reaper = Reaper::new(std::sync::Arc::clone(&cluster.world));
+    let stray = [(AlarmKind::StrayDisk, on("vm-proxy-0").into())];
+    attach(&fake, "vm-proxy-0", &["[ds] web/web-9.vmdk"]);
+    reaper.round().await;
+    assert_eq!(standing(&cluster), []);
+    reaper.round().await;
+    assert_eq!(standing(&cluster), stray);
+    let mut things = fake.things();
+    things.attached.clear();
+    fake.set(things);
+    reaper.round().await;
+    assert_eq!(standing(&cluster), []);
     cluster.kill().await;
 }
 
