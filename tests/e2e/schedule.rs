@@ -156,3 +156,29 @@ fn a_promise_that_cannot_be_kept_is_an_alarm_that_says_what_is_missing_until_it_
     })?;
     site.cluster.stop_role(Role::Controller)
 }
+
+#[test]
+fn a_killed_proxy_breaks_no_promise_while_another_is_there() -> Result<()> {
+    let disks = Disks::new()?;
+    let shop =
+        |name| -> Result<VmSpec> { Ok(VmSpec::new(name, vec![disks.small()?]).in_folder("shop")) };
+    let mut cluster = Cluster::with_controller(EAGER)?;
+    cluster.add_proxy()?;
+    let mut site = Site::of(&[shop("web")?, shop("db")?], cluster)?;
+    apply(&site, "1m")?;
+    let vms = ["web", "db"];
+    vms.iter()
+        .try_for_each(|vm| wait_points(&site, vm, 1).map(drop))?;
+    site.cluster.kill_role(Role::Proxy)?;
+    vms.iter()
+        .try_for_each(|vm| wait_points(&site, vm, 3).map(drop))?;
+    for job in jobs(&site)? {
+        let achieved = job["achieved_most_seconds"].as_u64().context("achieved")?;
+        eprintln!("{}: {achieved} s at most, {}", job["vm_name"], job["pace"]);
+        ensure!(achieved < 90, "{job:#}");
+    }
+    for run in rows(&site.cluster.json(&["run", "list"])?) {
+        ensure!(run["state"] != "failed", "{run:#}");
+    }
+    Ok(())
+}
