@@ -393,6 +393,13 @@ async fn what_stands_on_a_lost_snapshot_is_detached_before_it_goes_and_nothing_e
         .expect("nobody is told");
     let expected = [(AlarmKind::StrayDisk, on("vm-proxy-0").into())];
     assert_eq!(standing(&cluster), expected);
+    let state = cluster.memory.state();
+    let message = &state.alarms.standing().next().unwrap().message;
+    assert!(
+        message.contains("[ds] web/web-9.vmdk of vm web"),
+        "{message}"
+    );
+    assert!(!message.contains("own/data"), "{message}");
     assert_eq!(attached(&fake), left);
     let mut things = fake.things();
     things.attached.clear();
@@ -509,6 +516,42 @@ async fn what_is_seen_once_is_not_told_yet() {
     fake.set(things);
     reaper.round().await;
     assert_eq!(standing(&cluster), []);
+    cluster.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_a_restore_writes_is_explained_by_its_run() {
+    let fake = Fake::new(Habits {
+        hot_adds: true,
+        ..Habits::default()
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), &fake).await;
+    let point = point_of(&cluster.run(backup()).await);
+    fake.change_habits(|habits| habits.transfers_hang = true);
+    let run = cluster.start(restore(point, false)).await;
+    let running = async {
+        while attached(&fake).is_empty() {
+            breathe().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), running)
+        .await
+        .unwrap();
+    rounds(&fake).await;
+    assert_eq!(standing(&cluster), []);
+    assert_eq!(
+        fake.things().vms.len(),
+        1,
+        "the vm of a run at work is gone"
+    );
+    cluster
+        .runs
+        .cancel(crate::event::Actor::Console, run.run_id)
+        .await
+        .unwrap();
+    cluster.ended(run.run_id).await;
+    assert!(fake.things().vms.is_empty());
     cluster.kill().await;
 }
 

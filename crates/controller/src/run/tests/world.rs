@@ -791,7 +791,10 @@ impl Vsphere for Fake {
                 device: "disk-1000-1".into(),
                 files: vec![file.clone()],
                 is_read_only: !file.starts_with("[ds] new/"),
-                owner: file.starts_with("[ds] web/").then(|| "web".into()),
+                owner: ["web", "new"]
+                    .into_iter()
+                    .find(|owner| file.starts_with(&format!("[ds] {owner}/")))
+                    .map(str::to_owned),
             };
             Ok(all.map(visitor).collect())
         })
