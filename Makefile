@@ -14,6 +14,7 @@
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
 #   make bench-transports  what each way to a disk costs (BENCH_MIB=512, BENCH_ROUNDS=3); root, for loop devices
 #   make microbench   what each stage of the data path costs in CPU time, compared with the run before
+#   make cutters   which cutter finds what on the disks of the demo (IMAGES=server,day2,clone: of make bench)
 #   make bench     Stillwater and its peers on the same bytes, in turn (QUICK=1, PAIRS=5, PEERS=restic,borg,borg-fixed)
 
 SHELL := bash
@@ -43,7 +44,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo boot test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz crash bench bench-transports microbench binaries advisories
+.PHONY: help setup lab demo boot test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz crash bench bench-transports cutters microbench binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -129,8 +130,15 @@ bench: lab
 	cargo build --locked --release --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli -p stillwater-bench
 	target/release/bench $(if $(QUICK),--quick) --rounds $(PAIRS) --peers $(PEERS) --to target/bench.md $(BENCH_FLAGS)
 
+# IMAGES comes from the environment: names of disks that `make bench` made.
+cutters: lab
+	$(if $(IMAGES),,$(call images,debian))
+	$(if $(IMAGES),,$(call images,debianday2))
+	$(if $(IMAGES),,$(call images,sibling))
+	cargo bench --locked -p stillwater-micro --bench cutters
+
 microbench: lab
-	cargo bench --locked -p stillwater-micro
+	cargo bench --locked -p stillwater-micro --bench data_path
 
 # BENCH_MIB and BENCH_ROUNDS come from the environment.
 bench-transports: setup
