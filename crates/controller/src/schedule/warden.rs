@@ -144,6 +144,9 @@ mod tests {
             broken(&book, at(3_700), "the newest one is of 2026-03-02T00:00:01"),
             [vm(1)]
         );
+        // Whoever comes into scope later was promised nothing before.
+        book.tell_promises(&promises(&[("gold", &[9])]), at(3_705));
+        assert!(wanted(&book, at(3_706)).is_empty(), "it just came");
         book.tell_promises(&promises(&[]), at(3_710));
         assert!(wanted(&book, at(3_720)).is_empty(), "nothing is promised");
     }
