@@ -425,14 +425,55 @@ pub(crate) enum Files {
         /// POINT:/PATH, POINT:VOLUME:/PATH where several volumes have files, or POINT: for all volumes
         place: String,
     },
-    /// Take a file out of a restore point; links are followed
+    /// Take a file, or a directory with everything in it, out of a restore point
     Get {
-        /// POINT:/PATH, or POINT:VOLUME:/PATH where several volumes have files
+        /// POINT:/PATH, or POINT:VOLUME:/PATH where several volumes have files; a link is followed
         place: String,
         /// Where it goes, where nothing must be yet; `-` is the standard output. Its own name here when left out
         #[arg(long, value_name = "PATH")]
         to: Option<PathBuf>,
+        /// As one archive, with what files of this machine could not hold
+        #[arg(long, value_enum, value_name = "FORMAT")]
+        archive: Option<Archive>,
     },
+    /// Find files by their names, in one restore point or in all of a VM
+    Find(FindFiles),
+    /// The versions of one file over all restore points of a VM
+    History(FileHistory),
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("where").required(true).multiple(false))]
+pub(crate) struct FindFiles {
+    /// The name, with `*`, `?` and `[a-z]` as shells have them
+    pub name: String,
+    /// POINT: for all volumes, or POINT:[VOLUME:]/PATH for what is below
+    #[arg(group = "where")]
+    pub place: Option<String>,
+    /// Every point of this VM: its id, name or inventory path
+    #[arg(long, group = "where")]
+    pub vm: Option<String>,
+    /// Take capital and small letters for one
+    #[arg(long, short)]
+    pub ignore_case: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileHistory {
+    /// The VM: its id, name or inventory path
+    pub vm: String,
+    /// The path in the guest; links are followed
+    pub path: String,
+    /// The volume, where several have files
+    #[arg(long)]
+    pub volume: Option<String>,
+}
+
+/// A format of archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Archive {
+    /// POSIX tar with extended headers: owners, times, attributes, lists of access, links, devices
+    Tar,
 }
 
 #[derive(Debug, Args)]

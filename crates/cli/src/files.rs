@@ -1,13 +1,19 @@
 //! Files in restore points: how they are named, who reads them, where they go.
 
-use std::fs::{File, FileTimes, Permissions};
+mod acl;
+mod dress;
+mod look;
+mod report;
+mod taking;
+mod tar;
+mod tree;
+
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use stillwater_files::{Cause, Error, Event, Facts, Job, Session};
+use stillwater_files::{Cause, Error, Event, Job, Session};
 use stillwater_nbd::{Export, Piece};
 use stillwater_types::{Extent, Fault, Reason};
 use tempfile::NamedTempFile;
@@ -16,9 +22,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::serve::ServedDisk;
 
+#[cfg(test)]
+pub(crate) use look::Content;
+pub(crate) use look::{Find, Finds, Reading, Version};
+pub(crate) use report::Report;
+use taking::Sink;
+pub(crate) use taking::{Shape, Taking};
+use tar::Tar;
+use tree::Tree;
+
 /// The reader's program, which is installed beside this one.
 const READER: &str = "stillwater-files";
-const STDOUT: &str = "-";
+pub(crate) const STDOUT: &str = "-";
 /// Zeros that are written at a time, where they have to be.
 static ZEROS: [u8; 65536] = [0; 65536];
 
@@ -55,6 +70,12 @@ impl Place {
         })
     }
 
+    /// What names in an archive begin with: the last component, or nothing.
+    pub fn prefix(&self) -> Vec<u8> {
+        let name = self.own_name().unwrap_or_default();
+        name.into_os_string().into_encoded_bytes()
+    }
+
     /// The last component of the path: where a file goes when nobody says it.
     pub fn own_name(&self) -> Result<PathBuf, Fault> {
         let name = self.path.rsplit('/').next().unwrap_or_default();
@@ -67,6 +88,11 @@ impl Place {
         }
         Ok(PathBuf::from(name))
     }
+}
+
+/// What a guest calls something, for people.
+pub(crate) fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
 }
 
 /// Where the reader is.
@@ -155,6 +181,15 @@ pub(crate) enum Target {
     Stdout,
 }
 
+/// Whether something may be written there: `-` is the standard output, nothing is written over.
+pub(crate) fn is_free(to: &Path) -> Result<(), Fault> {
+    if to.as_os_str() != STDOUT && to.symlink_metadata().is_ok() {
+        let message = format!("{} is there already", to.display());
+        return Err(Fault::new(Reason::BadField, message).with("field", "to"));
+    }
+    Ok(())
+}
+
 impl Target {
     /// `-` is the standard output; a file must not exist.
     pub fn new(to: PathBuf) -> Result<Self, Fault> {
@@ -162,9 +197,7 @@ impl Target {
             return Ok(Self::Stdout);
         }
         let bad = |message: String| Fault::new(Reason::BadField, message).with("field", "to");
-        if to.symlink_metadata().is_ok() {
-            return Err(bad(format!("{} is there already", to.display())));
-        }
+        is_free(&to)?;
         let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty());
         let file = NamedTempFile::new_in(directory.unwrap_or(Path::new(".")));
         let file = file.map_err(|error| bad(format!("write beside {}: {error}", to.display())))?;
@@ -203,40 +236,23 @@ impl Target {
         }
     }
 
-    /// Gives the file its name, and the mode and time that it had in the guest.
-    pub fn keep(self, facts: Option<&Facts>) -> Result<(), Fault> {
+    /// Has the file finished by `dress`, and gives it its name.
+    pub fn keep(self, dress: impl FnOnce(&File) -> io::Result<()>) -> Result<(), Fault> {
         let failed = |error: io::Error| {
             Fault::new(Reason::StorageFailed, format!("write the file: {error}"))
         };
         match self {
             Self::Stdout => io::stdout().lock().flush().map_err(failed),
             Self::File { file, to, length } => {
-                finish(file.as_file(), length, facts).map_err(failed)?;
+                let done = file.as_file().set_len(length);
+                let done = done.and_then(|()| dress(file.as_file()));
+                let done = done.and_then(|()| file.as_file().sync_all());
+                done.map_err(failed)?;
                 let kept = file.persist_noclobber(to).map_err(|error| error.error);
                 kept.map(drop).map_err(failed)
             }
         }
     }
-}
-
-fn finish(file: &File, length: u64, facts: Option<&Facts>) -> io::Result<()> {
-    file.set_len(length)?;
-    // Bits that make a program run as another user stay in the guest.
-    let mode = facts.and_then(|facts| facts.mode).unwrap_or(0o600) & 0o777;
-    file.set_permissions(Permissions::from_mode(mode))?;
-    let modified = facts.and_then(|facts| facts.modified);
-    let moment = modified.and_then(|moment| {
-        let whole = Duration::new(moment.seconds.unsigned_abs(), 0);
-        let begin = match moment.seconds < 0 {
-            true => SystemTime::UNIX_EPOCH.checked_sub(whole),
-            false => SystemTime::UNIX_EPOCH.checked_add(whole),
-        };
-        begin?.checked_add(Duration::from_nanos(moment.nanoseconds.into()))
-    });
-    if let Some(moment) = moment {
-        file.set_times(FileTimes::new().set_modified(moment))?;
-    }
-    file.sync_all()
 }
 
 #[cfg(test)]
@@ -278,7 +294,7 @@ mod tests {
         target.bytes(b"begin").unwrap();
         target.zeros(70_000).unwrap();
         assert!(!to.exists());
-        target.keep(None).unwrap();
+        target.keep(|_| Ok(())).unwrap();
         let mut expected = b"begin".to_vec();
         expected.resize(70_005, 0);
         assert_eq!(std::fs::read(&to).unwrap(), expected);
