@@ -5,6 +5,7 @@
 #   make lint      set up and run every check that is not a test
 #   make lab       build the lab: VMware's simulator and guest disks
 #   make fuzz      throw random bytes at every decoder (SECONDS=600)
+#   make fuzz-files  damage real images of every file system under its reader (SECONDS=3600, of each); root, for loop devices
 #   make boot      back up a Debian, restore its disks, and boot them in qemu to their login
 #   make torture   kill -9 every role at random moments (ROUNDS=100 SEED=… GUEST=small|debian)
 #   make vsphere-faults  vCenter fails at every call of a backup (FAULTS=2000 KILLS=60 SEED=… ONLY=METHOD|CLASS)
@@ -35,6 +36,7 @@ REPLAY ?=
 STATE ?=
 CARGO_TEST_FLAGS ?=
 BENCH_FLAGS ?=
+FUZZ_FILES_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),3600)
 FUZZ_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),600)
 
 # Guest disks, made once; what dpkg has to say about its chroot goes to a log.
@@ -44,7 +46,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo boot test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz crash bench bench-transports cutters microbench binaries advisories
+.PHONY: help setup lab demo boot test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz fuzz-files crash bench bench-transports cutters microbench binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -101,6 +103,12 @@ crash: setup
 
 fuzz: setup
 	cargo run --locked --quiet -p stillwater-fuzz --bin fuzz -- --seconds $(FUZZ_SECONDS)
+
+# Counts cases and panics of each reader; memory and time are bounded, so that a case that takes too much of either ends it.
+fuzz-files: setup
+	cargo test --locked --quiet -p stillwater-guestfs --test kernel --no-run
+	ulimit -v 8388608; GUESTFS_DAMAGE_SECONDS=$(FUZZ_FILES_SECONDS) timeout $$(($(FUZZ_FILES_SECONDS) * 6 + 300)) \
+		cargo test --locked --quiet -p stillwater-guestfs --test kernel damage:: -- --nocapture --test-threads 2
 
 # Crash states that are distinct; the seeds that fail are printed with the command that repeats them.
 sim: setup

@@ -163,6 +163,15 @@ fn what_cannot_be_read_is_named() {
         (3, &b"-FVE-FS-"[..], "a volume encrypted by BitLocker"),
         (0, b"LUKS\xba\xbe", "a volume encrypted by LUKS"),
         (3, b"ReFS\0\0\0\0", "a ReFS file system"),
+        (512, b"PRIVHEAD", "a dynamic disk of Windows (LDM)"),
+        (3072, b"PRIVHEAD", "a dynamic disk of Windows (LDM)"),
+        (3, b"EXFAT   ", "an exFAT file system"),
+        (32, b"NXSB", "an APFS container"),
+        (
+            4096,
+            b"\xfc\x4e\x2b\xa9",
+            "a member of a Linux software RAID",
+        ),
     ] {
         let image = Image::new(1);
         let disk = File::options().write(true).open(image.path()).unwrap();
@@ -175,6 +184,18 @@ fn what_cannot_be_read_is_named() {
             "{refused}"
         );
     }
+}
+
+/// A table of partitions alone tells what Windows keeps elsewhere on the disk.
+#[test]
+fn a_partition_of_a_dynamic_disk_is_named() {
+    let image = Image::new(4);
+    partitioned(&image, "label: dos\nstart=2048, type=42\n");
+    let volumes = scan(&[&image]);
+    let what = "a dynamic disk of Windows (LDM)";
+    assert_eq!(volumes[0].contents, Contents::Unreadable(what));
+    let refused = volumes[0].open().err().unwrap().to_string();
+    assert!(refused.contains("serve the point"), "{refused}");
 }
 
 /// A disk that says how much of it was read.
