@@ -447,7 +447,7 @@ pub(crate) enum Files {
 pub(crate) struct FindFiles {
     /// The name, with `*`, `?` and `[a-z]` as shells have them
     pub name: String,
-    /// POINT: for all volumes, or POINT:[VOLUME:]/PATH for what is below
+    /// POINT: for all volumes, POINT:/PATH or POINT:VOLUME:/PATH for what is below
     #[arg(group = "where")]
     pub place: Option<String>,
     /// Every point of this VM: its id, name or inventory path
