@@ -12,6 +12,12 @@ use support::Cluster;
 
 const CALLERS: &str = "\
 AlarmService/ListAlarms: admin
+PolicyService/ApplyPolicy: admin
+PolicyService/ListPolicies: admin
+PolicyService/GetPolicy: admin
+PolicyService/RemovePolicy: admin
+PolicyService/ListPolicyMembers: admin
+JobService/ListJobs: admin
 GuestCredentialService/SetGuestCredential: admin
 GuestCredentialService/ListGuestCredentials: admin
 GuestCredentialService/RemoveGuestCredential: admin

@@ -107,6 +107,8 @@ fn message(told: &Told, why: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use stillwater_scheduler::Blocked;
+
     use super::super::facts::NodesNow;
     use super::super::fixture::*;
     use super::*;
@@ -161,6 +163,12 @@ mod tests {
         };
         // It has been due for a day, and nobody has ever asked for a decision.
         assert_eq!(of(&book, at(1)), [AlarmKind::NothingRuns]);
+        // What is held back for others, as the last decision said, is no fault of whoever decides.
+        let (job, mut held_back) = (*book.jobs.keys().next().expect("a job"), book.clone());
+        held_back.waiting.insert(job, Blocked::VmBusy);
+        held_back.decided_at = Some(at(1));
+        assert_eq!(of(&held_back, at(2)), [AlarmKind::PromiseBroken]);
+        assert_eq!(of(&held_back, at(600)), [AlarmKind::NothingRuns]);
         book.tell_nodes(NodesNow::default());
         assert_eq!(of(&book, at(2)), [AlarmKind::PromiseBroken]);
         book.tell_nodes(nodes());
