@@ -98,6 +98,9 @@ fn tree() -> Vec<Event> {
         item("broken", facts("file", 600)),
         Event::Bytes(vec![1; 100]),
         Event::End(Some("its map is damaged".to_owned())),
+        item("last", facts("file", 4)),
+        Event::Bytes(b"last".to_vec()),
+        Event::End(None),
         Event::Lost(Lost {
             path: b"sub".to_vec(),
             what: "a page is damaged".to_owned(),
@@ -126,6 +129,9 @@ fn check_tree(root: &Path) {
     assert_eq!(fs::metadata(root.join("again")).unwrap().ino(), known.ino());
     let odd = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"sub/not \xff text");
     assert!(root.join(odd).exists());
+    assert_eq!(fs::read(root.join("last")).unwrap(), b"last");
+    let top = fs::metadata(root).unwrap();
+    assert_eq!((top.mode() & 0o7777, top.mtime()), (0o750, 1_000_000_000));
     let link = root.join("sub/link");
     assert_eq!(fs::read_link(&link).unwrap(), Path::new("/etc/passwd"));
     let mut sparse = vec![0; 300_000];
@@ -158,7 +164,7 @@ fn a_tree_becomes_files_and_what_cannot_is_listed() {
     let json = report.json();
     assert_eq!(
         (&json["files"], &json["directories"], &json["links"]),
-        (&5.into(), &2.into(), &1.into())
+        (&6.into(), &2.into(), &1.into())
     );
     assert_eq!(
         fs::read_dir(place.path()).unwrap().count(),
@@ -255,7 +261,11 @@ fn no_path_leads_out_and_nonsense_ends_it() {
         check(vec![item(path, facts("file", 0)), Event::End(None)]);
     }
     check(vec![Event::Bytes(vec![1])]);
-    check(vec![item("a", facts("file", 1)), Event::Bytes(vec![1, 2])]);
+    check(vec![
+        item("a", facts("file", 1)),
+        Event::Bytes(vec![1, 2]),
+        Event::End(None),
+    ]);
     check(vec![
         item("a", facts("file", 2)),
         Event::Bytes(vec![1]),
