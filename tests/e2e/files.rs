@@ -176,7 +176,26 @@ fn files_of_a_point_are_those_of_the_guest() -> Result<()> {
         .context("a pipe")?
         .write_all(&written.stdout)?;
     ensure!(tar.wait()?.success());
-    for ours in [&home, &unpacked.join("home")] {
+    let zip = cluster.dir().join("home.zip");
+    let to = zip.to_str().context("utf-8")?;
+    let archive = [
+        "files",
+        "get",
+        &place("/home"),
+        "--archive",
+        "zip",
+        "--to",
+        to,
+    ];
+    let written = cluster.command(&archive)?.output()?;
+    let said = String::from_utf8_lossy(&written.stderr);
+    ensure!(said.contains("holds no owners"), "{said}");
+    let unzipped = cluster.dir().join("unzipped");
+    let done = Command::new("unzip")
+        .args([Path::new("-q"), &zip, Path::new("-d"), &unzipped])
+        .status()?;
+    ensure!(done.success());
+    for ours in [&home, &unpacked.join("home"), &unzipped.join("home")] {
         let difference = Command::new("diff")
             .args(["-r", "--no-dereference"])
             .args([ours, &theirs.join("home")])

@@ -474,6 +474,8 @@ pub(crate) struct FileHistory {
 pub(crate) enum Archive {
     /// POSIX tar with extended headers: owners, times, attributes, lists of access, links, devices
     Tar,
+    /// Zip, for systems that know no tar: without owners, attributes, devices and hard links
+    Zip,
 }
 
 #[derive(Debug, Args)]

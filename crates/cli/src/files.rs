@@ -7,6 +7,7 @@ mod report;
 mod taking;
 mod tar;
 mod tree;
+mod zip;
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -30,6 +31,7 @@ use taking::Sink;
 pub(crate) use taking::{Shape, Taking};
 use tar::Tar;
 use tree::Tree;
+use zip::Zip;
 
 /// The reader's program, which is installed beside this one.
 const READER: &str = "stillwater-files";

@@ -58,14 +58,20 @@ async fn get(
         Some(Archive::Tar) => Shape::Tar {
             prefix: place.prefix(),
         },
+        Some(Archive::Zip) => Shape::Zip {
+            prefix: place.prefix(),
+        },
         None => Shape::Files,
     };
     let to = match (to, archive) {
         (Some(to), _) => to,
         (None, None) => place.own_name()?,
-        (None, Some(Archive::Tar)) => {
+        (None, Some(archive)) => {
             let mut name = place.own_name()?.into_os_string();
-            name.push(".tar");
+            name.push(match archive {
+                Archive::Tar => ".tar",
+                Archive::Zip => ".zip",
+            });
             name.into()
         }
     };
@@ -75,7 +81,10 @@ async fn get(
     let job = job(
         place.volume.clone(),
         &place.path,
-        Wanted::Tree { copies: false },
+        // A zip archive cannot say that two names are one file.
+        Wanted::Tree {
+            copies: archive == Some(Archive::Zip),
+        },
     );
     let taking = Taking::new(to, shape);
     let taking = read_point(desk, point_id, job, taking, Taking::take).await?;
@@ -245,7 +254,13 @@ async fn read_point<S: Send + 'static>(
     let read = match opened {
         Ok(served) => {
             job.disks = served.iter().map(|disk| disk.length()).collect();
-            let read = read_disks(program, job, served.clone(), state, take).await;
+            let over = async {
+                tokio::select! {
+                    fault = follow::interrupted() => fault,
+                    fault = follow::broken_off(controller, &runs) => fault,
+                }
+            };
+            let read = read_disks(program, job, served.clone(), (state, take), over).await;
             match read {
                 Ok(state) => serve::finish(&served).await.map(|()| state),
                 Err(fault) => Err(fault),
@@ -261,13 +276,14 @@ async fn read_point<S: Send + 'static>(
     state.ok_or_else(|| Fault::new(Reason::Bug, "the disks were read and nothing came of it"))
 }
 
-/// The reader's conversation blocks, so it has a thread of its own; Ctrl-C ends it.
+/// The reader's conversation blocks, so it has a thread of its own; Ctrl-C ends it, and so does the end of
+/// a run: without it every file would be asked for until patience ends, and counted as lost.
 async fn read_disks<S: Send + 'static>(
     program: PathBuf,
     job: Job,
     disks: Vec<Arc<ServedDisk>>,
-    mut state: S,
-    take: fn(&mut S, Event) -> std::io::Result<()>,
+    (mut state, take): (S, fn(&mut S, Event) -> std::io::Result<()>),
+    over: impl Future<Output = Fault>,
 ) -> Result<S, Fault> {
     let handle = Handle::current();
     let stop = CancellationToken::new();
@@ -278,7 +294,7 @@ async fn read_disks<S: Send + 'static>(
     });
     let ended = tokio::select! {
         ended = &mut reading => ended,
-        fault = follow::interrupted() => {
+        fault = over => {
             stop.cancel();
             drop(reading.await);
             return Err(fault);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use stillwater_files::{Event, Facts, Item};
 
 use super::dress::dress;
-use super::{Report, Tar, Target, Tree};
+use super::{Report, Tar, Target, Tree, Zip};
 
 /// Where files go.
 pub(crate) trait Sink: Send {
@@ -29,6 +29,8 @@ pub(crate) enum Shape {
     Files,
     /// As one tar archive, whose names begin with this.
     Tar { prefix: Vec<u8> },
+    /// As one zip archive, likewise.
+    Zip { prefix: Vec<u8> },
 }
 
 /// Believes nothing of what the reader says: somebody may have taken it over.
@@ -129,6 +131,9 @@ impl Taking {
         match (&self.shape, facts.kind.as_str()) {
             (Shape::Tar { prefix }, _) => Ok(Box::new(Packed {
                 tar: Box::new(Tar::new(target()?, prefix)),
+            })),
+            (Shape::Zip { prefix }, _) => Ok(Box::new(Zipped {
+                zip: Box::new(Zip::new(target()?, prefix)),
             })),
             (Shape::Files, "file") => Ok(Box::new(One {
                 target: target()?,
@@ -235,6 +240,36 @@ impl Sink for Packed {
 
     fn finish(self: Box<Self>, _report: &mut Report) -> io::Result<()> {
         let target = self.tar.close()?;
+        let kept = target.keep(|_| Ok(()));
+        kept.map_err(|fault| io::Error::other(fault.message))
+    }
+}
+
+/// A zip archive, in its file.
+struct Zipped {
+    zip: Box<Zip<Target>>,
+}
+
+impl Sink for Zipped {
+    fn item(&mut self, item: &Item, facts: &Facts, report: &mut Report) -> io::Result<()> {
+        self.zip.item(item, facts, report)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.zip.bytes(bytes)
+    }
+
+    fn zeros(&mut self, count: u64) -> io::Result<()> {
+        self.zip.zeros(count)
+    }
+
+    fn end(&mut self, broken: Option<&str>, report: &mut Report) -> io::Result<()> {
+        self.zip.end(broken, report);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _report: &mut Report) -> io::Result<()> {
+        let target = self.zip.close()?;
         let kept = target.keep(|_| Ok(()));
         kept.map_err(|fault| io::Error::other(fault.message))
     }

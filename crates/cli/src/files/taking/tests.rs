@@ -206,6 +206,57 @@ fn a_tree_becomes_an_archive_that_tar_reads() {
 }
 
 #[test]
+fn a_tree_becomes_a_zip_archive_that_others_read() {
+    let place = tempfile::tempdir().unwrap();
+    let to = place.path().join("taken.zip");
+    let mut events = tree();
+    // What a reader that was asked for copies tells of the second name.
+    let again = |event: &Event| matches!(event, Event::Item(item) if item.first.is_some());
+    let at = events.iter().position(again).unwrap();
+    let copy = vec![
+        item("again", facts("file", 5)),
+        Event::Bytes(b"hello".to_vec()),
+        Event::End(None),
+    ];
+    events.splice(at..=at, copy);
+    let prefix = b"etc".to_vec();
+    let report = take(events, &to, Shape::Zip { prefix }).unwrap();
+    let unpacked = Command::new("unzip")
+        .arg("-q")
+        .arg(&to)
+        .current_dir(place.path())
+        .env("TZ", "UTC")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&unpacked.stderr);
+    assert!(unpacked.status.success(), "{said}");
+    let root = place.path().join("etc");
+    for name in ["sub/file", "again"] {
+        let file = root.join(name);
+        assert_eq!(fs::read(&file).unwrap(), b"hello");
+        let known = fs::metadata(&file).unwrap();
+        assert_eq!(
+            (known.mode() & 0o7777, known.mtime()),
+            (0o640, 1_000_000_000)
+        );
+    }
+    let link = fs::read_link(root.join("sub/link")).unwrap();
+    assert_eq!(link, Path::new("/etc/passwd"));
+    assert_eq!(fs::read(root.join("sparse")).unwrap().len(), 300_003);
+    assert_eq!(fs::read(root.join("last")).unwrap(), b"last");
+    let notes = report.notes().join("\n");
+    for what in [
+        "user.some is left out",
+        "no pipe",
+        "ends after 100 bytes",
+        "no text",
+        "no owners",
+    ] {
+        assert!(notes.contains(what), "{what}: {notes}");
+    }
+}
+
+#[test]
 fn names_of_any_length_are_in_an_archive() {
     let place = tempfile::tempdir().unwrap();
     let to = place.path().join("taken.tar");
