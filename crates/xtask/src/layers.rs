@@ -172,7 +172,8 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("rustls", &["rpc", "vsphere", "disk", "testkit"]),
     ("reqwest", &["vsphere", "disk"]),
     ("quick-xml", &["vsphere"]),
-    ("zip", &["vsphere"]),
+    // The manifests of a guest's writers come in one, files of a guest can leave in one.
+    ("zip", &["vsphere", "cli"]),
     ("protox", &["controller-api", "proxy-api", "repository-api"]),
     ("fastcdc", &["chunking"]),
     // Chunks are chunking's; the NVRAM in a point is written by the controller and read by recovery.
