@@ -20,18 +20,22 @@ const LENGTH: u64 = 64 << 20;
 const BEGUN: u64 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// `restore disk` in the background, killed when it is dropped.
-struct Export(Child);
+/// A command in the background, killed when it is dropped.
+struct Background(Child);
 
-impl Export {
-    fn start(site: &Site, point: &str, to: &str, format: &str) -> Result<Self> {
+impl Background {
+    fn spawn(command: &mut Command, log: &Path) -> Result<Self> {
+        let child = command.stdin(Stdio::null()).stderr(File::create(log)?);
+        Ok(Self(child.spawn().context("tests/setup.sh installs it")?))
+    }
+
+    fn export(site: &Site, point: &str, to: &str, format: &str) -> Result<Self> {
         let args = [
             "restore", "disk", point, "--disk", "2000", "--to", to, "--format", format,
         ];
-        let log = File::create(site.cluster.dir().join("export.log"))?;
         let mut command = site.cluster.command(&args)?;
-        let child = command.stdout(Stdio::piped()).stderr(log).spawn()?;
-        Ok(Self(child))
+        let log = site.cluster.dir().join("export.log");
+        Self::spawn(command.stdout(Stdio::piped()), &log)
     }
 
     fn end(&mut self) -> Result<ExitStatus> {
@@ -39,7 +43,7 @@ impl Export {
     }
 }
 
-impl Drop for Export {
+impl Drop for Background {
     fn drop(&mut self) {
         // An error means that it has ended already.
         self.0.kill().ok();
@@ -73,18 +77,29 @@ fn unfinished(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Waits until some of a file is written, and holds the rest back.
-fn hold_in_the_middle(site: &Site, dir: &Path) -> Result<()> {
+/// What a directory and all below it have of the file system.
+fn written(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        bytes += match entry.metadata() {
+            Ok(found) if found.is_dir() => written(&entry.path())?,
+            Ok(found) => found.blocks() * 512,
+            // It has got another name meanwhile.
+            Err(_) => 0,
+        };
+    }
+    Ok(bytes)
+}
+
+/// Waits until some is written to a directory, and holds the rest back.
+fn hold_in_the_middle(site: &Site, dir: &Path, begun: u64) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    loop {
-        let parts = unfinished(dir)?;
-        let part = parts.first().and_then(|part| part.metadata().ok());
-        if part.is_some_and(|part| part.blocks() * 512 >= BEGUN) {
-            return site.cluster.pause_role(Role::Repository);
-        }
+    while written(dir).unwrap_or_default() < begun {
         ensure!(Instant::now() < deadline, "nothing was written");
         std::thread::sleep(Duration::from_millis(1));
     }
+    site.cluster.pause_role(Role::Repository)
 }
 
 /// Kills a role while the repository stands still, and lets everything go on.
@@ -113,8 +128,8 @@ fn check_file(format: &str, qemu_format: &str) -> Result<()> {
     let file = dir.join("disk.img");
     let to = file.to_str().context("utf-8")?;
     for role in Role::ALL {
-        let mut export = Export::start(&site, &point, to, format)?;
-        hold_in_the_middle(&site, &dir)?;
+        let mut export = Background::export(&site, &point, to, format)?;
+        hold_in_the_middle(&site, &dir, BEGUN)?;
         ensure!(!file.exists(), "half a disk has the name of a whole one");
         kill(&mut site, role)?;
         let status = export.end()?;
@@ -134,14 +149,14 @@ fn check_file(format: &str, qemu_format: &str) -> Result<()> {
         ensure!(left.is_empty(), "{name}: {left:?} is left");
     }
     // The tool itself: nobody is left to clean up, but nothing has the disk's name.
-    let mut export = Export::start(&site, &point, to, format)?;
-    hold_in_the_middle(&site, &dir)?;
+    let mut export = Background::export(&site, &point, to, format)?;
+    hold_in_the_middle(&site, &dir, BEGUN)?;
     export.0.kill()?;
     export.0.wait()?;
     site.cluster.resume_role(Role::Repository)?;
     ensure!(!file.exists(), "half a disk has the name of a whole one");
     // What it left is in nobody's way.
-    Export::start(&site, &point, to, format)?.end()?;
+    Background::export(&site, &point, to, format)?.end()?;
     ensure!(is_the_disk(&file, qemu_format, &disk)?, "not the disk");
     Ok(())
 }
@@ -175,7 +190,7 @@ fn through_a_pipe(
 ) -> Result<(PathBuf, ExitStatus)> {
     let file = site.cluster.dir().join("piped.img");
     let mut out = File::create(&file)?;
-    let mut export = Export::start(site, point, "-", format)?;
+    let mut export = Background::export(site, point, "-", format)?;
     let mut pipe = export.0.stdout.take().context("a pipe")?;
     let begun = std::io::copy(&mut pipe.by_ref().take(BEGUN), &mut out)?;
     ensure!(begun == BEGUN, "only {begun} bytes came");
@@ -261,6 +276,105 @@ fn half_a_vm_is_removed_whichever_role_dies() -> Result<()> {
             (Some("failed"), None) => {}
             (_, left) => bail!("{name}: {left:?} after {ended:#}"),
         }
+    }
+    Ok(())
+}
+
+/// The command, and the directory that it is to make.
+fn take(site: &Site, place: &str, to: &Path) -> Result<Background> {
+    let args = ["files", "get", place, "--to", to.to_str().context("utf-8")?];
+    let mut command = site.cluster.command(&args)?;
+    let log = site.cluster.dir().join("files.log");
+    Background::spawn(command.stdout(Stdio::null()), &log)
+}
+
+fn same_files(one: &Path, other: &Path) -> Result<bool> {
+    let mut command = Command::new("diff");
+    command.args(["--recursive", "--no-dereference", "--brief"]);
+    Ok(command.arg(one).arg(other).output()?.status.success())
+}
+
+#[test]
+fn half_a_directory_never_has_the_name_of_a_whole_one() -> Result<()> {
+    let (mut site, point) = Site::protected()?;
+    let place = format!("{point}:disk0p1:/");
+    let whole = site.cluster.dir().join("whole");
+    take(&site, &place, &whole)?.end().context("all of it")?;
+    ensure!(whole.exists(), "the files are not taken");
+    let dir = site.cluster.dir().join("restored");
+    std::fs::create_dir(&dir)?;
+    let to = dir.join("files");
+    for victim in Role::ALL.into_iter().map(Some).chain([None]) {
+        let name = victim.map_or("tool", Role::name);
+        let mut taking = take(&site, &place, &to)?;
+        hold_in_the_middle(&site, &dir, 64 << 10)?;
+        ensure!(!to.exists(), "{name}: half a directory has its name");
+        match victim {
+            Some(role) => kill(&mut site, role)?,
+            None => {
+                taking.0.kill()?;
+                site.cluster.resume_role(Role::Repository)?;
+            }
+        }
+        let status = taking.end().context(name)?;
+        ensure!(
+            to.exists() || !status.success(),
+            "{name}: no files, and the tool says that it took them"
+        );
+        if to.exists() {
+            ensure!(victim.is_some(), "it was not the middle");
+            ensure!(same_files(&whole, &to)?, "{name}: half a directory");
+            std::fs::remove_dir_all(&to)?;
+        }
+        let left = std::fs::read_dir(&dir)?.count();
+        ensure!(victim.is_none() || left == 0, "{name}: something is left");
+    }
+    Ok(())
+}
+
+#[test]
+fn half_a_copy_of_a_served_disk_is_none_for_who_copies_it() -> Result<()> {
+    let (mut site, point, disk) = protected()?;
+    let dir = site.cluster.dir().join("restored");
+    for victim in Role::ALL.into_iter().map(Some).chain([None]) {
+        let name = victim.map_or("tool", Role::name);
+        std::fs::create_dir(&dir)?;
+        let socket = site.cluster.dir().join(format!("{name}.sock"));
+        let path = socket.to_str().context("utf-8")?;
+        let mut serve = site
+            .cluster
+            .command(&["point", "serve", &point, "--socket", path])?;
+        let log = site.cluster.dir().join(format!("{name}.serve.log"));
+        let mut serving = Background::spawn(serve.stdout(File::create(&log)?), &log)?;
+        wait("the disk is served", PATIENCE, || {
+            Ok(socket.exists().then_some(()))
+        })?;
+        let copy = dir.join("copy.raw");
+        let uri = format!("nbd+unix:///{}?socket={path}", disk.key);
+        let log = site.cluster.dir().join("nbdcopy.log");
+        let mut copying = Background::spawn(Command::new("nbdcopy").arg(uri).arg(&copy), &log)?;
+        hold_in_the_middle(&site, &dir, BEGUN)?;
+        ensure!(
+            copying.0.try_wait()?.is_none(),
+            "{name}: it was not the middle"
+        );
+        match victim {
+            Some(role) => kill(&mut site, role)?,
+            None => {
+                serving.0.kill()?;
+                site.cluster.resume_role(Role::Repository)?;
+            }
+        }
+        let is_copied = copying.end()?.success();
+        ensure!(
+            !is_copied || hash(&copy)? == hash(&disk.file)?,
+            "{name}: half a disk was copied, and nobody was told"
+        );
+        ensure!(
+            victim.is_some() || !is_copied,
+            "nobody was there to serve it"
+        );
+        std::fs::remove_dir_all(&dir)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
+use futures::future::{join_all, pending, select_all};
 use futures::stream::{BoxStream, StreamExt};
 use stillwater_controller_api::{Client, Run, RunState};
 use stillwater_rpc::retry::worth_repeating;
@@ -89,6 +89,32 @@ async fn once<T>(
         }
     }
     Ok(None)
+}
+
+/// Ends when one of these runs has ended while somebody works with what it holds open, and tells why.
+///
+/// A controller that is away ends nothing: what the proxy has open can be read on meanwhile.
+pub(crate) async fn broken_off(controller: &Client, runs: &[RunId]) -> Fault {
+    if runs.is_empty() {
+        return pending().await;
+    }
+    let each = runs.iter().map(|run| Box::pin(ended(controller, *run)));
+    select_all(each).await.0
+}
+
+async fn ended(controller: &Client, run_id: RunId) -> Fault {
+    let is_final = |run: &Run| run.state.is_final();
+    loop {
+        let ask = async || controller.watch_run(run_id).await;
+        if let Ok(run) = to_the_end(ask, is_final, |_| ()).await {
+            let early = || {
+                let message = format!("run {run_id} ended before its disk was read");
+                Fault::new(Reason::RunCancelled, message)
+            };
+            return outcome(&run).err().unwrap_or_else(early);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Ends when the user presses Ctrl-C.

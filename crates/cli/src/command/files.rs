@@ -260,7 +260,7 @@ async fn read_point<S: Send + 'static>(
                     fault = follow::broken_off(controller, &runs) => fault,
                 }
             };
-            let read = read_disks(program, job, served.clone(), (state, take), over).await;
+            let read = read_disks(program, job, served.clone(), state, take, over).await;
             match read {
                 Ok(state) => serve::finish(&served).await.map(|()| state),
                 Err(fault) => Err(fault),
@@ -282,7 +282,8 @@ async fn read_disks<S: Send + 'static>(
     program: PathBuf,
     job: Job,
     disks: Vec<Arc<ServedDisk>>,
-    (mut state, take): (S, fn(&mut S, Event) -> std::io::Result<()>),
+    mut state: S,
+    take: fn(&mut S, Event) -> std::io::Result<()>,
     over: impl Future<Output = Fault>,
 ) -> Result<S, Fault> {
     let handle = Handle::current();

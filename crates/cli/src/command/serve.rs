@@ -36,7 +36,7 @@ pub(super) async fn run(desk: &Desk, asked: ServePoint) -> Result<Outcome, Fault
         fault = follow::interrupted() => Err(fault),
     };
     let served = match opened {
-        Ok(served) => serve(desk, &asked, &door, &disks, &served).await,
+        Ok(served) => serve(desk, &asked, &door, (&disks, &runs), &served).await,
         Err(fault) => Err(fault),
     };
     end(desk, &runs, served).await
@@ -70,7 +70,7 @@ async fn serve(
     desk: &Desk,
     asked: &ServePoint,
     door: &Door,
-    disks: &[&PointDisk],
+    (disks, runs): (&[&PointDisk], &[RunId]),
     served: &[Arc<ServedDisk>],
 ) -> Result<(), Fault> {
     let exports: Vec<Arc<dyn Export>> = served
@@ -81,6 +81,7 @@ async fn serve(
     tokio::select! {
         ended = door.serve(&exports) => ended,
         ended = stay(served) => ended,
+        fault = follow::broken_off(&desk.session.controller, runs) => Err(fault),
         _ = follow::interrupted() => finish(served).await,
     }
 }
