@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use stillwater_format::manifest;
 use stillwater_repository_api::OpenSessionRequest;
 use stillwater_scheduler::Transport;
 use stillwater_types::{Fault, NodeId, Reason, Role, RunId, VmId};
@@ -19,9 +20,14 @@ use crate::run::lease::Lease;
 use crate::run::outside::Circumstances;
 use crate::schedule::{Ways, datastore_of};
 
-/// A first run is asked to find room for this part of its disks. More than a repository can promise
-/// to be needed would refuse thin and empty disks; none would freeze a VM for a full repository.
+/// A run is asked to find room for this part of the data that is known of its disks, or of their whole length
+/// before a first point, within the two bounds below. More than is sure to be needed would refuse thin
+/// and empty disks; none would freeze a VM for a full repository.
 const EXPECTED_PART: u64 = 16;
+/// Its own records and trees take some, even of an empty disk.
+const EXPECTED_LEAST: u64 = 1 << 20;
+/// A repository that has this much runs full cleanly: it checks its room with every 8 MiB.
+const EXPECTED_MOST: u64 = 4 << 30;
 
 impl Act {
     pub(super) async fn plan(&self) -> Came {
@@ -252,17 +258,11 @@ impl Act {
 
     pub(super) async fn reserve(&self) -> Came {
         let target = self.target()?;
-        let planned: u64 = self
-            .run
-            .disks
-            .values()
-            .map(|disk| disk.planned.length_bytes)
-            .sum();
         let request = OpenSessionRequest {
             run_id: self.run.id,
             dataset_id: target.dataset,
             expected_bytes: match self.run.work {
-                Work::Backup(_) => planned / EXPECTED_PART,
+                Work::Backup(_) => self.expected_bytes(),
                 Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => 0,
             },
         };
@@ -279,6 +279,32 @@ impl Act {
         Ok(vec![RunEvent::Reserved {
             fence: session.fence,
         }])
+    }
+
+    /// How much room a backup asks for before it freezes anything.
+    fn expected_bytes(&self) -> u64 {
+        let notes = self.scratch.notes();
+        let base = notes
+            .base
+            .as_ref()
+            .map(|base| base.manifest.disks.as_slice());
+        let known = |planned: &PlannedDisk| {
+            let of_base = base.unwrap_or_default().iter();
+            let mut of_base = of_base.filter(|disk| disk.key == planned.key);
+            let data = |disk: &manifest::Disk| {
+                let grown = planned.length_bytes.saturating_sub(disk.root.length);
+                let zeros = disk.effort.zero_bytes.min(disk.root.length);
+                disk.root.length - zeros + grown
+            };
+            of_base.next().map_or(planned.length_bytes, data)
+        };
+        let data: u64 = self
+            .run
+            .disks
+            .values()
+            .map(|disk| known(&disk.planned))
+            .sum();
+        (data / EXPECTED_PART).clamp(EXPECTED_LEAST, EXPECTED_MOST)
     }
 
     /// Takes one slot, waiting for it, and as many more as are free and of use.
