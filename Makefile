@@ -15,6 +15,7 @@
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
 #   make bench-transports  what each way to a disk costs (BENCH_MIB=512, BENCH_ROUNDS=3); root, for loop devices
 #   make microbench   what each stage of the data path costs in CPU time, compared with the run before
+#   make growth     what cost and memory follow: virtual size, disks at a time, points of a VM (POINTS=1000)
 #   make cutters   which cutter finds what on the disks of the demo (IMAGES=server,day2,clone: of make bench)
 #   make bench     Stillwater and its peers on the same bytes, in turn (QUICK=1, PAIRS=5, PEERS=restic,borg,borg-fixed)
 
@@ -46,7 +47,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo boot test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz fuzz-files crash bench bench-transports cutters microbench binaries advisories
+.PHONY: help setup lab demo boot test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz fuzz-files crash bench growth bench-transports cutters microbench binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -137,6 +138,12 @@ bench: lab
 	$(call images,$(if $(QUICK),sibling,clone))
 	cargo build --locked --release --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli -p stillwater-bench
 	target/release/bench $(if $(QUICK),--quick) --rounds $(PAIRS) --peers $(PEERS) --to target/bench.md $(BENCH_FLAGS)
+
+# What grows with what, without peers. POINTS comes from the environment.
+growth: lab
+	tests/setup.sh bench
+	cargo build --locked --release --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli -p stillwater-bench
+	target/release/bench growth --points $(or $(POINTS),1000)
 
 # IMAGES comes from the environment: names of disks that `make bench` made.
 cutters: lab

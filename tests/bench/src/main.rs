@@ -5,6 +5,8 @@
 //! CPU seconds of all processes of a contender: for Stillwater controller, proxy, repository and the tool, over mutual
 //! TLS on loopback, with fsync and self-checks on. The simulated vCenter plays the host and is counted for nobody.
 
+mod ended;
+mod growth;
 mod images;
 mod measured;
 mod ours;
@@ -22,6 +24,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use stillwater_tests::workspace;
 
+use crate::growth::Growth;
 use crate::images::Images;
 use crate::ours::Ours;
 use crate::peer::{Peer, Rig};
@@ -32,6 +35,8 @@ use crate::way::Way;
 /// Stillwater and its peers on the same bytes, in turn.
 #[derive(Debug, Parser)]
 struct Options {
+    #[command(subcommand)]
+    instead: Option<Instead>,
     /// The small images of the demo instead of a server with 4 GiB of content.
     #[arg(long)]
     quick: bool,
@@ -60,8 +65,18 @@ struct Options {
     to: Option<PathBuf>,
 }
 
+/// What is measured instead, without peers.
+#[derive(Debug, clap::Subcommand)]
+enum Instead {
+    /// What grows with what: virtual size, disks at a time, points of a VM.
+    Growth(Growth),
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
+    if let Some(Instead::Growth(growth)) = options.instead {
+        return growth.run();
+    }
     let images = Images::find(options.quick)?;
     let mut text = heading(&options)?;
     print!("{text}");
