@@ -236,7 +236,7 @@ fn read_disk(store: &Store, dataset: DatasetId, key: &DatasetKey, root: &DiskRoo
                 let text = opener
                     .open(&context, record.header.counter, record.stored)
                     .unwrap();
-                let plain = decompressor.decompress(codec, text, length).unwrap();
+                let plain = decompressor.decompress(codec, &text, length).unwrap();
                 assert_eq!(identify(id_key.expose(), &plain), id);
                 disk[offset as usize..][..plain.len()].copy_from_slice(&plain);
             }

@@ -33,7 +33,7 @@ pub(super) const CHUNK_TEXT: Target = Target {
         let length = u32::from_le_bytes(*length) % (CHUNK_BYTES_MAX + 2);
         DECOMPRESSOR.with_borrow_mut(|decompressor| {
             for codec in [Codec::Raw, Codec::Zstd] {
-                if let Ok(plain) = decompressor.decompress(codec, text.to_vec(), length) {
+                if let Ok(plain) = decompressor.decompress(codec, text, length) {
                     assert_eq!(plain.len(), length as usize);
                     assert_eq!(decompressor.verify(codec, text, &plain), Ok(()));
                 }
