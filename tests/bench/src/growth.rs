@@ -176,10 +176,12 @@ fn points_of_a_vm(count: usize) -> Result<()> {
     for _ in 0..count {
         rig.back_up()?;
     }
-    let mut took = Vec::new();
+    let (limit, mut took) = (count.to_string(), Vec::new());
     for _ in 0..9 {
         let begin = Instant::now();
-        let points = rig.cluster.json(&["point", "list", "--vm", "server"])?;
+        let points = rig
+            .cluster
+            .json(&["point", "list", "--vm", "server", "--limit", &limit])?;
         took.push(begin.elapsed().as_secs_f64());
         ensure!(
             rows(&points).len() == count,
