@@ -1,7 +1,7 @@
-//! A cluster of real processes on loopback: controller, proxies and one repository.
+//! A cluster of real processes on loopback, or on machines of their own: controller, proxies, repositories.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::lab::{Lab, scratch};
+use crate::machine::Machine;
 use crate::process::{Process, Usage};
 use crate::workspace;
 
@@ -19,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The tests share one file system with whatever else is on this machine.
 const RESERVE: &str = "[store]\nreserve = \"256MiB\"";
+
+/// What proxies on machines of their own listen on; nobody else is there.
+const PORT: u16 = 4701;
 
 /// One of the roles under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,17 +37,24 @@ pub enum Role {
     OtherProxy,
     /// A second `stillwater-repository`, of clusters that were given one.
     OtherRepository,
+    /// A proxy of a fleet, counted from zero, at most [`FLEET`](Role::FLEET) of them.
+    FleetProxy(usize),
 }
 
 impl Role {
     /// Those that every cluster has, in the order in which they start.
     pub const ALL: [Role; 3] = [Role::Controller, Role::Repository, Role::Proxy];
+    /// Names of a fleet's proxies.
+    pub const FLEET: [&str; 6] = [
+        "proxy-1", "proxy-2", "proxy-3", "proxy-4", "proxy-5", "proxy-6",
+    ];
 
     /// What its node and its files are called.
     pub fn name(self) -> &'static str {
         match self {
             Role::OtherProxy => "other-proxy",
             Role::OtherRepository => "other-repository",
+            Role::FleetProxy(n) => Role::FLEET[n],
             role => role.word(),
         }
     }
@@ -52,7 +63,7 @@ impl Role {
     fn word(self) -> &'static str {
         match self {
             Role::Controller => "controller",
-            Role::Proxy | Role::OtherProxy => "proxy",
+            Role::Proxy | Role::OtherProxy | Role::FleetProxy(_) => "proxy",
             Role::Repository | Role::OtherRepository => "repository",
         }
     }
@@ -63,12 +74,16 @@ struct Member {
     role: Role,
     config: PathBuf,
     process: Option<Process>,
+    /// Where it runs, if not beside the tests.
+    machine: Option<Machine>,
 }
 
 /// A running cluster with an administrator who is logged in.
 #[derive(Debug)]
 pub struct Cluster {
     dir: TempDir,
+    /// What roles beside the tests listen on.
+    host: IpAddr,
     members: Vec<Member>,
     /// What `stillwater-controller init` printed.
     pub recovery_key: String,
@@ -91,11 +106,21 @@ impl Cluster {
     }
 
     fn with(controller: &str, repository: &str) -> Result<Self> {
+        let mut cluster = Self::control(IpAddr::V4(Ipv4Addr::LOCALHOST), controller)?;
+        cluster.bring(Role::Repository, repository, None)?;
+        cluster.bring(Role::Proxy, "", None)?;
+        cluster.wait_online(2)?;
+        Ok(cluster)
+    }
+
+    /// A controller alone that listens on `host`, with an administrator who is logged in.
+    pub fn control(host: IpAddr, controller: &str) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("stillwater-cluster-")
             .tempdir_in(scratch()?)?;
         let mut cluster = Self {
             dir,
+            host,
             members: Vec::new(),
             recovery_key: String::new(),
         };
@@ -115,19 +140,6 @@ impl Cluster {
         cluster.recovery_key = text(&init, "recovery_key")?;
         cluster.start_role(Role::Controller)?;
         cluster.ok(&["login", &text(&init, "admin_token")?])?;
-        for role in [Role::Repository, Role::Proxy] {
-            cluster.configure(
-                role,
-                if role == Role::Repository {
-                    repository
-                } else {
-                    ""
-                },
-            )?;
-            cluster.join(role)?;
-            cluster.start_role(role)?;
-        }
-        cluster.wait_online(2)?;
         Ok(cluster)
     }
 
@@ -141,15 +153,36 @@ impl Cluster {
         self.add(Role::OtherRepository, RESERVE)
     }
 
+    /// Lets a proxy of a fleet join from a machine of its own and starts it.
+    pub fn add_machine(&mut self, role: Role, machine: Machine, more: &str) -> Result<()> {
+        self.bring(role, more, Some(machine))
+    }
+
+    /// Lets a role join from beside the tests and starts it.
+    pub fn join_and_start(&mut self, role: Role, more: &str) -> Result<()> {
+        self.bring(role, more, None)
+    }
+
+    /// The machine that a role has to itself.
+    pub fn machine(&self, role: Role) -> Result<&Machine> {
+        let member = self.members.iter().find(|member| member.role == role);
+        let machine = member.and_then(|member| member.machine.as_ref());
+        machine.with_context(|| format!("{} has no machine of its own", role.name()))
+    }
+
     fn add(&mut self, role: Role, more: &str) -> Result<()> {
-        self.configure(role, more)?;
-        self.join(role)?;
-        self.start_role(role)?;
+        self.bring(role, more, None)?;
         let nodes = self
             .members
             .iter()
             .filter(|member| member.role != Role::Controller);
         self.wait_online(nodes.count())
+    }
+
+    fn bring(&mut self, role: Role, more: &str, machine: Option<Machine>) -> Result<()> {
+        self.configure_on(role, more, machine)?;
+        self.join(role)?;
+        self.start_role(role)
     }
 
     /// Registers the lab's vCenter by its fingerprint.
@@ -190,7 +223,14 @@ impl Cluster {
     /// Writes a role's configuration and answers the address that it listens on. `more` is
     /// appended as it is.
     pub fn configure(&mut self, role: Role, more: &str) -> Result<String> {
-        let address = free_address()?;
+        self.configure_on(role, more, None)
+    }
+
+    fn configure_on(&mut self, role: Role, more: &str, machine: Option<Machine>) -> Result<String> {
+        let address = match &machine {
+            Some(machine) => format!("{}:{PORT}", machine.address()),
+            None => free_address(self.host)?,
+        };
         let config = self.dir.path().join(format!("{}.toml", role.name()));
         let state = self.state(role);
         let name = role.name();
@@ -205,11 +245,12 @@ impl Cluster {
             role,
             config,
             process: None,
+            machine,
         });
         Ok(address)
     }
 
-    fn join(&self, role: Role) -> Result<()> {
+    fn join(&mut self, role: Role) -> Result<()> {
         let token = self.json(&["token", "create", "--role", role.word()])?;
         self.run_role(role, &["join", &text(&token, "token")?])
             .map(drop)
@@ -289,18 +330,21 @@ impl Cluster {
     }
 
     fn role_command(&mut self, role: Role) -> Result<Command> {
-        let mut command = Command::new(workspace::binary(&format!("stillwater-{}", role.word()))?);
-        command.arg("--config").arg(&self.member(role)?.config);
+        let program = workspace::binary(&format!("stillwater-{}", role.word()))?;
+        let member = self.member(role)?;
+        let mut command = match &member.machine {
+            Some(machine) => machine.command(&program),
+            None => Command::new(program),
+        };
+        command.arg("--config").arg(&member.config);
         // As the systemd units have it.
         command.env("MALLOC_ARENA_MAX", "2");
         Ok(command)
     }
 
-    fn run_role(&self, role: Role, args: &[&str]) -> Result<Output> {
-        let config = self.dir.path().join(format!("{}.toml", role.name()));
-        let mut command = Command::new(workspace::binary(&format!("stillwater-{}", role.word()))?);
-        command.arg("--config").arg(config).args(args);
-        check(args, command.output()?)
+    fn run_role(&mut self, role: Role, args: &[&str]) -> Result<Output> {
+        let mut command = self.role_command(role)?;
+        check(args, command.args(args).output()?)
     }
 
     fn wait_listening(&mut self, role: Role) -> Result<()> {
@@ -448,8 +492,8 @@ pub fn hash(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-fn free_address() -> Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+fn free_address(host: IpAddr) -> Result<String> {
+    Ok(TcpListener::bind((host, 0))?.local_addr()?.to_string())
 }
 
 fn check(args: &[&str], output: Output) -> Result<Output> {

@@ -79,6 +79,16 @@ impl Disks {
         Ok(path)
     }
 
+    /// A disk of `length` bytes that begins with `written` bytes which nothing compresses; another `seed`, others.
+    pub fn some(&self, length: u64, written: u64, seed: u64) -> Result<PathBuf> {
+        let path = self.fresh("some")?;
+        let mut random = Random::new(seed);
+        let words = (0..written / 8).flat_map(|_| random.next().to_le_bytes());
+        fs::write(&path, words.collect::<Vec<u8>>())?;
+        File::options().write(true).open(&path)?.set_len(length)?;
+        Ok(path)
+    }
+
     /// A disk of `length` bytes that cannot be compressed.
     pub fn random(&self, length: u64) -> Result<PathBuf> {
         let path = self.fresh("random")?;

@@ -39,6 +39,9 @@ pub struct DiskSpec {
     /// `physical` or `virtual` for a raw device mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rdm: Option<&'static str>,
+    /// How the file becomes the live one: `copy` if absent, `link`, `move`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub take: Option<&'static str>,
 }
 
 impl DiskSpec {
@@ -49,6 +52,7 @@ impl DiskSpec {
             mib: None,
             mode: "persistent",
             rdm: None,
+            take: None,
         }
     }
 

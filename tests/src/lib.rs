@@ -4,9 +4,11 @@
 //! the lab's control endpoint what vCenter sees, and compares bytes.
 
 pub mod cluster;
+pub mod fleet;
 pub mod guest;
 pub mod http;
 pub mod lab;
+pub mod machine;
 pub mod process;
 mod site;
 pub mod sparse;

@@ -33,6 +33,7 @@ type options struct {
 	dieWithParent                bool
 	nfcPort                      int
 	nfcSeed                      int64
+	nfcNetwork                   string
 }
 
 // ready is the one line on standard output.
@@ -88,6 +89,7 @@ func parse(args []string) options {
 	flags.Int64Var(&o.pageBytes, "page-bytes", 64<<20, "disk bytes that one answer of changed areas covers")
 	flags.IntVar(&o.nfcPort, "nfc-port", 0, "port of the hosts' NFC servers, each on its own loopback address; 0 takes free ones")
 	flags.Int64Var(&o.nfcSeed, "nfc-seed", 1, "seed of the order and sizes of NFC fragments")
+	flags.StringVar(&o.nfcNetwork, "nfc-network", "127.0.1.0", "the hosts' NFC servers have the addresses that follow this one")
 	flags.BoolVar(&o.dieWithParent, "die-with-parent", false, "end when the process that started the lab ends")
 	flags.Parse(args)
 	return o

@@ -89,8 +89,12 @@ func newNfcServer(o options, faults *faultList, calls *callLog) (*nfcServer, err
 		settings: nfcSettings{Version: 11, OpenDisks: 50, MemoryBytes: 48 << 20, SessionBytes: 16 << 20, Shuffle: true, FastlzLevel: 1},
 		random:   rand.New(rand.NewSource(o.nfcSeed)),
 	}
+	network := net.ParseIP(o.nfcNetwork).To4()
+	if network == nil {
+		return nil, fmt.Errorf("--nfc-network %q is no IPv4 address", o.nfcNetwork)
+	}
 	for i, host := range simulator.Lab.Hosts() {
-		h, err := newNfcHost(o, host, net.IPv4(127, 0, 1, byte(i+1)))
+		h, err := newNfcHost(o, host, net.IPv4(network[0], network[1], network[2], network[3]+byte(i+1)))
 		if err != nil {
 			return nil, err
 		}
