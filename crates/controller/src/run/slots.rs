@@ -23,21 +23,43 @@ pub type Way<'a> = &'a (dyn Fn(&NodeInfo) -> Transport + Sync);
 #[derive(Clone)]
 pub struct Slots {
     nodes: Directory,
-    taken: Arc<Mutex<HashMap<NodeId, u32>>>,
+    taken: Arc<Mutex<Taken>>,
     freed: Arc<Notify>,
+}
+
+/// What was given out.
+#[derive(Default)]
+struct Taken {
+    /// Slots that are taken now.
+    counts: HashMap<NodeId, u32>,
+    /// The number of the last slot that each proxy was given, and of the next.
+    last: HashMap<NodeId, u64>,
+    next: u64,
+}
+
+impl Taken {
+    fn count(&self, node: NodeId) -> u32 {
+        self.counts.get(&node).copied().unwrap_or_default()
+    }
+
+    fn give(&mut self, node: NodeId) {
+        *self.counts.entry(node).or_default() += 1;
+        self.next += 1;
+        self.last.insert(node, self.next);
+    }
 }
 
 /// One slot of a proxy; given back when dropped.
 pub struct Permit {
     /// The proxy.
     pub proxy: NodeInfo,
-    taken: Arc<Mutex<HashMap<NodeId, u32>>>,
+    taken: Arc<Mutex<Taken>>,
     freed: Arc<Notify>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(count) = locked(&self.taken).get_mut(&self.proxy.node) {
+        if let Some(count) = locked(&self.taken).counts.get_mut(&self.proxy.node) {
             *count = count.saturating_sub(1);
         }
         self.freed.notify_waiters();
@@ -54,8 +76,8 @@ impl Slots {
         }
     }
 
-    /// A slot of the proxy with the best way to the disk, and of those the one that has most free, if any has
-    /// one; not of `avoid` while another is online, never of one that drains, and of one that could not
+    /// A slot of the proxy with the best way to the disk, of those the one that has most free, and of equals the
+    /// one that has waited longest for work, if any has one; not of `avoid` while another is online, never of one that drains, and of one that could not
     /// be called only when no other has any.
     pub fn take(&self, avoid: &BTreeSet<NodeId>, way: Way<'_>) -> Option<Permit> {
         let mut online = self.nodes.online(Role::Proxy);
@@ -67,8 +89,8 @@ impl Slots {
         };
         let mut taken = locked(&self.taken);
         let free = |proxy: &NodeInfo| {
-            let used = taken.get(&proxy.node).copied().unwrap_or_default();
-            proxy.load.transfer_slots.saturating_sub(used)
+            let slots = proxy.load.transfer_slots;
+            slots.saturating_sub(taken.count(proxy.node))
         };
         let best = candidates
             .into_iter()
@@ -80,13 +102,14 @@ impl Slots {
                     has_room,
                     nearness,
                     free(proxy),
+                    Reverse(taken.last.get(&proxy.node)),
                 )
             })?
             .clone();
         if free(&best) == 0 {
             return None;
         }
-        *taken.entry(best.node).or_default() += 1;
+        taken.give(best.node);
         Some(Permit {
             proxy: best,
             taken: Arc::clone(&self.taken),
@@ -96,7 +119,7 @@ impl Slots {
 
     /// How many slots of each proxy are taken.
     pub fn taken(&self) -> HashMap<NodeId, u32> {
-        locked(&self.taken).clone()
+        locked(&self.taken).counts.clone()
     }
 
     /// Whether the proxy of a slot drains by now, and another proxy takes work.
@@ -137,7 +160,7 @@ impl Slots {
     }
 }
 
-fn locked(taken: &Mutex<HashMap<NodeId, u32>>) -> MutexGuard<'_, HashMap<NodeId, u32>> {
-    // Every change is one count, so a panic elsewhere leaves nothing half done.
+fn locked(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+    // What is counted stays true whatever panics elsewhere.
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }

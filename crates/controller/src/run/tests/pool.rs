@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stillwater_controller_api::{NodeLoad, Run, RunState};
 use stillwater_scheduler::Transport;
-use stillwater_types::Reason;
+use stillwater_types::{NodeId, Reason};
 use stillwater_vsphere::Protectability;
 
 use super::world::*;
@@ -158,6 +158,24 @@ async fn the_proxy_with_the_best_way_to_a_disk_comes_first_until_it_has_no_slot(
     );
     cluster.nodes.doubt(proxy(0));
     assert_eq!(take(&BTreeSet::new(), 1), [proxy(1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proxies_that_are_alike_take_turns_also_when_work_comes_one_by_one() {
+    let (_dir, cluster) = cluster().await;
+    let slots = &cluster.world.slots;
+    let alike = |_: &NodeInfo| Transport::Folder;
+    let load = cluster.nodes.member(proxy(0)).unwrap().load;
+    for n in 0..2 {
+        cluster.nodes.note(proxy(n), n.to_string(), load, None);
+    }
+    let one_by_one = |count: usize| -> Vec<NodeId> {
+        let take = |_| Some(slots.take(&BTreeSet::new(), &alike)?.proxy.node);
+        (0..count).filter_map(take).collect()
+    };
+    let first = one_by_one(2);
+    assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 2, "{first:?}");
+    assert_eq!(one_by_one(2), first, "in the same order again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
