@@ -12,6 +12,7 @@ mod diff;
 mod disk;
 #[cfg(test)]
 mod fixture;
+mod rollback;
 mod sample;
 mod splice;
 mod tree;
@@ -21,6 +22,7 @@ pub use codec::{CodecError, Compressed, Compressor, Decompressor};
 pub use cutter::{Cutter, CutterParams, InvalidCutter};
 pub use diff::{DiffStep, TreeDiff};
 pub use disk::{CutError, DiskCutter, Item, areas_to_read, identify};
+pub use rollback::{Rollback, RollbackStep, differing};
 pub use sample::{Expected, Sample, SampleCheck, SampleStep, Spot};
 pub use splice::{Compare, PlanStep, Replaced, Splice, SpliceError, SplicePlan, SpliceStep};
 pub use stillwater_format::pack::Codec;
