@@ -38,6 +38,9 @@ const SNAPSHOT_AGE_MAX: Period = Period(Duration::from_secs(24 * 3600));
 const SNAPSHOT_AGE_MIN: Period = Period(Duration::from_secs(1));
 /// A list of thousands of VMs is work for a vCenter.
 const LOOK_EVERY: Period = Period(Duration::from_secs(60));
+/// Deletions give room back after days only: nothing is won by more haste.
+const EXPIRE_EVERY: Period = Period(Duration::from_secs(600));
+const EXPIRE_EVERY_MAX: Period = Period(Duration::from_secs(24 * 3600));
 const DRAIN_MAX: Period = Period(Duration::from_secs(600));
 
 /// The controller's settings.
@@ -122,6 +125,8 @@ pub struct SchedulerSettings {
     pub repository_runs: u32,
     /// How often it is looked at which VMs are in the scopes of policies.
     pub look_every: Period,
+    /// How often points that no policy wants any more are deleted; the first time so long after a start.
+    pub expire_every: Period,
 }
 
 impl Default for SchedulerSettings {
@@ -132,6 +137,7 @@ impl Default for SchedulerSettings {
             datastore_runs: limits.datastore_runs,
             repository_runs: limits.repository_runs,
             look_every: LOOK_EVERY,
+            expire_every: EXPIRE_EVERY,
         }
     }
 }
@@ -148,6 +154,8 @@ impl SchedulerSettings {
         }
         let looks = LEFTOVERS_MIN..=LEFTOVERS_MAX;
         faults.check_period("scheduler.look-every", self.look_every, looks);
+        let expires = LEFTOVERS_MIN..=EXPIRE_EVERY_MAX;
+        faults.check_period("scheduler.expire-every", self.expire_every, expires);
     }
 }
 

@@ -26,6 +26,7 @@ pub mod preflight;
 pub mod repository;
 mod resources;
 pub mod restore;
+pub mod retention;
 pub mod run;
 pub mod schedule;
 pub mod secret;

@@ -62,6 +62,7 @@ pub struct Metrics {
     logins: Family<Outcome, Counter>,
     runs_ended: Family<Ended, Counter>,
     runs_scheduled: Counter,
+    points_expired: Family<Outcome, Counter>,
     jobs_waiting: Family<Waiting, Gauge>,
 }
 
@@ -90,6 +91,11 @@ impl Metrics {
             self.runs_scheduled.clone(),
         );
         registry.register(
+            "stillwater_controller_points_expired",
+            "Deletions of restore points that no policy wants any more, by outcome: ok or the reason of the refusal",
+            self.points_expired.clone(),
+        );
+        registry.register(
             "stillwater_controller_jobs_waiting",
             "VMs whose run is due and does not start, by what it waits for",
             self.jobs_waiting.clone(),
@@ -109,6 +115,11 @@ impl Metrics {
     /// Counts a run that was started for a policy.
     pub fn run_scheduled(&self) {
         self.runs_scheduled.inc();
+    }
+
+    /// Counts a point whose deletion a policy asked for.
+    pub fn point_expired(&self, fault: Option<&Fault>) {
+        self.points_expired.get_or_create(&outcome(fault)).inc();
     }
 
     /// Tells how many runs that are due wait for what.

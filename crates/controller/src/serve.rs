@@ -104,8 +104,8 @@ impl Controller {
             vcenters, metrics, ..
         } = &self.resources;
         let scopes = policy::Scopes::new(self.memory.clone(), vcenters.clone());
-        let shared = engine.keep(scopes.clone(), &self.config, metrics.clone());
-        let jobs = schedule::Service::new(self.memory.clone(), shared);
+        let kept = engine.keep(scopes.clone(), &self.config, metrics.clone());
+        let jobs = schedule::Service::new(self.memory.clone(), kept.book);
         let policies = policy::Registry::new(self.memory.clone(), scopes);
         let alarms = Arc::new(alarm::Service::new(self.memory.clone()));
         Routes::new(api::node_service(self.nodes.clone()))

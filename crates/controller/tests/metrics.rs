@@ -18,6 +18,7 @@ async fn the_metrics_have_these_names_and_types() {
     metrics.login(None);
     metrics.run_ended("backup", "failed", Some(&fault));
     metrics.run_scheduled();
+    metrics.point_expired(None);
     metrics.jobs_wait([("proxy", 2)]);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &controller.metrics()).expect("a text");
@@ -32,6 +33,7 @@ async fn the_metrics_have_these_names_and_types() {
     stillwater_controller_jobs_waiting gauge
     stillwater_controller_joins counter
     stillwater_controller_nodes gauge
+    stillwater_controller_points_expired counter
     stillwater_controller_runs_active gauge
     stillwater_controller_runs_ended counter
     stillwater_controller_runs_scheduled counter
@@ -44,6 +46,7 @@ async fn the_metrics_have_these_names_and_types() {
         r#"stillwater_controller_runs_ended_total{kind="backup",state="failed",reason="TOKEN_INVALID"} 1"#,
         "stillwater_controller_runs_active 0",
         "stillwater_controller_runs_scheduled_total 1",
+        r#"stillwater_controller_points_expired_total{outcome="ok"} 1"#,
         r#"stillwater_controller_jobs_waiting{resource="proxy"} 2"#,
         r#"stillwater_controller_alarms{kind="LEFTOVER_SNAPSHOT"} 0"#,
     ] {

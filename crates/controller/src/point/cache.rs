@@ -42,8 +42,15 @@ pub struct KnownPoint {
     pub committed_at: Timestamp,
     /// Until when nobody can remove it.
     pub retain_until: Timestamp,
+    /// When its disks were frozen; none in rows of releases that did not keep it.
+    #[serde(default)]
+    pub taken_at: Option<Timestamp>,
+    /// The policy that wanted it, if the point says so itself.
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// Whether every disk of the VM is in it.
+    pub is_whole: bool,
     consistency: u8,
-    is_whole: bool,
     disks: Vec<KnownDisk>,
     missing: Vec<String>,
 }
@@ -126,6 +133,22 @@ impl Points {
             }
             if is_last {
                 return (found, None);
+            }
+        }
+    }
+
+    /// Shows every point to `take`, newest first. Blocks.
+    pub fn each(&self, mut take: impl FnMut(KnownPoint)) {
+        let mut before: Option<Vec<u8>> = None;
+        loop {
+            let rows = self.projection().page(POINTS, before.as_deref(), PAGE_LEN);
+            let is_last = rows.len() < PAGE_LEN;
+            for (key, row) in rows {
+                before = Some(key);
+                decode(&row).map(&mut take);
+            }
+            if is_last {
+                return;
             }
         }
     }
@@ -289,6 +312,11 @@ impl KnownPoint {
             vm_name: manifest.vm_name,
             committed_at: stored.committed_at,
             retain_until: stored.retain_until,
+            taken_at: Timestamp::from_millisecond(
+                i64::try_from(manifest.taken_at.millis()).unwrap_or(i64::MAX),
+            )
+            .ok(),
+            policy: section.policy,
             consistency: consistency_number(manifest.consistency),
             is_whole: manifest.whole,
             disks: disks.collect(),

@@ -39,6 +39,10 @@ pub struct Section {
     /// What the VM lay in and hung on; none in points of releases that kept none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub surroundings: Option<Surroundings>,
+    /// The policy that wanted the point; none when a person asked for it, and in points of releases that did
+    /// not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// One fact.
@@ -225,7 +229,7 @@ mod tests {
     use crate::run::Level;
 
     /// What docs/format.md says of the plaintext.
-    const DOCUMENTED: &str = r#"{"version":1,"config_xml":"<config/>","evidence":[{"name":"quiesced","value":"false"}],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404","reading":{"how":"compare","why":"tracking-reset","remarks":["odd"],"base":"05050505-0505-0505-0505-050505050505","changed_bytes":4096,"compared_bytes":8192,"lie_bytes":512,"checked_at":"2026-11-22T10:00:00Z","increments":2,"lies":1,"last_lie_at":"2026-11-22T11:00:00Z","file":"[ds] web/web.vmdk"}}],"missing":["disk 2001"],"excluded":[2002],"foreign_snapshots":["snapshot-7"],"quiescence":{"asked":["application","crash"],"achieved":"file-system","tries":[{"level":"application","problem":"no"}],"tools":"Running, Current","quiesced":true,"archive":"UEs=","writers":[{"name":"SqlServerWriter","failure":"VSS_WS_FAILED_AT_FREEZE","component_count":3}],"stun_micros":1500,"freeze_millis":2000,"remarks":["odd"],"hooks":[{"name":"hold","phase":"before","end":{"code":0},"started_at":"2026-11-22T10:00:00Z","ended_at":"2026-11-22T10:00:01Z","output":"held","truncated":false}],"release":{"by_watchdog":true,"at":"2026-11-22T10:05:00Z"}},"surroundings":{"vcenter":"VMware vCenter Server 8.0.2","folder":"/DC0/vm/shop","resource_pool":"/DC0/host/C0/Resources","host":"esx-1","cluster":"C0","datastores":["ds"],"networks":[{"name":"web","kind":"DistributedVirtualPortgroup","reference":"dvportgroup-7","portgroup_key":"dvportgroup-7","switch_uuid":"50 1f"}],"tags":[{"category":"tier","name":"gold"}],"attributes":[{"name":"owner","value":"sales"}],"home_policy":"aa6d5a82","disk_policies":[{"key":2000,"policy":"aa6d5a83"}],"nvram":{"file":"[ds] web/web.nvram","bytes":3,"zstd":"KLUv/SADGQAAAQID"},"remarks":["no answer"]}}"#;
+    const DOCUMENTED: &str = r#"{"version":1,"config_xml":"<config/>","evidence":[{"name":"quiesced","value":"false"}],"disks":[{"key":2000,"new_chunk_count":3,"attempts":1,"proxy":"04040404-0404-0404-0404-040404040404","reading":{"how":"compare","why":"tracking-reset","remarks":["odd"],"base":"05050505-0505-0505-0505-050505050505","changed_bytes":4096,"compared_bytes":8192,"lie_bytes":512,"checked_at":"2026-11-22T10:00:00Z","increments":2,"lies":1,"last_lie_at":"2026-11-22T11:00:00Z","file":"[ds] web/web.vmdk"}}],"missing":["disk 2001"],"excluded":[2002],"foreign_snapshots":["snapshot-7"],"quiescence":{"asked":["application","crash"],"achieved":"file-system","tries":[{"level":"application","problem":"no"}],"tools":"Running, Current","quiesced":true,"archive":"UEs=","writers":[{"name":"SqlServerWriter","failure":"VSS_WS_FAILED_AT_FREEZE","component_count":3}],"stun_micros":1500,"freeze_millis":2000,"remarks":["odd"],"hooks":[{"name":"hold","phase":"before","end":{"code":0},"started_at":"2026-11-22T10:00:00Z","ended_at":"2026-11-22T10:00:01Z","output":"held","truncated":false}],"release":{"by_watchdog":true,"at":"2026-11-22T10:05:00Z"}},"surroundings":{"vcenter":"VMware vCenter Server 8.0.2","folder":"/DC0/vm/shop","resource_pool":"/DC0/host/C0/Resources","host":"esx-1","cluster":"C0","datastores":["ds"],"networks":[{"name":"web","kind":"DistributedVirtualPortgroup","reference":"dvportgroup-7","portgroup_key":"dvportgroup-7","switch_uuid":"50 1f"}],"tags":[{"category":"tier","name":"gold"}],"attributes":[{"name":"owner","value":"sales"}],"home_policy":"aa6d5a82","disk_policies":[{"key":2000,"policy":"aa6d5a83"}],"nvram":{"file":"[ds] web/web.nvram","bytes":3,"zstd":"KLUv/SADGQAAAQID"},"remarks":["no answer"]},"policy":"shop"}"#;
 
     fn section() -> Section {
         Section {
@@ -290,6 +294,7 @@ mod tests {
                 }),
             }),
             surroundings: Some(surroundings()),
+            policy: Some("shop".into()),
         }
     }
 

@@ -60,7 +60,9 @@ impl Part for Policies {
 
     fn check(&self, _at: Timestamp, event: &PolicyEvent) -> Result<(), Fault> {
         match event {
-            PolicyEvent::Applied { .. } => Ok(()),
+            PolicyEvent::Applied { .. }
+            | PolicyEvent::Expired { .. }
+            | PolicyEvent::ExpiryRefused { .. } => Ok(()),
             PolicyEvent::Removed { name } => self.find(name).map(|_| ()),
         }
     }
@@ -79,6 +81,8 @@ impl Part for Policies {
             PolicyEvent::Removed { name } => {
                 self.policies.remove(name);
             }
+            // For whoever reads the journal: the repositories know what exists.
+            PolicyEvent::Expired { .. } | PolicyEvent::ExpiryRefused { .. } => {}
         }
     }
 }

@@ -37,6 +37,7 @@ use crate::policy::Scopes;
 use crate::preflight;
 use crate::repository;
 use crate::resources::Resources;
+use crate::retention::{Expirer, Ledger};
 use crate::schedule::{self, Shared, Warden};
 
 /// How many requests to a run may wait for its loop.
@@ -58,6 +59,15 @@ struct Services {
     runs: Arc<Service>,
     points: Arc<point::Service>,
     repositories: Arc<repository::Service>,
+    upkeep: Arc<dyn repository::Upkeep>,
+}
+
+/// Who keeps what policies promise.
+pub struct Kept {
+    /// What is known of the promises.
+    pub book: Shared,
+    /// Judges points.
+    pub expirer: Expirer,
 }
 
 impl Engine {
@@ -140,6 +150,7 @@ impl Engine {
             vms: Arc::new(vms),
             probes: Arc::new(probes),
             runs: Arc::new(service),
+            upkeep: peers.clone(),
             repositories: Arc::new(repository::Service::new(
                 memory,
                 resources.nodes,
@@ -181,12 +192,20 @@ impl Engine {
     }
 
     /// Keeps what policies promise for as long as the engine takes work; what is known of it is shared.
-    pub fn keep(&self, scopes: Scopes, config: &Config, metrics: Metrics) -> Shared {
+    pub fn keep(&self, scopes: Scopes, config: &Config, metrics: Metrics) -> Kept {
         let world = &self.runs.world;
         let (runs, slots) = (self.runs.clone(), world.slots.clone());
         let shared = Shared::new(config.book());
         let (told, promises) = watch::channel(Arc::default());
         let look_every = config.scheduler.look_every.0;
+        let expirer = Expirer {
+            memory: world.memory.clone(),
+            points: world.points.clone(),
+            upkeep: self.services.upkeep.clone(),
+            promises: promises.clone(),
+            metrics: metrics.clone(),
+            ledger: Ledger::default(),
+        };
         let keeper = schedule::Keeper {
             memory: world.memory.clone(),
             nodes: world.nodes.clone(),
@@ -213,7 +232,13 @@ impl Engine {
             .spawn(scopes.run(look_every, told, self.runs.stop.clone()));
         self.tasks.spawn(keeper.run(self.runs.stop.clone()));
         self.tasks.spawn(warden.run(self.runs.stop.clone()));
-        shared
+        let expire_every = config.scheduler.expire_every.0;
+        let expires = expirer.clone().run(expire_every, self.runs.stop.clone());
+        self.tasks.spawn(expires);
+        Kept {
+            book: shared,
+            expirer,
+        }
     }
 
     /// Takes no more work and waits at most `limit` for the runs to end. What has not ended then is

@@ -40,7 +40,7 @@ pub use bases::Bases;
 pub use budget::Limits as HostLimits;
 pub use cause::Cause;
 pub use effect::Effect;
-pub use engine::Engine;
+pub use engine::{Engine, Kept};
 pub use event::{
     Attachment, BackupWork, CommittedPoint, Counts, Damage, DiskReading, ExportWork, Findings,
     Hold, Identity, Outcome, Placement, PlannedDisk, Provisioning, RestoreOptions, RestoreWork,

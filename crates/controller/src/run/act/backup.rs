@@ -115,6 +115,7 @@ impl Act {
             foreign_snapshots: notes.foreign_snapshots.clone(),
             quiescence: Some(quiescence.clone()),
             surroundings: notes.surroundings.clone(),
+            policy: work.policy.clone(),
         };
         section.fit()?;
         let disks = self

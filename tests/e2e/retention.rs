@@ -1,0 +1,102 @@
+//! Points end by the retention of the policy that made them, and only those.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use stillwater_tests::cluster::{Role, rows, text, wait};
+use stillwater_tests::guest::Disks;
+use stillwater_tests::lab::VmSpec;
+use stillwater_tests::{Cluster, Site};
+
+const PATIENCE: Duration = Duration::from_secs(150);
+/// Everything is looked at as often as that, so that tests need not wait for minutes.
+const EAGER: &str = "[scheduler]\nlook-every = \"1s\"\nexpire-every = \"1s\"\n";
+/// A repository that locks nothing by itself.
+const UNLOCKED: &str = "[store]\nreserve = \"256MiB\"\nretention = \"0s\"\n";
+
+fn site() -> Result<Site> {
+    let mut cluster = Cluster::control(IpAddr::V4(Ipv4Addr::LOCALHOST), EAGER)?;
+    cluster.join_and_start(Role::Repository, UNLOCKED)?;
+    cluster.join_and_start(Role::Proxy, "")?;
+    cluster.wait_online(2)?;
+    let disks = Disks::new()?;
+    let vms = [VmSpec::new("web", vec![disks.small()?]).in_folder("shop")];
+    Site::of(&vms, cluster)
+}
+
+fn apply(site: &Site, retention: &str) -> Result<Value> {
+    let file = site.cluster.dir().join("shop.toml");
+    let policy = format!(
+        "name = \"shop\"\n\
+         [[scope.include]]\nfolder = \"/DC0/vm/shop\"\n\
+         [consistency]\nladder = [{{ level = \"crash\" }}]\n\
+         [schedule]\nrpo = \"1m\"\n\
+         [retention]\n{retention}\n\
+         [store]\nrepository = \"repository\"\n"
+    );
+    std::fs::write(&file, policy)?;
+    let file = file.to_str().context("utf-8")?;
+    site.cluster.json(&["policy", "apply", "-f", file, "--yes"])
+}
+
+/// The points, oldest first.
+fn points(site: &Site) -> Result<Vec<String>> {
+    let points = rows(&site.cluster.json(&["point", "list"])?);
+    let ids = points.iter().rev().map(|point| text(point, "point_id"));
+    ids.collect()
+}
+
+/// Waits until so many points were made since, and tells all that were seen, in the order in which they came.
+fn wait_made(site: &Site, seen: &mut Vec<String>, count: usize) -> Result<()> {
+    wait(&format!("{count} points were made"), 2 * PATIENCE, || {
+        for point in points(site)? {
+            if !seen.contains(&point) {
+                seen.push(point);
+            }
+        }
+        Ok((seen.len() >= count).then_some(()))
+    })
+}
+
+#[test]
+fn points_of_a_policy_end_by_its_retention_but_no_locked_proved_or_foreign_one() -> Result<()> {
+    let site = site()?;
+    let by_hand = site.back_up()?;
+    apply(&site, "keep-last = 9")?;
+    let mut made = vec![by_hand.clone()];
+    wait_made(&site, &mut made, 5)?;
+    let [_, locked, proved, unwanted, ..] = made.as_slice() else {
+        bail!("{made:?}");
+    };
+    site.cluster.ok(&["point", "lock", locked, "--for", "1d"])?;
+    site.cluster.ok(&["point", "verify", proved])?;
+    ensure!(
+        points(&site)?.contains(unwanted),
+        "nothing goes before its time"
+    );
+    let told = apply(&site, "keep-last = 1")?;
+    ensure!(told["changes"][0]["is_weaker"] == true, "{told:#}");
+    let there = wait("a point expires", PATIENCE, || {
+        let there = points(&site)?;
+        Ok((!there.contains(unwanted)).then_some(there))
+    })?;
+    for point in [&by_hand, locked, proved] {
+        ensure!(there.contains(point), "{point} is gone, {there:?} are left");
+    }
+    ensure!(there.len() > 3, "the newest is gone: {there:?}");
+    let log = site.cluster.log(Role::Controller);
+    ensure!(
+        log.contains("expired a restore point") && log.contains(unwanted),
+        "whoever looks for a point finds why it is gone"
+    );
+
+    // What comes to exist without a policy, or outlives it, stays.
+    site.cluster.ok(&["policy", "remove", "shop", "--yes"])?;
+    let left = points(&site)?;
+    site.cluster.ok(&["point", "verify", proved])?;
+    let there = points(&site)?;
+    ensure!(left.iter().all(|point| there.contains(point)), "{there:?}");
+    Ok(())
+}
