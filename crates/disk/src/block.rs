@@ -8,6 +8,7 @@ mod buffer;
 mod file;
 mod pool;
 mod reader;
+mod rewriter;
 mod writer;
 
 pub use pool::BlockPool;
@@ -17,6 +18,7 @@ pub(crate) use blocks::LocalBlocks;
 pub(crate) use buffer::{Buffer, Shelf};
 pub(crate) use file::{Access, BlockFile, probe_direct};
 pub(crate) use reader::BlockReader;
+pub(crate) use rewriter::BlockRewriter;
 pub(crate) use writer::{BlockWriter, Target};
 
 #[cfg(test)]

@@ -28,6 +28,12 @@ pub enum Error {
         /// What was reached.
         position: u64,
     },
+    /// A disk that has content is written by whole blocks.
+    #[error("write at {} of {} bytes is not of whole blocks", extent.start, extent.length)]
+    NotBlocks {
+        /// What was to be written.
+        extent: Extent,
+    },
     /// The datastore path is not `[datastore] directory/file.vmdk`.
     #[error("{path:?} is not the path of a disk on a datastore")]
     BadPath {
@@ -194,7 +200,9 @@ impl Error {
             }
             Error::Nbd(NbdError::ReadOnly) => Reason::DiskWriteFailed,
             Error::BeyondDisk { .. } => Reason::RangeBeyondDisk,
-            Error::NotAscending { .. } | Error::WrongSize { .. } => Reason::Bug,
+            Error::NotAscending { .. } | Error::NotBlocks { .. } | Error::WrongSize { .. } => {
+                Reason::Bug
+            }
             Error::BadPath { .. } => Reason::BadField,
             Error::NotFlat { .. } => Reason::NotSupported,
             Error::Refused { status: 403, .. } => Reason::VcenterPrivilegeMissing,

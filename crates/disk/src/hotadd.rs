@@ -12,7 +12,7 @@ mod identity;
 mod page83;
 mod sysfs;
 
-pub use device::{Device, HotAddReader, HotAddWriter};
+pub use device::{Device, HotAddReader, HotAddRewriter, HotAddWriter};
 pub use error::HotAddError;
 pub use guest::{Expected, Guest, Place, Roots, Waits};
 pub use identity::{uuid_of_serial, uuids_of_product};

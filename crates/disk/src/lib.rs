@@ -14,6 +14,7 @@ pub mod nfc;
 mod path;
 mod read_ahead;
 mod reader;
+mod rewriter;
 mod task;
 mod writer;
 
@@ -22,4 +23,5 @@ pub use error::{Error, Result};
 pub use fallback::{FallbackReader, GivenUp, Way};
 pub use read_ahead::read_ahead;
 pub use reader::DiskReader;
+pub use rewriter::{DiskRewriter, REWRITE_ALIGN};
 pub use writer::DiskWriter;

@@ -22,6 +22,7 @@ mod handover;
 mod link;
 mod options;
 mod reader;
+mod rewriter;
 mod sectors;
 pub mod session;
 mod setup;
@@ -32,6 +33,7 @@ mod writer;
 pub use error::{Act, Code, Error, Step, Violation};
 pub use options::{IN_FLIGHT_BYTES_MAX, Options, REQUEST_BYTES_MAX, Timeouts};
 pub use reader::NfcReader;
+pub use rewriter::NfcRewriter;
 pub use ticket::{Ticket, TicketBook, Tickets, host_certificate};
 pub use writer::NfcWriter;
 

@@ -14,9 +14,10 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use simulator::{MIB, PATIENCE, Simulator, find, image, noise, snapshot};
 use stillwater_disk::nfc::{
-    Error, NfcReader, NfcWriter, Options, Step, Ticket, Tickets, Timeouts, host_certificate,
+    Error, NfcReader, NfcRewriter, NfcWriter, Options, Step, Ticket, Tickets, Timeouts,
+    host_certificate,
 };
-use stillwater_disk::{DiskReader, DiskWriter, read_ahead};
+use stillwater_disk::{DiskReader, DiskRewriter, DiskWriter, read_ahead};
 use stillwater_types::{Extent, ExtentSet, Fault, Reason};
 use stillwater_vsphere::{Client, FrozenDisk, NewVm, NfcAccess, PlacementSpec, SnapshotRef, VmRef};
 
@@ -393,6 +394,48 @@ async fn a_restored_disk_is_byte_for_byte_what_was_written_though_sessions_are_l
         .await
         .expect("opens");
     assert!(read_all(reader).await == expected);
+    assert_eq!(frozen.odd(), json!([]));
+}
+
+#[tokio::test]
+async fn parts_of_a_disk_are_replaced_though_sessions_are_lost_and_nothing_else_is_touched() {
+    let frozen = Frozen::new().await;
+    let (client, vm, path, key) = restored(&frozen.lab).await;
+    let desk = Arc::new(Desk {
+        client,
+        vm,
+        access: NfcAccess::WriteDisk { key },
+        change: |_| {},
+        given: AtomicUsize::new(0),
+    });
+    let flat = frozen.lab.live_disk("restored", 0);
+    let mut expected = noise(LENGTH as usize, 99);
+    std::fs::write(&flat, &expected).expect("content");
+    for (round, fault) in [None, Some("close-mid"), Some("drop-after"), Some("drop")]
+        .into_iter()
+        .enumerate()
+    {
+        if let Some(kind) = fault {
+            frozen.lab.fault("nfc-write", kind, 1, 2);
+        }
+        let rewriter = NfcRewriter::open(desk.clone(), &path, LENGTH, options()).await;
+        let rewriter = Box::new(rewriter.expect("opens"));
+        let places = [
+            (3 * MIB, 1_700_000_u64.next_multiple_of(4096) as usize),
+            (8192, 4096),
+        ];
+        for (seed, (offset, bytes)) in (1..).zip(places) {
+            let data = noise(bytes, seed + round as u64 * 10);
+            expected[offset as usize..][..bytes].copy_from_slice(&data);
+            let written = rewriter.write(offset, data.into()).await;
+            written.expect("writes");
+        }
+        let read = rewriter.read(WHOLE).await.expect("reads");
+        assert!(read == expected, "{fault:?}");
+        rewriter.finish().await.expect("finishes");
+        let written = std::fs::read(&flat).expect("the flat file");
+        assert!(written == expected, "{fault:?}");
+    }
     assert_eq!(frozen.odd(), json!([]));
 }
 

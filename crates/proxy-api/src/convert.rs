@@ -257,6 +257,7 @@ impl From<StartTransferRequest> for pb::StartTransferRequest {
             Work::Backup(backup) => pb::start_transfer_request::Work::Backup(backup.into()),
             Work::Restore(restore) => pb::start_transfer_request::Work::Restore(restore.into()),
             Work::Verify(verify) => pb::start_transfer_request::Work::Verify(verify.into()),
+            Work::Rewrite(rewrite) => pb::start_transfer_request::Work::Rewrite(rewrite.into()),
         };
         Self {
             transfer_id: transfer_id.to_string(),
@@ -284,6 +285,9 @@ impl TryFrom<pb::StartTransferRequest> for StartTransferRequest {
             }
             pb::start_transfer_request::Work::Verify(verify) => {
                 Work::Verify(Verify::try_from(verify).map_err(|error| error.within("verify"))?)
+            }
+            pb::start_transfer_request::Work::Rewrite(rewrite) => {
+                Work::Rewrite(Rewrite::try_from(rewrite).map_err(|error| error.within("rewrite"))?)
             }
         };
         Ok(Self {

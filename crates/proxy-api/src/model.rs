@@ -73,11 +73,12 @@ pub struct Transfer {
     pub state: TransferState,
     /// How far it is.
     pub progress: TransferProgress,
-    /// The root of what was stored or verified; only of a backup or a verification that succeeded.
+    /// The root of what was stored, verified or written in place; not of a restore, and only of what
+    /// succeeded.
     pub root: Option<DiskRoot>,
     /// Why it failed; only when failed.
     pub fault: Option<Fault>,
-    /// What was found out; only of a backup or a verification that succeeded.
+    /// What was found out; not by a restore, and only of what succeeded.
     pub findings: Option<TransferFindings>,
 }
 
@@ -85,7 +86,8 @@ pub struct Transfer {
 /// by proving every byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TransferFindings {
-    /// Bytes that the map calls unchanged, read and compared with the base.
+    /// Bytes that the map calls unchanged, read and compared with the base. Of a rewrite: bytes of the
+    /// disk that were read and compared with the stored one.
     pub compared_bytes: u64,
     /// Bytes of these whose content is not the base's: the map lied. All of them are in the new tree.
     pub lie_bytes: u64,
@@ -325,6 +327,27 @@ pub struct Restore {
     pub target: Disk,
 }
 
+/// Has a disk that has content become the stored one: only the blocks in which the two differ are
+/// written. The VM is off, and no snapshot froze the disk.
+#[derive(Debug, Clone)]
+pub struct Rewrite {
+    /// The stored disk.
+    pub root: DiskRoot,
+    /// The disk; not one behind a folder, for that replaces whole files.
+    pub target: Disk,
+    /// What is known of the disk; nothing: all of it is read and compared.
+    pub known: Option<Known>,
+}
+
+/// What is known of a disk that is to be written in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The disk as another point has it, of the same dataset.
+    pub base: DiskRoot,
+    /// What may have changed since that point.
+    pub changed: ExtentSet,
+}
+
 /// Reads every chunk of a stored disk, opens it and holds it against its id, and proves the disk's
 /// tree. Damage does not fail the transfer: everything else is proved all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -342,6 +365,8 @@ pub enum Work {
     Restore(Restore),
     /// Proves a stored disk.
     Verify(Verify),
+    /// Writes a stored disk over one that has content.
+    Rewrite(Rewrite),
 }
 
 /// Asks for a transfer.

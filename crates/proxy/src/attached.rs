@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use stillwater_disk::hotadd::{
-    Device, Expected, Guest, HotAddReader, HotAddWriter, Place, Roots, Waits,
+    Device, Expected, Guest, HotAddReader, HotAddRewriter, HotAddWriter, Place, Roots, Waits,
 };
-use stillwater_disk::{BlockPool, DiskReader, DiskWriter, Result, Unwritten};
+use stillwater_disk::{BlockPool, DiskReader, DiskRewriter, DiskWriter, Result, Unwritten};
 use stillwater_proxy_api::HotAddDisk;
 use stillwater_types::Extent;
 
 use crate::config::Transports;
-use crate::reach::Opened;
+use crate::reach::{Opened, Rewritable};
 
 /// Threads that read and write attached disks.
 const THREADS: NonZeroUsize = NonZeroUsize::new(8).expect("more than none");
@@ -62,6 +62,16 @@ pub(crate) async fn write(guest: &Guest, disk: &HotAddDisk, length: u64) -> Open
     let writer = device.writer(Unwritten::AreZeros).await?;
     Ok(Box::new(Writer {
         writer: Box::new(writer),
+        device,
+    }))
+}
+
+/// Opens an attached disk that has content.
+pub(crate) async fn rewrite(guest: &Guest, disk: &HotAddDisk, length: u64) -> Rewritable {
+    let device = find(guest, disk, length).await?;
+    let rewriter = device.rewriter().await?;
+    Ok(Box::new(Rewriter {
+        rewriter: Box::new(rewriter),
         device,
     }))
 }
@@ -140,6 +150,40 @@ impl DiskWriter for Writer {
     async fn abort(self: Box<Self>) -> Result<()> {
         let Self { writer, device } = *self;
         let aborted = writer.abort().await;
+        let_go(device).await;
+        aborted
+    }
+}
+
+struct Rewriter {
+    rewriter: Box<HotAddRewriter>,
+    device: Device,
+}
+
+#[async_trait]
+impl DiskRewriter for Rewriter {
+    fn length(&self) -> u64 {
+        self.rewriter.length()
+    }
+
+    async fn read(&self, extent: Extent) -> Result<Bytes> {
+        self.rewriter.read(extent).await
+    }
+
+    async fn write(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.rewriter.write(offset, bytes).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        let Self { rewriter, device } = *self;
+        let finished = rewriter.finish().await;
+        let_go(device).await;
+        finished
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        let Self { rewriter, device } = *self;
+        let aborted = rewriter.abort().await;
         let_go(device).await;
         aborted
     }

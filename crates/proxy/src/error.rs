@@ -57,6 +57,14 @@ pub enum Error {
         #[source]
         source: stillwater_disk::Error,
     },
+    /// A part of a disk does not read as it was written.
+    #[error("read disk {disk} back at {offset}: the bytes are not those that were written")]
+    NotWritten {
+        /// The disk's path.
+        disk: String,
+        /// Which part.
+        offset: u64,
+    },
     /// What a disk is said to be contradicts itself.
     #[error("take the order for a transfer: {0}")]
     Order(&'static str),
@@ -130,6 +138,9 @@ impl Error {
                 .with("disk", disk)
                 .with("offset", due),
             Error::Changed { disk, offset } => fault(Reason::DiskReadFailed)
+                .with("disk", disk)
+                .with("offset", offset),
+            Error::NotWritten { disk, offset } => fault(Reason::DiskWriteFailed)
                 .with("disk", disk)
                 .with("offset", offset),
             Error::Repository(inner) => inner.clone(),

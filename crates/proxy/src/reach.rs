@@ -6,8 +6,10 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use stillwater_disk::folder::{FolderReader, FolderWriter};
 use stillwater_disk::hotadd::Guest;
-use stillwater_disk::nfc::{NfcReader, NfcWriter, Options, Ticket, TicketBook, Tickets};
-use stillwater_disk::{DiskReader, DiskWriter, Way};
+use stillwater_disk::nfc::{
+    NfcReader, NfcRewriter, NfcWriter, Options, Ticket, TicketBook, Tickets,
+};
+use stillwater_disk::{DiskReader, DiskRewriter, DiskWriter, Way};
 use stillwater_proxy_api::{Disk, FolderDisk, FolderTrust, NfcCheck, NfcDisk, Store};
 use stillwater_rpc::Identity;
 use stillwater_types::Fault;
@@ -16,7 +18,7 @@ use stillwater_vsphere::{DataAccess, Fingerprint, HostIdentity, Trust};
 use crate::attached;
 use crate::error::Error;
 use crate::local::Local;
-use crate::transfer::{RecordStore, Repository, Target};
+use crate::transfer::{Content, RecordStore, Repository, Target};
 
 /// Opens the two ends of a transfer. A trait, so that tests need no network.
 #[async_trait]
@@ -29,6 +31,9 @@ pub trait Reach: Send + Sync {
 
     /// A new disk to write.
     async fn target(&self, disk: &Disk, length: u64) -> Result<Target, Error>;
+
+    /// A disk that has content, to be written here and there.
+    async fn content(&self, disk: &Disk, length: u64) -> Result<Content, Error>;
 }
 
 /// The real one.
@@ -84,6 +89,26 @@ impl Reach for Network {
         let name = name.clone();
         match opened {
             Ok(writer) => Ok(Target { name, writer }),
+            Err(source) => Err(Error::Write { disk: name, source }),
+        }
+    }
+
+    async fn content(&self, disk: &Disk, length: u64) -> Result<Content, Error> {
+        let (name, opened) = match disk {
+            Disk::Nfc(disk) => (&disk.path, rewrite_nfc(disk, length).await),
+            Disk::HotAdd(disk) => {
+                let rewriter = attached::rewrite(&self.guest()?, disk, length).await;
+                (&disk.path, rewriter)
+            }
+            Disk::Folder(_) | Disk::File(_) | Disk::Nbd(_) => {
+                return Err(Error::Order(
+                    "only parts of disks that are attached or behind nfc can be written",
+                ));
+            }
+        };
+        let name = name.clone();
+        match opened {
+            Ok(disk) => Ok(Content { name, disk }),
             Err(source) => Err(Error::Write { disk: name, source }),
         }
     }
@@ -144,6 +169,13 @@ async fn write_folder(disk: &FolderDisk, length: u64) -> Opened {
 async fn write_nfc(disk: &NfcDisk, length: u64) -> Opened {
     let writer = NfcWriter::open(tickets(disk), &disk.path, length, options(disk)).await?;
     Ok(Box::new(writer))
+}
+
+pub(crate) type Rewritable = stillwater_disk::Result<Box<dyn DiskRewriter>>;
+
+async fn rewrite_nfc(disk: &NfcDisk, length: u64) -> Rewritable {
+    let rewriter = NfcRewriter::open(tickets(disk), &disk.path, length, options(disk)).await?;
+    Ok(Box::new(rewriter))
 }
 
 /// How hard the host is worked: within the share of it that the controller gave.

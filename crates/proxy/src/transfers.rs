@@ -21,7 +21,8 @@ use crate::metrics::Metrics;
 use crate::reach::Reach;
 use crate::slots::{Slot, Slots};
 use crate::transfer::{
-    Backup, ChunkOpeners, Limits, Probe, Progress, Reading, Saved, Source, Stored, restore, zstd,
+    Backup, ChunkOpeners, Known as KnownContent, Limits, Probe, Progress, Reading, Saved, Source,
+    Stored, restore, rewrite, zstd,
 };
 
 /// How often a watched transfer tells its progress.
@@ -283,6 +284,17 @@ impl Transfers {
                 restore(&stored, target, progress).await?;
                 Ok(None)
             }
+            Work::Rewrite(work) => {
+                let stored = stored(&*self.reach, &store, &work.root, self.limits)?;
+                let known = work.known.map(known).transpose()?;
+                let target = self
+                    .reach
+                    .content(&work.target, work.root.length_bytes)
+                    .await?;
+                let root = stored.root.clone();
+                let findings = rewrite(Arc::new(stored), known, target, progress).await?;
+                Ok(Some(Saved { root, findings }))
+            }
             Work::Verify(work) => {
                 let stored = stored(&*self.reach, &store, &work.root, self.limits)?;
                 let findings = stored.verify(progress).await?;
@@ -374,6 +386,15 @@ fn reading(reading: api::Reading) -> Result<Reading, Fault> {
     })
 }
 
+/// What is known of a disk, with a base that keeps the bounds of the format.
+fn known(known: api::Known) -> Result<KnownContent, Fault> {
+    let api::Known { base, changed } = known;
+    Ok(KnownContent {
+        base: checked_root(&base)?,
+        changed,
+    })
+}
+
 fn checked_root(root: &api::DiskRoot) -> Result<DiskRoot, Fault> {
     let root = DiskRoot {
         length: root.length_bytes,
@@ -401,6 +422,7 @@ const fn length(work: &Work) -> u64 {
         Work::Backup(backup) => backup.length_bytes,
         Work::Restore(restore) => restore.root.length_bytes,
         Work::Verify(verify) => verify.root.length_bytes,
+        Work::Rewrite(rewrite) => rewrite.root.length_bytes,
     }
 }
 
@@ -409,6 +431,7 @@ const fn kind(work: &Work) -> &'static str {
         Work::Backup(_) => "backup",
         Work::Restore(_) => "restore",
         Work::Verify(_) => "verify",
+        Work::Rewrite(_) => "rewrite",
     }
 }
 

@@ -17,10 +17,12 @@ pub(crate) struct BlockReader {
 
 impl BlockReader {
     pub(crate) fn new(file: BlockFile, pool: BlockPool) -> Self {
-        Self {
-            file: Arc::new(file),
-            pool,
-        }
+        Self::over(Arc::new(file), pool)
+    }
+
+    /// A reader of a file that somebody else uses too.
+    pub(super) fn over(file: Arc<BlockFile>, pool: BlockPool) -> Self {
+        Self { file, pool }
     }
 
     pub(crate) fn length(&self) -> u64 {

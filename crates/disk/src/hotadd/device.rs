@@ -14,8 +14,10 @@ use stillwater_types::Extent;
 use super::HotAddError;
 use super::guest::{Expected, Guest};
 use super::sysfs::{Address, Found};
-use crate::block::{Access, BlockFile, BlockReader, BlockWriter, LocalBlocks, Unwritten};
-use crate::{DiskReader, DiskWriter, Error, Result};
+use crate::block::{
+    Access, BlockFile, BlockReader, BlockRewriter, BlockWriter, LocalBlocks, Unwritten,
+};
+use crate::{DiskReader, DiskRewriter, DiskWriter, Error, Result};
 
 /// An attached disk that only this process uses on this machine.
 ///
@@ -92,14 +94,16 @@ impl Device {
 
     /// A writer of the disk, past the kernel's cache.
     pub async fn writer(&self, unwritten: Unwritten) -> Result<HotAddWriter> {
-        if self.found.read_only {
-            return Err(Error::HotAdd(HotAddError::ReadOnly {
-                device: self.node.clone(),
-            }));
-        }
-        let file = self.open(OFlags::RDWR).await?;
+        let file = self.open_to_write().await?;
         let blocks = BlockWriter::new(LocalBlocks::new(file, self.guest.pool.clone()), unwritten);
         Ok(HotAddWriter { blocks })
+    }
+
+    /// Reads and writes parts of the disk, past the kernel's cache.
+    pub async fn rewriter(&self) -> Result<HotAddRewriter> {
+        let file = self.open_to_write().await?;
+        let blocks = BlockRewriter::new(file, self.guest.pool.clone());
+        Ok(HotAddRewriter { blocks })
     }
 
     /// Has the kernel let the disk go and waits until it has: only then may it be detached.
@@ -113,6 +117,15 @@ impl Device {
         } = self;
         drop(claim);
         guest.let_go(found.address).await
+    }
+
+    async fn open_to_write(&self) -> Result<BlockFile> {
+        if self.found.read_only {
+            return Err(Error::HotAdd(HotAddError::ReadOnly {
+                device: self.node.clone(),
+            }));
+        }
+        self.open(OFlags::RDWR).await
     }
 
     async fn open(&self, flags: OFlags) -> Result<BlockFile> {
@@ -206,5 +219,34 @@ impl DiskWriter for HotAddWriter {
 
     async fn abort(self: Box<Self>) -> Result<()> {
         Box::new(self.blocks).abort().await
+    }
+}
+
+/// Reads and writes parts of an attached disk.
+#[derive(Debug)]
+pub struct HotAddRewriter {
+    blocks: BlockRewriter,
+}
+
+#[async_trait]
+impl DiskRewriter for HotAddRewriter {
+    fn length(&self) -> u64 {
+        self.blocks.length()
+    }
+
+    async fn read(&self, extent: Extent) -> Result<Bytes> {
+        self.blocks.read(extent).await
+    }
+
+    async fn write(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.blocks.write(offset, bytes).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        self.blocks.sync().await
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{Device, Expected, Guest, HotAddError, Place, Roots, Waits};
 use crate::task::Running;
-use crate::{BlockPool, DiskReader, DiskWriter, Error, Result, Unwritten};
+use crate::{BlockPool, DiskReader, DiskRewriter, DiskWriter, Error, Result, Unwritten};
 
 const LENGTH: u64 = 3 * 1024 * 1024 + 512;
 const SLOT: u32 = 192;
@@ -234,6 +234,40 @@ async fn what_is_written_is_on_the_device() {
     assert!(fs::read(device.file.path()).expect("reads") == want);
     let reader = disk.reader().await.expect("opens");
     assert!(reader.read(Extent::new(0, LENGTH)).await.expect("reads") == want);
+}
+
+#[tokio::test]
+async fn parts_of_a_disk_are_replaced_and_nothing_else_is_touched() {
+    let Some(device) = Loop::new() else { return };
+    let machine = Machine::new();
+    machine.loop_disk("2:0:3:0", &device);
+    let disk = machine.find().await.expect("found");
+    let mut want = vec![5; LENGTH as usize];
+    fs::write(device.file.path(), &want).expect("written");
+    let rewriter = Box::new(disk.rewriter().await.expect("opens"));
+    for (offset, bytes) in [
+        (2 * 4096, vec![7; 4096]),
+        (0, vec![0; 8192]),
+        (3 << 20, vec![9; 512]),
+    ] {
+        want[offset..offset + bytes.len()].copy_from_slice(&bytes);
+        let written = rewriter.write(offset as u64, bytes.into()).await;
+        written.expect("writes");
+    }
+    let whole = Extent::new(0, LENGTH);
+    assert!(rewriter.read(whole).await.expect("reads") == want);
+    for (offset, bytes) in [(512, 4096), (4096, 100), (3 << 20, 513)] {
+        let refused = rewriter.write(offset, vec![1; bytes].into()).await;
+        assert!(
+            matches!(
+                refused,
+                Err(Error::NotBlocks { .. } | Error::BeyondDisk { .. })
+            ),
+            "{offset}+{bytes}"
+        );
+    }
+    rewriter.finish().await.expect("finishes");
+    assert!(fs::read(device.file.path()).expect("reads") == want);
 }
 
 #[tokio::test]

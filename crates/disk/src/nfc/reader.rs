@@ -43,6 +43,19 @@ impl NfcReader {
         Ok(Self { link, path, length })
     }
 
+    /// A reader of a disk that is open already.
+    pub(super) fn over(link: Link, path: String, length: u64) -> Self {
+        Self { link, path, length }
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Closes the disk and waits until the host says so. Dropping a reader closes it without waiting.
     ///
     /// # Errors

@@ -135,6 +135,51 @@ impl TryFrom<pb::ProbeDiskRequest> for ProbeDiskRequest {
     }
 }
 
+impl From<Rewrite> for pb::Rewrite {
+    fn from(domain: Rewrite) -> Self {
+        let Rewrite {
+            root,
+            target,
+            known,
+        } = domain;
+        let known = known.map(|Known { base, changed }| (base.into(), area_map(changed)));
+        let (base, changed) = known.unzip();
+        Self {
+            root: Some(root.into()),
+            target: Some(target.into()),
+            base,
+            changed,
+        }
+    }
+}
+
+impl TryFrom<pb::Rewrite> for Rewrite {
+    type Error = FieldError;
+
+    fn try_from(message: pb::Rewrite) -> Result<Self, FieldError> {
+        let pb::Rewrite {
+            root,
+            target,
+            base,
+            changed,
+        } = message;
+        let root: DiskRoot = field::message("root", root)?;
+        let known = match (base, changed) {
+            (None, None) => None,
+            (base, changed) => Some(Known {
+                base: field::message("base", base)?,
+                changed: extents(field::choice("changed", changed)?, root.length_bytes)
+                    .map_err(|error| error.within("changed"))?,
+            }),
+        };
+        Ok(Self {
+            root,
+            target: field::message("target", target)?,
+            known,
+        })
+    }
+}
+
 fn area_map(areas: ExtentSet) -> pb::AreaMap {
     pb::AreaMap {
         areas: areas.iter().map(area).collect(),

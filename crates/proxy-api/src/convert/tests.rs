@@ -170,7 +170,19 @@ impl Gen {
 
     fn work(&mut self) -> Work {
         let length_bytes = 1 + self.u64() % 1_000_000;
-        match self.u64() % 3 {
+        match self.u64() % 4 {
+            3 => {
+                let root = self.root();
+                let known = self.maybe(|g| Known {
+                    base: g.root(),
+                    changed: g.areas(root.length_bytes.max(1)),
+                });
+                Work::Rewrite(Rewrite {
+                    root,
+                    target: self.disk(),
+                    known,
+                })
+            }
             0 => Work::Verify(Verify { root: self.root() }),
             1 => Work::Backup(Backup {
                 sources: vec![self.disk(), self.disk()],

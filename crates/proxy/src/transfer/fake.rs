@@ -8,14 +8,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use stillwater_disk::{DiskReader, DiskWriter, Error as DiskError, Way};
+use stillwater_disk::{DiskReader, DiskRewriter, DiskWriter, Error as DiskError, Way};
 use stillwater_format::pack::stored_hash;
 use stillwater_proxy_api as api;
 use stillwater_repository_api::{PutPackResponse, Record, RecordType, SaltedRecord};
 use stillwater_types::{DatasetId, Extent, Fault, NodeId, PackId, Reason, RunId};
 use tokio::sync::{Notify, watch};
 
-use super::{PackStream, RecordStore, Target};
+use super::{Content, PackStream, RecordStore, Target};
 use crate::error::Error;
 use crate::reach::Reach;
 
@@ -398,6 +398,8 @@ pub(crate) struct FakeReach {
     pub store: Arc<FakeStore>,
     pub written: Mutex<Vec<Arc<Mutex<Written>>>>,
     pub refuse: Option<Reason>,
+    /// The disk that is written in place.
+    pub content: Arc<Mutex<Rewritten>>,
 }
 
 impl FakeReach {
@@ -408,6 +410,7 @@ impl FakeReach {
             store,
             written: Mutex::default(),
             refuse: None,
+            content: Arc::default(),
         })
     }
 }
@@ -442,6 +445,79 @@ impl Reach for FakeReach {
             name: folder.path.clone(),
             writer: Box::new(writer),
         })
+    }
+
+    async fn content(&self, _: &api::Disk, _: u64) -> Result<Content, Error> {
+        Ok(Content {
+            name: PATH.into(),
+            disk: Box::new(FakeRewriter(self.content.clone())),
+        })
+    }
+}
+
+/// A disk with content, in memory.
+#[derive(Default)]
+pub(crate) struct Rewritten {
+    pub bytes: Vec<u8>,
+    pub writes: Vec<Extent>,
+    /// So many writes go well, and no more.
+    pub breaks_after: Option<usize>,
+    /// Writes that touch this byte put another there.
+    pub rots_at: Option<u64>,
+    pub finished: bool,
+    pub aborted: bool,
+}
+
+impl Rewritten {
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.writes.iter().map(|extent| extent.length).sum()
+    }
+}
+
+pub(crate) struct FakeRewriter(pub Arc<Mutex<Rewritten>>);
+
+#[async_trait]
+impl DiskRewriter for FakeRewriter {
+    fn length(&self) -> u64 {
+        self.0.lock().unwrap().bytes.len() as u64
+    }
+
+    async fn read(&self, extent: Extent) -> Result<Bytes, DiskError> {
+        tokio::task::yield_now().await;
+        let disk = self.0.lock().unwrap();
+        let range = extent.start as usize..extent.end() as usize;
+        Ok(Bytes::copy_from_slice(&disk.bytes[range]))
+    }
+
+    async fn write(&self, offset: u64, bytes: Bytes) -> Result<(), DiskError> {
+        tokio::task::yield_now().await;
+        let mut disk = self.0.lock().unwrap();
+        if disk
+            .breaks_after
+            .is_some_and(|most| disk.writes.len() >= most)
+        {
+            return Err(DiskError::DatastoreFull { path: PATH.into() });
+        }
+        let extent = Extent::new(offset, bytes.len() as u64);
+        disk.writes.push(extent);
+        disk.bytes[offset as usize..extent.end() as usize].copy_from_slice(&bytes);
+        if let Some(at) = disk
+            .rots_at
+            .filter(|at| (offset..extent.end()).contains(at))
+        {
+            disk.bytes[at as usize] ^= 1;
+        }
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<(), DiskError> {
+        self.0.lock().unwrap().finished = true;
+        Ok(())
+    }
+
+    async fn abort(self: Box<Self>) -> Result<(), DiskError> {
+        self.0.lock().unwrap().aborted = true;
+        Ok(())
     }
 }
 

@@ -67,6 +67,13 @@ pub(super) struct Placed {
     pub(super) id: ChunkId,
 }
 
+impl Placed {
+    /// Where it ends.
+    pub(super) fn end(&self) -> u64 {
+        self.offset.saturating_add(u64::from(self.length))
+    }
+}
+
 impl Stored {
     /// Gives every byte of the disk to `sink`, each proved against its chunk's id.
     ///

@@ -142,7 +142,7 @@ impl PartReader {
     }
 
     /// The chunks that a range touches.
-    async fn leaves(&self, range: Extent) -> Result<Vec<Placed>> {
+    pub(super) async fn leaves(&self, range: Extent) -> Result<Vec<Placed>> {
         let mut reader = TreeReader::new(&self.stored.root, range)?;
         let mut leaves = Vec::new();
         loop {
@@ -193,7 +193,7 @@ impl PartReader {
     }
 
     /// The chunks' bytes with their offsets, in order.
-    async fn plain(&self, leaves: &[Placed]) -> Result<Vec<(u64, Bytes)>> {
+    pub(super) async fn plain(&self, leaves: &[Placed]) -> Result<Vec<(u64, Bytes)>> {
         let known: Vec<Option<Bytes>> = leaves
             .iter()
             .map(|leaf| self.chunks.get(&leaf.id))

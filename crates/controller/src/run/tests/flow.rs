@@ -442,7 +442,9 @@ fn targets(cluster: &Cluster) -> Vec<proxy_api::Disk> {
     let orders = cluster.fake.orders().into_iter();
     let target = |order: proxy_api::StartTransferRequest| match order.work {
         proxy_api::Work::Restore(restore) => Some(restore.target),
-        proxy_api::Work::Backup(_) | proxy_api::Work::Verify(_) => None,
+        proxy_api::Work::Backup(_) | proxy_api::Work::Verify(_) | proxy_api::Work::Rewrite(_) => {
+            None
+        }
     };
     orders.filter_map(target).collect()
 }

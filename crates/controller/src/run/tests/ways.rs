@@ -51,7 +51,9 @@ fn by_file(fake: &Fake) -> Vec<Vec<proxy_api::Disk>> {
     let works = fake.orders().into_iter().map(|order| order.work);
     let sources = works.filter_map(|work| match work {
         proxy_api::Work::Backup(backup) => Some(backup.sources),
-        proxy_api::Work::Restore(_) | proxy_api::Work::Verify(_) => None,
+        proxy_api::Work::Restore(_) | proxy_api::Work::Verify(_) | proxy_api::Work::Rewrite(_) => {
+            None
+        }
     });
     sources.collect()
 }

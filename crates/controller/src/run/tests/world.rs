@@ -1153,7 +1153,9 @@ impl Proxies for Fake {
                 proxy_api::Work::Backup(backup) => {
                     matches!(backup.reading, proxy_api::Reading::Full { .. })
                 }
-                proxy_api::Work::Restore(_) | proxy_api::Work::Verify(_) => true,
+                proxy_api::Work::Restore(_)
+                | proxy_api::Work::Verify(_)
+                | proxy_api::Work::Rewrite(_) => true,
             };
             order.transfer_id == transfer && !full(&order.work)
         });
@@ -1161,7 +1163,9 @@ impl Proxies for Fake {
         let through_nfc = self.orders().iter().any(|order| {
             let target = match &order.work {
                 proxy_api::Work::Restore(restore) => Some(&restore.target),
-                proxy_api::Work::Backup(_) | proxy_api::Work::Verify(_) => None,
+                proxy_api::Work::Backup(_)
+                | proxy_api::Work::Verify(_)
+                | proxy_api::Work::Rewrite(_) => None,
             };
             order.transfer_id == transfer && matches!(target, Some(proxy_api::Disk::Nfc(_)))
         });
