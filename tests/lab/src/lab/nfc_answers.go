@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fastlz"
+	"io"
 	"log"
 	"time"
 )
@@ -38,6 +39,30 @@ func (n *nfcSession) answer(r *request, payload []byte) {
 
 func (n *nfcSession) refuse(r *request, code uint32) {
 	n.queue(&nfcAnswer{frame: frameOf(nfcError, r.op, errorPayload(code), nil), due: n.due()})
+}
+
+// giveUp says that a request cannot be carried out and that nothing after it can be understood; the session
+// ends by the error that comes back.
+func (n *nfcSession) giveUp(r *request, why error) error {
+	n.server.note("%s", why)
+	n.refuse(r, codeRefused)
+	if err := n.raw.SetWriteDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	n.drain()
+	n.linger()
+	return why
+}
+
+// linger lets a client take in what was said last: bytes of its own that nobody has read would cut that off.
+func (n *nfcSession) linger() {
+	half, ok := n.raw.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || n.raw.SetReadDeadline(time.Now().Add(time.Second)) != nil {
+		return
+	}
+	if _, err := io.Copy(io.Discard, n.raw); err != nil {
+		log.Printf("nfc: the end of %s: %s", n.grant.VMName, err)
+	}
 }
 
 func (n *nfcSession) queue(answers ...*nfcAnswer) {
@@ -86,10 +111,10 @@ func (n *nfcSession) send() {
 		n.settle(a)
 		err := n.transmit(a, buffer)
 		n.closeRead(a)
+		n.mu.Lock()
+		n.sending, n.broken = false, err
+		n.mu.Unlock()
 		if err != nil {
-			n.mu.Lock()
-			n.broken = err
-			n.mu.Unlock()
 			n.raw.Close() // wakes the reading goroutine
 			return
 		}
@@ -107,6 +132,7 @@ func (n *nfcSession) next() *nfcAnswer {
 		if at, wait := n.pick(); at >= 0 {
 			a := n.answers[at]
 			n.answers = append(n.answers[:at], n.answers[at+1:]...)
+			n.sending = true
 			return a
 		} else if wait > 0 {
 			timer := time.AfterFunc(wait, n.wake)
@@ -156,7 +182,7 @@ func (n *nfcSession) pick() (at int, wait time.Duration) {
 func (n *nfcSession) drain() {
 	for {
 		n.mu.Lock()
-		empty := len(n.answers) == 0 || n.broken != nil
+		empty := len(n.answers) == 0 && !n.sending || n.broken != nil
 		n.mu.Unlock()
 		if empty {
 			return

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -79,6 +80,9 @@ type request struct {
 	payload  []byte
 }
 
+// errPayload comes with a request that is without its payload: that is longer than any.
+var errPayload = errors.New("a payload that is longer than any")
+
 func readRequest(from io.Reader) (*request, error) {
 	var header [nfcHeader]byte
 	if _, err := io.ReadFull(from, header[:]); err != nil {
@@ -88,10 +92,11 @@ func readRequest(from io.Reader) (*request, error) {
 		return nil, fmt.Errorf("frame with magic %08x", magic)
 	}
 	size := little.Uint32(header[8:])
+	r := &request{kind: little.Uint32(header[4:]), op: little.Uint32(header[12:])}
 	if size > nfcMaxPayload {
-		return nil, fmt.Errorf("frame with a payload of %d bytes", size)
+		return r, errPayload
 	}
-	r := &request{kind: little.Uint32(header[4:]), op: little.Uint32(header[12:]), payload: make([]byte, size)}
+	r.payload = make([]byte, size)
 	_, err := io.ReadFull(from, r.payload)
 	return r, err
 }

@@ -35,6 +35,7 @@ type nfcSession struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	answers []*nfcAnswer
+	sending bool  // an answer is on its way
 	broken  error // why the sender stopped
 	closing bool
 	sender  sync.WaitGroup
@@ -51,7 +52,7 @@ type nfcHandle struct {
 // nfcWrite is a long write of which not all fragments have come.
 type nfcWrite struct {
 	head     ioHead
-	got      uint32
+	came     stretches
 	reserved int64
 	failed   uint32 // code of the answer, 0 while all is well
 	kind     string
@@ -79,6 +80,9 @@ func (n *nfcSession) run() error {
 	go n.send()
 	for {
 		r, err := readRequest(n.in)
+		if err == errPayload {
+			return n.giveUp(r, err)
+		}
 		if err != nil {
 			return first(n.brokenBy(), err)
 		}
@@ -171,7 +175,7 @@ func (n *nfcSession) setUp() error {
 
 // names reads the client's name and the operation's, which follow their message without a frame.
 func (n *nfcSession) names(client, operation uint32) error {
-	if client > 1024 || operation > 1024 || client == 0 || operation == 0 {
+	if client > 1024 || operation > 1024 {
 		return fmt.Errorf("names of %d and %d bytes", client, operation)
 	}
 	_, err := io.CopyN(io.Discard, n.in, int64(client)+int64(operation))
@@ -197,8 +201,7 @@ func (n *nfcSession) take(r *request) (done bool, err error) {
 		return false, errors.New("the host went into maintenance mode")
 	}
 	if want, known := nfcPayloads[r.kind]; known && len(r.payload) != want {
-		n.server.note("type %d with a payload of %d bytes instead of %d", r.kind, len(r.payload), want)
-		return false, fmt.Errorf("type %d with a payload of %d bytes", r.kind, len(r.payload))
+		return false, n.giveUp(r, fmt.Errorf("type %d with a payload of %d bytes instead of %d", r.kind, len(r.payload), want))
 	}
 	if _, fragment := n.writes[r.op]; !fragment {
 		if r.op != n.nextOp {
@@ -228,11 +231,10 @@ func (n *nfcSession) take(r *request) (done bool, err error) {
 	case nfcCloseAio:
 		n.answer(r, r.payload)
 		return true, nil
+	case nfcAllocated:
+		// A hint, the layout of which is not described: neither played nor held against who sends it.
 	default:
-		// Allocated blocks among them: their layout is not described well enough to play it.
-		if r.kind != nfcAllocated {
-			n.server.note("type %d", r.kind)
-		}
+		n.server.note("type %d", r.kind)
 		n.refuse(r, codeRefused)
 	}
 	return false, nil
@@ -240,8 +242,8 @@ func (n *nfcSession) take(r *request) (done bool, err error) {
 
 func (n *nfcSession) openFile(r *request) error {
 	length, kind, flags := little.Uint32(r.payload), little.Uint32(r.payload[16:]), little.Uint32(r.payload[20:])
-	if length == 0 || length > 4096 {
-		return fmt.Errorf("open of a path of %d bytes", length)
+	if length > 4096 {
+		return n.giveUp(r, fmt.Errorf("open of a path of %d bytes", length))
 	}
 	path := make([]byte, length)
 	if _, err := io.ReadFull(n.in, path); err != nil {
@@ -322,8 +324,7 @@ func (n *nfcSession) io(r *request) error {
 	case 0:
 		return n.write(r, head)
 	}
-	n.server.note("I/O with opcode %d", head.verb)
-	return fmt.Errorf("I/O with opcode %d", head.verb)
+	return n.giveUp(r, fmt.Errorf("I/O with opcode %d", head.verb))
 }
 
 func (n *nfcSession) read(r *request, head ioHead) error {
@@ -362,9 +363,11 @@ func errorCode(value string) uint32 {
 
 // write stores one fragment, and answers after the last of its operation.
 func (n *nfcSession) write(r *request, head ioHead) error {
-	if head.extra > nfcFragment || head.plain > nfcFragment || head.extra == 0 || head.last != 0 {
-		n.server.note("write with %+v", head)
-		return fmt.Errorf("write fragment of %d bytes", head.extra)
+	if head.extra > nfcFragment || head.plain > nfcFragment || head.extra == 0 || head.plain == 0 {
+		return n.giveUp(r, fmt.Errorf("write fragment %+v: empty or too long", head))
+	}
+	if head.last != 0 {
+		n.server.note("write with %+v", head) // writes have no such field
 	}
 	data := make([]byte, head.extra)
 	if _, err := io.ReadFull(n.in, data); err != nil {
@@ -376,10 +379,10 @@ func (n *nfcSession) write(r *request, head ioHead) error {
 		w = n.beginWrite(head)
 		n.writes[r.op] = w
 	}
+	end := uint64(head.dest) + uint64(head.plain)
 	if head.handle != w.head.handle || head.offset != w.head.offset || head.total != w.head.total ||
-		uint64(head.dest)+uint64(head.plain) > uint64(head.total) || uint64(w.got)+uint64(head.plain) > uint64(w.head.total) {
-		n.server.note("write fragment %+v after %+v", head, w.head)
-		return errors.New("write fragments do not fit together")
+		end > uint64(head.total) || !w.came.add(uint64(head.dest), end) {
+		return n.giveUp(r, fmt.Errorf("write fragment %+v after %+v: does not fit, or came before", head, w.head))
 	}
 	if w.kind == "drop" {
 		return errors.New("dropped on demand")
@@ -387,11 +390,10 @@ func (n *nfcSession) write(r *request, head ioHead) error {
 	if w.failed == 0 {
 		w.failed = n.store(head, data)
 	}
-	w.got += head.plain
-	if w.kind == "close-mid" && w.got*2 >= w.head.total {
+	if w.kind == "close-mid" && w.came.length()*2 >= uint64(w.head.total) {
 		return errors.New("closed in mid-write on demand")
 	}
-	if w.got < w.head.total {
+	if w.came.length() < uint64(w.head.total) {
 		return nil
 	}
 	return n.endWrite(r, w)

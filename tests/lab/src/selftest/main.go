@@ -53,6 +53,8 @@ var checks = []check{
 	{"nfc reads are exact in any order", nfcReadsAreExact},
 	{"nfc refuses what vsphere refuses", nfcRefuses},
 	{"nfc writes arrive", nfcWritesArrive},
+	{"nfc takes all that the protocol leaves open", nfcIsLenient},
+	{"nfc says what does not fit before it ends", nfcSaysWhatDoesNotFit},
 	{"nfc faults strike as asked", nfcFaultsStrike},
 	{"nfc budgets hold and time passes", nfcBudgetsHold},
 	{"a proxy reads frozen disks that it attaches", proxyReads},

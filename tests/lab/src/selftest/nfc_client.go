@@ -27,7 +27,8 @@ type ticket struct {
 	Service        string `xml:"service"`
 	SessionID      string `xml:"sessionId"`
 
-	polite bool // says that the first TLS session ends; whether clients do is nobody's promise
+	polite   bool // says that the first TLS session ends; whether clients do is nobody's promise
+	nameless bool // leaves the names of client and operation empty
 }
 
 func (l *lab) nfcCall(client *govmomi.Client, method, arguments string) (string, error) {
@@ -155,7 +156,10 @@ func (t *ticket) talk(raw net.Conn) (*nfc, error) {
 		return nil, fmt.Errorf("second TLS: %w", err)
 	}
 	c := &nfc{raw: raw, conn: inner, in: bufio.NewReader(inner)}
-	return c, c.setUp()
+	if t.nameless {
+		return c, c.setUp("", "")
+	}
+	return c, c.setUp("selftest", "try")
 }
 
 func (c *nfc) classic(kind uint32, words map[int]uint32, text string) error {
@@ -177,13 +181,13 @@ func (c *nfc) expectClassic(kind uint32, at int, word uint32) error {
 	return first(expect("message", le.Uint32(b), kind), expect("word of it", le.Uint32(b[at:]), word))
 }
 
-func (c *nfc) setUp() error {
+func (c *nfc) setUp(client, operation string) error {
 	if err := first(c.classic(43, nil, "PlainText"), c.classic(33, nil, ""), c.expectClassic(36, 16, 1),
 		c.classic(51, map[int]uint32{4: 11}, ""), c.expectClassic(51, 4, 11),
-		c.classic(54, map[int]uint32{4: 8, 8: 3}, "")); err != nil {
+		c.classic(54, map[int]uint32{4: uint32(len(client)), 8: uint32(len(operation))}, "")); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(c.conn, "selftest"+"try"); err != nil {
+	if _, err := io.WriteString(c.conn, client+operation); err != nil {
 		return err
 	}
 	if err := first(c.classic(55, map[int]uint32{4: 3}, ""), c.classic(52, nil, ""), c.expectClassic(52, 4, 0)); err != nil {
