@@ -633,6 +633,29 @@ pub(crate) enum Policy {
         #[arg(long)]
         all: bool,
     },
+    /// Show what a policy keeps if every run succeeds from now on, day by day, and at the end by point
+    Simulate {
+        /// The name of a policy that is applied
+        #[arg(conflicts_with = "file")]
+        name: Option<String>,
+        /// A policy file, in TOML, which is not applied
+        #[arg(short, long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// How many days, at most 3660
+        #[arg(long, value_name = "N", default_value_t = 365)]
+        days: u32,
+    },
+    /// List the points that a policy made or has a say in: which stay, which go, when and why
+    Retention {
+        /// The policy's name
+        name: String,
+        /// Of one VM only, by id or name
+        #[arg(long, value_name = "VM")]
+        vm: Option<String>,
+        /// Only those that are to go
+        #[arg(long)]
+        expired: bool,
+    },
     /// Remove a policy: no run of it starts any more, and its points stay
     Remove {
         /// Its name

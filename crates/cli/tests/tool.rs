@@ -515,3 +515,20 @@ fn a_policy_that_takes_something_away_is_asked_about_and_one_that_does_not_is_ap
     let (code, stderr) = site.fails(&["policy", "remove", "gold"]);
     assert!(code == 2 && stderr.contains("--yes"), "{code} {stderr}");
 }
+
+#[test]
+fn a_policy_is_simulated_by_name_or_by_file_and_not_by_both() {
+    let site = Site::start();
+    let file = site.config().join("policy.toml");
+    let path = file.to_str().expect("utf-8");
+    std::fs::write(&file, "a file").expect("a file");
+    let name = |args: &[&str]| json(&site.ok(&[args, &["-o", "json"]].concat()))["name"].clone();
+    assert_eq!(name(&["policy", "simulate", "gold"]), "gold");
+    assert_eq!(name(&["policy", "simulate", "-f", path]), "a file");
+    for args in [&["gold", "-f", path][..], &[]] {
+        let (code, stderr) = site.fails(&[&["policy", "simulate"], args].concat());
+        assert!(code == 2 && stderr.contains("--file"), "{code} {stderr}");
+    }
+    let none = site.ok(&["policy", "retention", "gold", "-o", "json"]);
+    assert_eq!(json(&none), serde_json::json!([]));
+}

@@ -72,6 +72,14 @@ pub const ACCESS: &[Access] = &[
         ADMIN,
     ),
     Access::roles(
+        "/stillwater.controller.v1.PolicyService/SimulatePolicy",
+        ADMIN,
+    ),
+    Access::roles(
+        "/stillwater.controller.v1.PolicyService/ListPolicyPoints",
+        ADMIN,
+    ),
+    Access::roles(
         "/stillwater.controller.v1.GuestCredentialService/SetGuestCredential",
         ADMIN,
     ),

@@ -430,6 +430,22 @@ impl pb::policy_service_server::PolicyService for Adaptor<dyn PolicyService> {
         let (peer, name) = open(request)?;
         reply(self.0.list_policy_members(&peer, name).await)
     }
+
+    async fn simulate_policy(
+        &self,
+        request: Request<pb::SimulatePolicyRequest>,
+    ) -> Answer<pb::SimulatePolicyResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.simulate_policy(&peer, request).await)
+    }
+
+    async fn list_policy_points(
+        &self,
+        request: Request<pb::ListPolicyPointsRequest>,
+    ) -> Answer<pb::ListPolicyPointsResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.list_policy_points(&peer, request).await)
+    }
 }
 
 #[async_trait::async_trait]

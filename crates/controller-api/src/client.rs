@@ -393,6 +393,26 @@ impl Client {
         self.ask.within(VSPHERE_DEADLINE).one(call).await
     }
 
+    /// What a policy would keep, day by day.
+    pub async fn simulate_policy(
+        &self,
+        request: SimulatePolicyRequest,
+    ) -> Result<SimulatePolicyResponse, Fault> {
+        let mut stub = stub!(self, policy_service_client::PolicyServiceClient);
+        let call = stub.simulate_policy(pb::SimulatePolicyRequest::from(request));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+
+    /// What becomes of the points that a policy made or has a say in.
+    pub async fn list_policy_points(
+        &self,
+        request: ListPolicyPointsRequest,
+    ) -> Result<ListPolicyPointsResponse, Fault> {
+        let mut stub = stub!(self, policy_service_client::PolicyServiceClient);
+        let call = stub.list_policy_points(pb::ListPolicyPointsRequest::from(request));
+        self.ask.within(VSPHERE_DEADLINE).one(call).await
+    }
+
     /// A page of the jobs of every policy, or of one.
     pub async fn list_jobs(&self, request: ListJobsRequest) -> Result<ListJobsResponse, Fault> {
         let mut stub = stub!(self, job_service_client::JobServiceClient);

@@ -118,6 +118,20 @@ pub trait PolicyService: Send + Sync + 'static {
         peer: &Peer,
         name: String,
     ) -> Result<Vec<PolicyMember>, Fault>;
+
+    /// What a policy would keep, day by day.
+    async fn simulate_policy(
+        &self,
+        peer: &Peer,
+        request: SimulatePolicyRequest,
+    ) -> Result<SimulatePolicyResponse, Fault>;
+
+    /// What becomes of the points that a policy made or has a say in.
+    async fn list_policy_points(
+        &self,
+        peer: &Peer,
+        request: ListPolicyPointsRequest,
+    ) -> Result<ListPolicyPointsResponse, Fault>;
 }
 
 /// What policies promise to each VM.

@@ -106,7 +106,7 @@ impl Controller {
         let scopes = policy::Scopes::new(self.memory.clone(), vcenters.clone());
         let kept = engine.keep(scopes.clone(), &self.config, metrics.clone());
         let jobs = schedule::Service::new(self.memory.clone(), kept.book);
-        let policies = policy::Registry::new(self.memory.clone(), scopes);
+        let policies = policy::Registry::new(self.memory.clone(), scopes, kept.expirer);
         let alarms = Arc::new(alarm::Service::new(self.memory.clone()));
         Routes::new(api::node_service(self.nodes.clone()))
             .add_service(api::token_service(self.nodes.clone()))

@@ -17,6 +17,8 @@ PolicyService/ListPolicies: admin
 PolicyService/GetPolicy: admin
 PolicyService/RemovePolicy: admin
 PolicyService/ListPolicyMembers: admin
+PolicyService/SimulatePolicy: admin
+PolicyService/ListPolicyPoints: admin
 JobService/ListJobs: admin
 GuestCredentialService/SetGuestCredential: admin
 GuestCredentialService/ListGuestCredentials: admin

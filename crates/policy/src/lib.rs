@@ -17,6 +17,6 @@ pub use consistency::{Consistency, Level, Rung};
 pub use diff::{Change, Effect, Key, Moves, diff, moves};
 pub use policy::{Error, KeyFault, Limits, Policy, Store};
 pub use retention::Retention;
-pub use schedule::{Blackout, Cron, Day, Misfire, Schedule, When, Zone};
+pub use schedule::{Blackout, Cron, Day, Misfire, Moments, Schedule, When, Zone};
 pub use scope::{Clause, DiskClause, DiskFacts, DiskVerdict, Scope, Tag, Verdict, VmFacts};
 pub use unit::{Rate, Span};

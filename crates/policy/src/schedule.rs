@@ -124,6 +124,30 @@ struct File {
     blackout: Vec<Blackout>,
 }
 
+/// The moments of points, as if every run succeeded at the last allowed one.
+#[derive(Debug, Clone)]
+pub struct Moments<'a> {
+    schedule: &'a Schedule,
+    next: Option<Timestamp>,
+}
+
+impl Iterator for Moments<'_> {
+    type Item = Timestamp;
+
+    fn next(&mut self) -> Option<Timestamp> {
+        let at = self.next?;
+        let schedule = self.schedule;
+        let next = match &schedule.when {
+            When::Rpo(rpo) => Some(schedule.after(at, *rpo)),
+            When::Cron { .. } => schedule.next_time(at),
+        };
+        self.next = next
+            .map(|next| schedule.allowed(next))
+            .filter(|next| *next > at);
+        Some(at)
+    }
+}
+
 impl Schedule {
     /// Points never older than `rpo`, at any time of the day.
     pub fn rpo(rpo: Span) -> Self {
@@ -131,6 +155,18 @@ impl Schedule {
             when: When::Rpo(rpo),
             zone: Zone::utc(),
             blackout: Vec::new(),
+        }
+    }
+
+    /// The moments of points from `from` on, as if every run succeeded at the last allowed one.
+    pub fn moments(&self, from: Timestamp) -> Moments<'_> {
+        let first = match self.when {
+            When::Rpo(_) => Some(from),
+            When::Cron { .. } => self.next_time(from),
+        };
+        Moments {
+            schedule: self,
+            next: first.map(|at| self.allowed(at)),
         }
     }
 

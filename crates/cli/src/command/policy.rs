@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
-use stillwater_controller_api::{ApplyPolicyRequest, ApplyPolicyResponse};
+use stillwater_controller_api::{
+    ApplyPolicyRequest, ApplyPolicyResponse, ListPolicyPointsRequest, SimulatePolicyRequest,
+};
 use stillwater_types::{Fault, Reason};
 
 use super::Desk;
@@ -31,6 +33,36 @@ pub(super) async fn run(desk: &Desk, policy: Policy) -> Result<Outcome, Fault> {
             let json = || members.iter().map(view::policy::member_json).collect();
             output::print(desk.format, || view::policy::members(&members), json)?;
         }
+        Policy::Simulate { name, file, days } => {
+            if name.is_none() && file.is_none() {
+                let message = "name a policy, or a policy file by --file";
+                return Err(Fault::new(Reason::BadField, message));
+            }
+            let request = SimulatePolicyRequest {
+                name: name.unwrap_or_default(),
+                file: file.as_deref().map(read).transpose()?.unwrap_or_default(),
+                days,
+            };
+            let told = controller.simulate_policy(request).await?;
+            let json = || view::policy::simulated_json(&told);
+            output::print(desk.format, || view::policy::simulated(&told), json)?;
+        }
+        Policy::Retention { name, vm, expired } => {
+            let request = ListPolicyPointsRequest {
+                policy: name,
+                vm: vm.unwrap_or_default(),
+            };
+            let mut told = controller.list_policy_points(request).await?;
+            told.points.retain(|point| point.is_expired || !expired);
+            let json = || told.points.iter().map(view::policy::point_json).collect();
+            output::print(desk.format, || view::policy::points(&told.points), json)?;
+            if told.left_off_count > 0 {
+                let count = told.left_off_count;
+                output::say(&format!(
+                    "{count} more points are not shown; name one VM by --vm"
+                ));
+            }
+        }
         Policy::Remove { name, yes } => {
             if !yes {
                 confirm(&format!(
@@ -47,10 +79,7 @@ pub(super) async fn run(desk: &Desk, policy: Policy) -> Result<Outcome, Fault> {
 /// What is weaker, and whom a policy loses, is asked about first.
 async fn apply(desk: &Desk, file: &Path, dry_run: bool, yes: bool) -> Result<(), Fault> {
     let controller = &desk.session.controller;
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        let message = format!("read policy file {}: {error}", file.display());
-        Fault::new(Reason::BadField, message)
-    })?;
+    let text = read(file)?;
     let request = |dry_run| ApplyPolicyRequest {
         file: text.clone(),
         dry_run,
@@ -68,6 +97,13 @@ async fn apply(desk: &Desk, file: &Path, dry_run: bool, yes: bool) -> Result<(),
     };
     let json = || view::policy::applied_json(&told);
     output::print(desk.format, || view::policy::applied(&told), json)
+}
+
+fn read(file: &Path) -> Result<String, Fault> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let message = format!("read policy file {}: {error}", file.display());
+        Fault::new(Reason::BadField, message)
+    })
 }
 
 fn takes_away(told: &ApplyPolicyResponse) -> bool {

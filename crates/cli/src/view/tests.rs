@@ -450,6 +450,59 @@ fn one_vm() -> Vm {
     }
 }
 
+/// So many days of a policy that makes a point each day and keeps ten.
+fn simulated(days: i8) -> SimulatePolicyResponse {
+    let begin: jiff::civil::Date = "2026-11-01".parse().expect("is a date");
+    let day = |number: i8| {
+        let date = begin.saturating_add(jiff::ToSpan::days(i64::from(number)));
+        SimulatedDay {
+            date: date.to_string(),
+            over_at: at(43_200),
+            made_count: 1,
+            kept_count: (u32::try_from(number).unwrap_or_default() + 1).min(10),
+            oldest_at: Some(at(0)),
+        }
+    };
+    SimulatePolicyResponse {
+        name: "gold".into(),
+        days: (0..days).map(day).collect(),
+        kept: vec![SimulatedPoint {
+            at: at(0),
+            why: vec!["the newest".into(), "the newest good one".into()],
+        }],
+    }
+}
+
+fn policy_points() -> Vec<PolicyPoint> {
+    let point = |number: u8, why: &str| PolicyPoint {
+        point_id: PointId::from_bytes([number; 16]),
+        vm_id: vm_id(),
+        vm_name: "web".into(),
+        repository_name: "main".into(),
+        at: at(0),
+        is_expired: false,
+        why: vec![format!("gold: {why}")],
+        gone_by: None,
+        refusal: None,
+    };
+    vec![
+        PolicyPoint {
+            is_expired: true,
+            ..point(1, "not proved good, and would go if it were")
+        },
+        PolicyPoint {
+            is_expired: true,
+            refusal: Some("TIME_FROZEN: no; asked again at 2026-11-22T10:10:00Z".into()),
+            ..point(2, "damaged, and there is better")
+        },
+        PolicyPoint {
+            gone_by: Some(at(864_000)),
+            ..point(3, "the last of day 2026-11-01")
+        },
+        point(4, "the newest good one"),
+    ]
+}
+
 #[test]
 fn tables_are_as_people_know_them() {
     assert_snapshot!("runs", run::list(&runs()));
@@ -460,6 +513,20 @@ fn tables_are_as_people_know_them() {
     assert_snapshot!("jobs", job::list(&jobs()));
     assert_snapshot!("policy_applied", policy::applied(&applied()));
     assert_json_snapshot!("policy_applied_json", policy::applied_json(&applied()));
+    assert_snapshot!("policy_simulated", policy::simulated(&simulated(40)));
+    assert_snapshot!("policy_simulated_days", policy::simulated(&simulated(3)));
+    assert_json_snapshot!(
+        "policy_simulated_json",
+        policy::simulated_json(&simulated(1))
+    );
+    assert_snapshot!("policy_points", policy::points(&policy_points()));
+    assert_json_snapshot!(
+        "policy_points_json",
+        policy_points()
+            .iter()
+            .map(policy::point_json)
+            .collect::<Vec<_>>()
+    );
     assert_json_snapshot!(
         "jobs_json",
         jobs().iter().map(job::json).collect::<Vec<_>>()

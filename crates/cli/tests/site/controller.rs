@@ -575,6 +575,29 @@ impl PolicyService for Fake {
     ) -> Result<Vec<PolicyMember>, Fault> {
         Ok(Vec::new())
     }
+
+    async fn simulate_policy(
+        &self,
+        _: &Peer,
+        request: SimulatePolicyRequest,
+    ) -> Result<SimulatePolicyResponse, Fault> {
+        Ok(SimulatePolicyResponse {
+            name: request.name + &request.file,
+            days: Vec::new(),
+            kept: Vec::new(),
+        })
+    }
+
+    async fn list_policy_points(
+        &self,
+        _: &Peer,
+        _request: ListPolicyPointsRequest,
+    ) -> Result<ListPolicyPointsResponse, Fault> {
+        Ok(ListPolicyPointsResponse {
+            points: Vec::new(),
+            left_off_count: 0,
+        })
+    }
 }
 
 #[async_trait]

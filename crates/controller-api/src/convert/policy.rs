@@ -5,7 +5,10 @@ use stillwater_wire::{alike, empty, mirror, wraps};
 use crate::model::*;
 use crate::pb;
 
-alike! { pb: PolicyChange { key, before, after, is_weaker } }
+alike! { pb:
+    PolicyChange { key, before, after, is_weaker }
+    SimulatePolicyRequest { name, file, days }
+}
 
 mirror! { pb:
     Policy {
@@ -20,6 +23,28 @@ mirror! { pb:
     ApplyPolicyRequest { text file, plain dry_run }
     ApplyPolicyResponse { text name, plain is_new, messages changes, plain enter, plain leave }
     PolicyMember { id vm_id, plain path, plain is_in, plain why }
+    SimulatePolicyResponse { text name, messages days, messages kept }
+    SimulatedDay {
+        text date,
+        time over_at,
+        plain made_count,
+        plain kept_count,
+        maybe_time oldest_at,
+    }
+    SimulatedPoint { time at, plain why }
+    ListPolicyPointsRequest { text policy, plain vm }
+    ListPolicyPointsResponse { messages points, plain left_off_count }
+    PolicyPoint {
+        id point_id,
+        id vm_id,
+        plain vm_name,
+        plain repository_name,
+        time at,
+        plain is_expired,
+        plain why,
+        maybe_time gone_by,
+        plain refusal,
+    }
 }
 
 empty! { pb: ListPoliciesRequest RemovePolicyResponse }

@@ -894,6 +894,43 @@ proptest! {
             is_in: g.flag(),
             why: g.text(),
         }));
+        check::<pb::SimulatePolicyRequest, _>(SimulatePolicyRequest {
+            name: g.text(),
+            file: g.text(),
+            days: g.u32(),
+        });
+        check::<pb::SimulatePolicyResponse, _>(SimulatePolicyResponse {
+            name: g.text(),
+            days: g.list(|g| SimulatedDay {
+                date: g.text(),
+                over_at: g.time(),
+                made_count: g.u32(),
+                kept_count: g.u32(),
+                oldest_at: g.maybe(Gen::time),
+            }),
+            kept: g.list(|g| SimulatedPoint {
+                at: g.time(),
+                why: g.list(Gen::text),
+            }),
+        });
+        check::<pb::ListPolicyPointsRequest, _>(ListPolicyPointsRequest {
+            policy: g.text(),
+            vm: g.text(),
+        });
+        check::<pb::ListPolicyPointsResponse, _>(ListPolicyPointsResponse {
+            points: g.list(|g| PolicyPoint {
+                point_id: g.point_id(),
+                vm_id: g.vm_id(),
+                vm_name: g.text(),
+                repository_name: g.text(),
+                at: g.time(),
+                is_expired: g.flag(),
+                why: g.list(Gen::text),
+                gone_by: g.maybe(Gen::time),
+                refusal: g.maybe(Gen::text),
+            }),
+            left_off_count: g.u32(),
+        });
     }
 
     #[test]

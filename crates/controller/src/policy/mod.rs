@@ -3,9 +3,11 @@
 //! What a policy says and whom it is for is the pure crate `policy`'s; when its runs start is `schedule`'s.
 
 mod event;
+mod points;
 mod registry;
 mod scope;
 mod service;
+mod simulate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -8,17 +8,23 @@ use super::scope::{Look, Scopes, Seen};
 use super::{Applied, PolicyEvent};
 use crate::event::Actor;
 use crate::memory::Memory;
+use crate::retention::Expirer;
 
 /// Applies and removes policies.
 pub struct Registry {
-    memory: Memory,
+    pub(super) memory: Memory,
     scopes: Scopes,
+    pub(super) expirer: Expirer,
 }
 
 impl Registry {
-    /// Keeps policies in `memory`; `scopes` knows whom they are for.
-    pub fn new(memory: Memory, scopes: Scopes) -> Self {
-        Self { memory, scopes }
+    /// Keeps policies in `memory`; `scopes` knows whom they are for, `expirer` what becomes of their points.
+    pub fn new(memory: Memory, scopes: Scopes, expirer: Expirer) -> Self {
+        Self {
+            memory,
+            scopes,
+            expirer,
+        }
     }
 
     /// Applies a policy file, or only tells what that would change.
@@ -30,8 +36,7 @@ impl Registry {
         by: Actor,
         request: api::ApplyPolicyRequest,
     ) -> Result<api::ApplyPolicyResponse, Fault> {
-        let policy = Policy::parse(&request.file)
-            .map_err(|error| Fault::new(Reason::BadField, error.to_string()))?;
+        let policy = parse(&request.file)?;
         refuse_unkept(&policy)?;
         let state = self.memory.state();
         let before = state.policies.find(&policy.name).ok();
@@ -102,6 +107,11 @@ impl Registry {
         let look = self.scopes.look().await?;
         Ok(look.vms.iter().map(|seen| member(policy, seen)).collect())
     }
+}
+
+/// Reads a policy file.
+pub(super) fn parse(file: &str) -> Result<Policy, Fault> {
+    Policy::parse(file).map_err(|error| Fault::new(Reason::BadField, error.to_string()))
 }
 
 /// What nobody keeps yet is refused: whoever wrote it would believe in it.

@@ -37,4 +37,20 @@ impl api::PolicyService for Registry {
     ) -> Result<Vec<api::PolicyMember>, Fault> {
         self.members(&name).await
     }
+
+    async fn simulate_policy(
+        &self,
+        _peer: &Peer,
+        request: api::SimulatePolicyRequest,
+    ) -> Result<api::SimulatePolicyResponse, Fault> {
+        self.simulate(request).await
+    }
+
+    async fn list_policy_points(
+        &self,
+        _peer: &Peer,
+        request: api::ListPolicyPointsRequest,
+    ) -> Result<api::ListPolicyPointsResponse, Fault> {
+        self.points(request).await
+    }
 }

@@ -74,7 +74,9 @@ pub struct Outlook {
     /// Deletions that were refused and are asked for again.
     pub refusals: BTreeMap<PointId, Refusal>,
     /// The promises that it was judged by.
-    promises: Arc<Promises>,
+    pub promises: Arc<Promises>,
+    /// The repositories that told their points, by the name that policies have for them.
+    pub repositories: BTreeMap<NodeId, String>,
 }
 
 impl Ledger {
@@ -198,6 +200,7 @@ impl Expirer {
             judged: judge(held, &present),
             refusals: self.ledger.lock().refusals.clone(),
             promises,
+            repositories,
         })
     }
 
@@ -306,6 +309,7 @@ fn reads(run: &Run) -> Option<PointId> {
         Work::RestoreVm(work) => Some(work.point),
         Work::ExportDisk(work) => Some(work.point),
         Work::VerifyPoint(work) => Some(work.point),
+        Work::RestoreInPlace(work) => Some(work.point),
     }
 }
 

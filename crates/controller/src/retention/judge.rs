@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
+use stillwater_policy::Policy;
 use stillwater_policy::retention::{Course, Expire, Keep, Point, Standing, Terms, Verdict, decide};
 use stillwater_types::{NodeId, PointId, VmId};
 
@@ -155,8 +156,7 @@ fn fates(
     let mut heard = Heard::default();
     for rule in rules {
         let policy = &rule.promise.policy;
-        let writes_here = present.repositories.get(&repository) == Some(&policy.store.repository);
-        let course = match writes_here && rule.members.contains(vm) {
+        let course = match writes_to(policy, repository, present) && rule.members.contains(vm) {
             true => Course::Protected,
             false => Course::Left,
         };
@@ -175,6 +175,21 @@ fn fates(
     }
     let fate = |point: &Held| heard.fate(point, is_rule);
     points.iter().map(fate).collect()
+}
+
+fn writes_to(policy: &Policy, repository: NodeId, present: &Present<'_>) -> bool {
+    present.repositories.get(&repository) == Some(&policy.store.repository)
+}
+
+/// Whether a policy makes points of a VM on a repository.
+pub(super) fn protects(
+    promise: &Promise,
+    vm: &VmId,
+    repository: NodeId,
+    present: &Present<'_>,
+) -> bool {
+    let mut members = promise.members.iter();
+    writes_to(&promise.policy, repository, present) && members.any(|member| member.vm == *vm)
 }
 
 /// What one rule says of points. A damaged one takes no other's place, but stays as long as a good one would: most

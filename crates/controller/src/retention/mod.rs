@@ -5,9 +5,14 @@
 //! nobody's to end: they stay until a person deletes them.
 
 mod expiry;
+#[cfg(test)]
+mod fixture;
+mod forecast;
 mod judge;
 mod words;
 
 pub use expiry::{Expirer, Ledger, Outlook, Refusal};
+pub use forecast::{Budget, forecast};
 pub use judge::{Fate, Held, Judged, Present, Proof, Stay, expired, judge, policies_of};
+pub(crate) use words::keep;
 pub use words::why;

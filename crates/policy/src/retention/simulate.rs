@@ -1,11 +1,13 @@
 //! A year of points: what a policy makes and keeps, day by day.
 
+use std::iter::Peekable;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use stillwater_types::PointId;
 
 use super::{Course, Keep, Point, Standing, Terms, Verdict, decide};
-use crate::{Policy, When};
+use crate::{Moments, Policy};
 
 /// What is there at the end of a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub struct Simulation<'a> {
     policy: &'a Policy,
     date: Date,
     left: u16,
-    next: Option<Timestamp>,
+    moments: Peekable<Moments<'a>>,
     made: u64,
     points: Vec<Point>,
 }
@@ -38,15 +40,11 @@ impl<'a> Simulation<'a> {
     /// Begins with the first point at `from`, and goes on for so many days.
     pub fn new(policy: &'a Policy, from: Timestamp, days: u16) -> Self {
         let schedule = &policy.schedule;
-        let first = match schedule.when {
-            When::Rpo(_) => Some(from),
-            When::Cron { .. } => schedule.next_time(from),
-        };
         Self {
             policy,
             date: schedule.zone.date(from),
             left: days,
-            next: first.map(|at| schedule.allowed(at)),
+            moments: schedule.moments(from).peekable(),
             made: 0,
             points: Vec::new(),
         }
@@ -55,7 +53,7 @@ impl<'a> Simulation<'a> {
     /// Makes every point before `end`; how many.
     fn make_until(&mut self, end: Timestamp) -> usize {
         let before = self.points.len();
-        while let Some(at) = self.next.filter(|at| *at < end) {
+        while let Some(at) = self.moments.next_if(|at| *at < end) {
             self.made += 1;
             let mut id = [0; 16];
             id[..8].copy_from_slice(&self.made.to_be_bytes());
@@ -66,13 +64,6 @@ impl<'a> Simulation<'a> {
                 locked_until: None,
                 standing: Standing::Good,
             });
-            let schedule = &self.policy.schedule;
-            self.next = match &schedule.when {
-                When::Rpo(rpo) => Some(schedule.after(at, *rpo)),
-                When::Cron { .. } => schedule.next_time(at),
-            }
-            .map(|next| schedule.allowed(next))
-            .filter(|next| *next > at);
         }
         self.points.len() - before
     }
