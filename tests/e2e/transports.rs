@@ -245,6 +245,62 @@ fn every_way(site: &mut Site) -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn only_the_ways_that_are_allowed_are_gone_and_without_one_the_run_says_so() -> Result<()> {
+    let mut site = site_with_proxy_vm()?;
+    every_way(&mut site)?;
+    let file = site.cluster.dir().join("near.toml");
+    let policy = "name = \"near\"\nscope.include = [{ name = \"web\" }]\nschedule.rpo = \"1h\"\n\
+                  retention.keep-last = 9\nstore.repository = \"repository\"\nlimits.ways = [\"nbd\", \"folder\"]\n";
+    std::fs::write(&file, policy)?;
+    let file = file.to_str().context("utf-8")?;
+    site.cluster.ok(&["policy", "apply", "-f", file, "--yes"])?;
+    let run = wait("the policy's run", Duration::from_secs(150), || {
+        let runs = rows(&site.cluster.json(&["run", "list"])?);
+        Ok(runs.into_iter().find(|run| run["state"] == "running"))
+    })?;
+    let run = site
+        .cluster
+        .wait_run(&text(&run, "run_id")?, Duration::from_secs(150))?;
+    ensure!(run["state"] == "succeeded", "{run:#}");
+    for disk in rows(&run["disks"]) {
+        ensure!(disk["transport"] == "nbd", "{disk:#}");
+        let why = text(&disk, "transport_reason")?;
+        ensure!(
+            why.contains("not file: only nbd, folder is allowed"),
+            "{why}"
+        );
+    }
+    site.cluster.ok(&["policy", "remove", "near", "--yes"])?;
+
+    let mut roots = Vec::new();
+    for way in ["folder", "nbd", "nfc", "file", "hotadd"] {
+        let attaches = site.lab.calls("ReconfigVM_Task")?;
+        let (run, found) = back_up(&site, &["--full", "--way", way], way)?;
+        ensure!(rows(&run["warnings"]).is_empty(), "{run:#}");
+        ensure!(
+            (site.lab.calls("ReconfigVM_Task")? > attaches) == (way == "hotadd"),
+            "by {way}, and a disk was attached or was not"
+        );
+        roots.push(found);
+    }
+    ensure!(roots.windows(2).all(|pair| pair[0] == pair[1]), "{roots:?}");
+
+    reconfigure(&mut site, Role::Proxy, "")?;
+    let run = site
+        .cluster
+        .start_run(&["backup", "web", "--way", "nbd,file"])?;
+    let run = site.cluster.wait_run(&run, Duration::from_secs(150))?;
+    ensure!(run["state"] == "failed", "{run:#}");
+    let message = text(&run["fault"], "message")?;
+    ensure!(
+        message.contains("cannot be read by nbd, file, the only ways that are allowed")
+            && message.contains("not nbd: the proxy has no transports.nbd-command"),
+        "{message}"
+    );
+    check_nothing_is_left(&site)
+}
+
 /// `nbd-command` of a proxy that serves the files of a mounted datastore.
 fn serving(mount: &str) -> String {
     let serve = format!(

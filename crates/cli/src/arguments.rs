@@ -315,6 +315,9 @@ pub(crate) struct Backup {
     /// Run the programs in the guest that this TOML file names, around the freeze
     #[arg(long, value_name = "FILE")]
     pub hooks: Option<PathBuf>,
+    /// Read disks by these ways alone, nearest first whatever their order [default: by all that there are]
+    #[arg(long, value_name = "WAYS", value_delimiter = ',', value_parser = ["hotadd", "file", "nfc", "nbd", "folder"])]
+    pub way: Vec<String>,
     /// Show progress and wait for the end
     #[arg(long)]
     pub follow: bool,

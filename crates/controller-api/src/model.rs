@@ -279,6 +279,8 @@ pub struct StartBackup {
     pub hooks: Vec<Hook>,
     /// How long hooks may hold the guest before it releases itself; the usual time when zero.
     pub hook_budget_seconds: u32,
+    /// By which ways disks may be read; by all that there are with none.
+    pub ways: Vec<String>,
 }
 
 /// Asks for a new VM made from a point.

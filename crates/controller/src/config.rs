@@ -420,6 +420,8 @@ impl Config {
         let ways = schedule::Ways {
             hot_adds: self.transports.hot_add,
             reads_nfc: self.transports.nfc,
+            reads_files: true,
+            reads_nbd: true,
         };
         Book::new(limits, ways)
     }

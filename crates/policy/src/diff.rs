@@ -31,6 +31,8 @@ pub enum Key {
     LimitsBandwidth,
     LimitsRuns,
     LimitsDisksPerVm,
+    /// `limits.ways`
+    LimitsWays,
 }
 
 /// Which way a change goes.
@@ -91,6 +93,7 @@ impl Key {
             Key::LimitsBandwidth => "limits.bandwidth",
             Key::LimitsRuns => "limits.runs",
             Key::LimitsDisksPerVm => "limits.disks-per-vm",
+            Key::LimitsWays => "limits.ways",
         }
     }
 }
@@ -254,6 +257,10 @@ fn rows(policy: &Policy) -> Vec<Row> {
                 .disks_per_vm
                 .map(|disks| disks.to_string())
                 .unwrap_or_default(),
+        ),
+        text(
+            Key::LimitsWays,
+            list(limits.ways.iter().map(ToString::to_string).collect()),
         ),
     ]
 }

@@ -12,6 +12,7 @@ pub mod retention;
 mod schedule;
 mod scope;
 mod unit;
+mod way;
 
 pub use consistency::{Consistency, Level, Rung};
 pub use diff::{Change, Effect, Key, Moves, diff, moves};
@@ -20,3 +21,4 @@ pub use retention::Retention;
 pub use schedule::{Blackout, Cron, Day, Misfire, Moments, Schedule, When, Zone};
 pub use scope::{Clause, DiskClause, DiskFacts, DiskVerdict, Scope, Tag, Verdict, VmFacts};
 pub use unit::{Rate, Span};
+pub use way::{NoWay, Way};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Clause, Consistency, DiskClause, Rate, Retention, Schedule, Scope};
+use crate::{Clause, Consistency, DiskClause, Rate, Retention, Schedule, Scope, Way};
 
 /// Priorities go from 1 to this.
 pub const PRIORITY_MAX: u8 = 9;
@@ -62,6 +62,9 @@ pub struct Limits {
     /// How many disks of one VM are read at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disks_per_vm: Option<u32>,
+    /// By which ways disks may be read; by all that there are when none is written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<Way>,
 }
 
 const fn priority() -> u8 {
@@ -177,6 +180,12 @@ impl Policy {
         };
         tell("limits.runs".into(), none(self.limits.runs));
         tell("limits.disks-per-vm".into(), none(self.limits.disks_per_vm));
+        let ways = &self.limits.ways;
+        let again = (1..ways.len()).any(|index| ways[..index].contains(&ways[index]));
+        tell(
+            "limits.ways".into(),
+            again.then(|| "write each way once".into()),
+        );
         let slow = self
             .limits
             .bandwidth

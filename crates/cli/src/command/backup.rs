@@ -21,6 +21,7 @@ pub(super) async fn run(desk: &Desk, backup: Backup) -> Result<Outcome, Fault> {
         quiesce_tries,
         quiesce_minutes,
         hooks,
+        way,
         follow,
     } = backup;
     let rung = |level: &Level| QuiesceRung {
@@ -52,6 +53,7 @@ pub(super) async fn run(desk: &Desk, backup: Backup) -> Result<Outcome, Fault> {
             quiesce: quiesce.clone(),
             hooks: hooks.hooks.clone(),
             hook_budget_seconds: hooks.budget_seconds,
+            ways: way.clone(),
         });
         let request = StartRunRequest {
             request_id: RequestId::mint(),

@@ -348,6 +348,7 @@ mirror! { pb:
         messages quiesce,
         messages hooks,
         plain hook_budget_seconds,
+        plain ways,
     }
     QuiesceRung { word level, plain tries, plain budget_minutes }
     StartVerifyPoint { id point_id }

@@ -278,6 +278,7 @@ impl Gen {
                     ]),
                 }),
                 hook_budget_seconds: self.u32(),
+                ways: self.list(Gen::text),
             }),
             1 => StartKind::RestoreVm(StartRestoreVm {
                 point_id: self.point_id(),

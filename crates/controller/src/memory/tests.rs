@@ -54,6 +54,7 @@ fn started(moref: &str) -> RunEvent {
         repository: None,
         policy: None,
         disks_at_once: None,
+        ways: vec![],
     });
     RunEvent::Started {
         request: RequestId::mint(),

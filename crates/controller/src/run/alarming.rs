@@ -108,6 +108,7 @@ mod tests {
             repository: None,
             policy: None,
             disks_at_once: None,
+            ways: Vec::new(),
         });
         let (id, request) = (RunId::from_bytes([1; 16]), RequestId::from_bytes([1; 16]));
         let mut run = Run::new(id, Timestamp::UNIX_EPOCH, request, work);

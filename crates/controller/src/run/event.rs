@@ -8,6 +8,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use stillwater_policy::Way;
 use stillwater_types::{
     DatasetId, ExportId, NodeId, PointId, RequestId, TransferId, TreeId, VcenterId, VmId,
 };
@@ -62,6 +63,9 @@ pub struct BackupWork {
     pub disks_at_once: Option<u32>,
 }
 
+    /// By which ways they may be read; by all that there are when none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<Way>,
 /// A VM to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreWork {

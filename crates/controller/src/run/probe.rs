@@ -239,6 +239,7 @@ impl Probing {
             reach: &proxy.reach,
             attaching: attachment.as_ref().map(drop).map_err(String::as_str),
             reads_nfc: true,
+            allowed: &[],
         });
         Choices {
             chosen,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 use stillwater_controller_api as api;
+use stillwater_policy::{NoWay, Way};
 use stillwater_rpc::Peer;
 use stillwater_types::{Fault, Reason, Role, RunId, VcenterId};
 use tokio::time::Instant;
@@ -105,6 +106,7 @@ impl Service {
             repository: None,
             policy: None,
             disks_at_once: None,
+            ways: ways(&start.ways)?,
         }))
     }
 
@@ -340,6 +342,15 @@ const fn provisioning(asked: api::DiskProvisioning) -> Provisioning {
         api::DiskProvisioning::Thick => Provisioning::Thick,
         api::DiskProvisioning::Eager => Provisioning::Eager,
     }
+}
+
+/// The ways of a request.
+fn ways(words: &[String]) -> Result<Vec<Way>, Fault> {
+    let ways = words.iter().map(|word| word.parse());
+    let ways: Result<Vec<Way>, _> = ways.collect();
+    ways.map_err(|no_way: NoWay| {
+        Fault::new(Reason::BadField, no_way.to_string()).with("field", "ways")
+    })
 }
 
 fn rung(asked: api::QuiesceRung) -> Rung {

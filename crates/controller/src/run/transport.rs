@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use stillwater_controller_api::ProxyReach;
+use stillwater_policy::Way;
 use stillwater_types::Fault;
 use stillwater_vsphere::{DatastoreFacts, DatastoreKind, DiskTraits, Seat};
 
@@ -85,24 +86,40 @@ pub struct Facts<'a> {
     pub attaching: Result<(), &'a str>,
     /// Whether disks may be read through their hosts.
     pub reads_nfc: bool,
+    /// By which ways whoever asked allows; by all when none is written.
+    pub allowed: &'a [Way],
 }
 
 /// The ways to take, best first, and why others are not among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chosen {
-    /// Never none.
+    /// None when none of those that are allowed can be gone.
     pub ways: Vec<Choice>,
     /// Ways that cannot be gone, and why.
     pub passed: Vec<(&'static str, String)>,
 }
 
 impl Chosen {
-    fn take(&mut self, transport: Transport, reason: &'static str) {
-        self.ways.push(Choice {
-            transport,
-            reason,
-            is_spare: false,
+    /// The way is gone after all that were offered before, or why it is not.
+    fn offer(
+        &mut self,
+        way: Way,
+        allowed: &[Way],
+        offered: Result<(Transport, &'static str), String>,
+    ) {
+        let offered = offered.and_then(|offered| match may_go(way, allowed) {
+            true => Ok(offered),
+            false => Err(not_allowed(allowed)),
         });
+        match offered {
+            Ok((transport, reason)) => self.ways.push(Choice {
+                transport,
+                reason,
+                // A host gives its room to those who have nothing else.
+                is_spare: way == Way::Nfc && !self.ways.is_empty(),
+            }),
+            Err(why) => self.pass(way.as_str(), why),
+        }
     }
 
     fn pass(&mut self, way: &'static str, why: impl Into<String>) {
@@ -110,37 +127,44 @@ impl Chosen {
     }
 }
 
+/// Whether whoever asked allows the way.
+pub fn may_go(way: Way, allowed: &[Way]) -> bool {
+    allowed.is_empty() || allowed.contains(&way)
+}
+
+/// What is told of a way that may not be gone.
+pub fn not_allowed(allowed: &[Way]) -> String {
+    format!("only {} is allowed", words(allowed))
+}
+
+/// Ways as one reads them.
+pub fn words(ways: &[Way]) -> String {
+    let words: Vec<&str> = ways.iter().map(|way| way.as_str()).collect();
+    words.join(", ")
+}
+
 /// The ways to take, best first.
 pub fn choose(facts: &Facts<'_>) -> Chosen {
-    let mut chosen = Chosen::default();
-    match facts.attaching {
-        Ok(()) => chosen.take(Transport::HotAdd, WHY_HOT_ADD),
-        Err(why) => chosen.pass(HOT_ADD, why),
-    }
-    match mounted(facts) {
-        Ok(file) => chosen.take(file, "its datastore is mounted on the proxy"),
-        Err(why) => chosen.pass(FILE, why),
-    }
-    match facts.reads_nfc {
-        true => {
-            let is_spare = !chosen.ways.is_empty();
-            let reason = match is_spare {
-                true => "the ways nearer to the disk than its host failed",
-                false => "the proxy has no nearer way than the disk's host",
-            };
-            chosen.ways.push(Choice {
-                transport: Transport::Nfc,
-                reason,
-                is_spare,
-            });
-        }
-        false => chosen.pass(NFC, NFC_IS_OFF),
-    }
-    match facts.reach.nbd {
-        true => chosen.take(Transport::Nbd, "the proxy has a command that serves disks"),
-        false => chosen.pass(NBD, "the proxy has no transports.nbd-command"),
-    }
-    chosen.take(Transport::Folder, WHY_FOLDER);
+    let (mut chosen, allowed) = (Chosen::default(), facts.allowed);
+    let attached = facts.attaching.map(|()| (Transport::HotAdd, WHY_HOT_ADD));
+    chosen.offer(Way::HotAdd, allowed, attached.map_err(str::to_owned));
+    let file = mounted(facts).map(|file| (file, "its datastore is mounted on the proxy"));
+    chosen.offer(Way::File, allowed, file);
+    let nfc = match (facts.reads_nfc, chosen.ways.is_empty()) {
+        (false, _) => Err(NFC_IS_OFF.to_owned()),
+        (true, false) => Ok("the ways nearer to the disk than its host failed"),
+        (true, true) => Ok("the proxy has no nearer way than the disk's host"),
+    };
+    chosen.offer(Way::Nfc, allowed, nfc.map(|why| (Transport::Nfc, why)));
+    let nbd = match facts.reach.nbd {
+        true => Ok((
+            Transport::Nbd,
+            "the proxy has a command that serves disks",
+        )),
+        false => Err("the proxy has no transports.nbd-command".to_owned()),
+    };
+    chosen.offer(Way::Nbd, allowed, nbd);
+    chosen.offer(Way::Folder, allowed, Ok((Transport::Folder, WHY_FOLDER)));
     chosen
 }
 
@@ -339,6 +363,7 @@ mod tests {
         reach: ProxyReach,
         attaching: Result<(), &'static str>,
         reads_nfc: bool,
+        allowed: Vec<Way>,
         file: &'static str,
     }
 
@@ -349,6 +374,7 @@ mod tests {
             reach: ProxyReach::default(),
             attaching: Err("hot-add is off"),
             reads_nfc: false,
+            allowed: Vec::new(),
             file: "[ds] web/web.vmdk",
         };
         change(&mut world);
@@ -376,6 +402,7 @@ mod tests {
             reach: &world.reach,
             attaching: world.attaching,
             reads_nfc: world.reads_nfc,
+            allowed: &world.allowed,
         })
     }
 
@@ -417,6 +444,33 @@ mod tests {
             world.reach.datastores = mounts(&["ds"]);
             world.reach.nbd = true;
             world.attaching = Ok(());
+        });
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_gone_and_the_rest_says_so() {
+        let all = |world: &mut World| {
+            world.reads_nfc = true;
+            world.reach.datastores = mounts(&["ds"]);
+            world.reach.nbd = true;
+            world.attaching = Ok(());
+        };
+        let chosen = check(&["nfc", "folder"], |world| {
+            all(world);
+            world.allowed = vec![Way::Folder, Way::Nfc];
+        });
+        let why = |way: &str| {
+            let mut passed = chosen.passed.iter();
+            passed.find_map(|(passed, why)| (*passed == way).then_some(why.as_str()))
+        };
+        assert_eq!(why("file"), Some("only folder, nfc is allowed"));
+        // What is not allowed is no nearer way that may be enough.
+        assert!(!chosen.ways[0].is_spare);
+        // Why it cannot be gone counts before that it may not.
+        check(&[], |world| {
+            all(world);
+            world.reach.nbd = false;
+            world.allowed = vec![Way::Nbd];
         });
     }
 

@@ -48,6 +48,7 @@ impl Order {
             repository: Some(self.repository),
             policy: Some(self.policy.name.clone()),
             disks_at_once: self.policy.limits.disks_per_vm,
+            ways: self.policy.limits.ways.clone(),
         })
     }
 }

@@ -37,6 +37,10 @@ pub struct Ways {
     pub hot_adds: bool,
     /// Whether disks are read through their hosts.
     pub reads_nfc: bool,
+    /// Whether they are read where a proxy has mounted their datastore.
+    pub reads_files: bool,
+    /// Whether they are read from commands of proxies.
+    pub reads_nbd: bool,
 }
 
 impl Ways {
@@ -45,13 +49,13 @@ impl Ways {
         if self.hot_adds && !reach.vm_uuids.is_empty() {
             return Transport::HotAdd;
         }
-        if reach.datastores.iter().any(|mounted| mounted == datastore) {
+        if self.reads_files && reach.datastores.iter().any(|mounted| mounted == datastore) {
             return Transport::File;
         }
         if self.reads_nfc {
             return Transport::Nfc;
         }
-        match reach.nbd {
+        match self.reads_nbd && reach.nbd {
             true => Transport::Nbd,
             false => Transport::Folder,
         }

@@ -114,6 +114,7 @@ pub(super) fn run(number: u8, of: u8, policy: Option<&str>, started: i64) -> Run
         repository: Some(repository()),
         policy: policy.map(str::to_owned),
         disks_at_once: None,
+        ways: Vec::new(),
     });
     let request = RequestId::from_bytes([number; 16]);
     let mut run = Run::new(run_id(number), at(started), request, work);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use stillwater_format::manifest;
+use stillwater_policy::Way;
 use stillwater_repository_api::OpenSessionRequest;
 use stillwater_scheduler::Transport;
 use stillwater_types::{Fault, NodeId, Reason, Role, RunId, VmId};
@@ -18,6 +19,7 @@ use crate::run::event::{BackupWork, PlannedDisk, RestoreWork, RunEvent, Target, 
 use crate::run::guard::foreign_snapshots;
 use crate::run::lease::Lease;
 use crate::run::outside::Circumstances;
+use crate::run::transport::may_go;
 use crate::schedule::{Ways, datastore_of};
 
 /// A run is asked to find room for this part of the data that is known of its disks, or of their whole length
@@ -339,9 +341,12 @@ impl Act {
     /// How a proxy reads a disk of the VM at best, or the one of its disks that it reads best. Whoever writes,
     /// or reads what is stored, finds all proxies alike.
     pub(super) fn way(&self, disk: Option<i32>) -> impl Fn(&NodeInfo) -> Transport + Sync + use<> {
+        let may = |way| may_go(way, self.ways_allowed());
         let ways = Ways {
-            hot_adds: self.world.hot_adds,
-            reads_nfc: self.world.reads_nfc,
+            hot_adds: self.world.hot_adds && may(Way::HotAdd),
+            reads_nfc: self.world.reads_nfc && may(Way::Nfc),
+            reads_files: may(Way::File),
+            reads_nbd: may(Way::Nbd),
         };
         let notes = self.scratch.notes();
         let vm = notes.vm.as_ref();

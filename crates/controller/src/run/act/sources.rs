@@ -1,9 +1,10 @@
 //! The ways by which a proxy is told to read a frozen disk.
 
+use stillwater_policy::Way;
 use stillwater_proxy_api as proxy_api;
 use stillwater_proxy_api::Disk;
 use stillwater_rpc::grant::Verb;
-use stillwater_types::Fault;
+use stillwater_types::{Fault, Reason};
 use stillwater_vsphere::{AttachMode, FrozenDisk, NfcAccess};
 
 use super::host::Need;
@@ -12,8 +13,10 @@ use super::transfer::{FOLDER, Ordered, folder_disk};
 use super::{Act, missing};
 use crate::node::NodeInfo;
 use crate::run::budget::Lease;
-use crate::run::event::Attachment;
-use crate::run::transport::{Account, Choice, Facts, Transport, choose, datastore_of};
+use crate::run::event::{Attachment, Work};
+use crate::run::transport::{
+    Account, Choice, Facts, Transport, choose, datastore_of, may_go, not_allowed, words,
+};
 
 impl Act {
     /// Where a frozen disk is attached for this proxy, if it may be.
@@ -25,6 +28,9 @@ impl Act {
         key: i32,
         proxy: &NodeInfo,
     ) -> Result<Attachment, String> {
+        if !may_go(Way::HotAdd, self.ways_allowed()) {
+            return Err(not_allowed(self.ways_allowed()));
+        }
         let disk = self.frozen_disk(key).map_err(|fault| fault.message)?;
         let vm = self.vm().map_err(|fault| fault.message)?;
         let datastores = self.scratch.notes().datastores.clone();
@@ -47,7 +53,7 @@ impl Act {
                     ways.push(way);
                     share = share.or(lease);
                 }
-                Err(fault) if way == FOLDER => return Err(fault),
+                Err(fault) if way == FOLDER && sources.is_empty() => return Err(fault),
                 // Nothing was lost yet.
                 Err(fault) if is_spare => account.pass(way, fault.message),
                 Err(fault) => {
@@ -59,6 +65,9 @@ impl Act {
                     fallbacks.push(fault.with("way", way));
                 }
             }
+        }
+        if sources.is_empty() {
+            return Err(self.no_way(key, &account, fallbacks));
         }
         if let Some(way) = ways.first() {
             self.reads_by(key, way, account.told(way));
@@ -89,6 +98,7 @@ impl Act {
                 reach: &reach.unwrap_or_default(),
                 attaching: is_attachable.then_some(()).ok_or(unattached),
                 reads_nfc: self.world.reads_nfc,
+                allowed: self.ways_allowed(),
             })
         };
         let mut account = Account::default();
@@ -96,6 +106,26 @@ impl Act {
             account.pass(way, why);
         }
         (chosen.ways, account)
+    }
+
+    /// By which ways the run may read; by all when none is written.
+    pub(super) fn ways_allowed(&self) -> &[Way] {
+        match &self.run.work {
+            Work::Backup(work) => &work.ways,
+            Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => &[],
+        }
+    }
+
+    /// Why the disk cannot be read at all.
+    fn no_way(&self, key: i32, account: &Account, mut failed: Vec<Fault>) -> Fault {
+        failed.pop().unwrap_or_else(|| {
+            let message = format!(
+                "disk {key} cannot be read by {}, the only ways that are allowed: {}; allow another way, in limits.ways of the policy or by --way, or give a proxy one of these",
+                words(self.ways_allowed()),
+                account.told("")
+            );
+            Fault::new(Reason::DiskReadFailed, message)
+        })
     }
 
     /// The disk as one way names it, and its share of its host.

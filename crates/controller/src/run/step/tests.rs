@@ -33,6 +33,7 @@ fn backup() -> Work {
         repository: None,
         policy: None,
         disks_at_once: None,
+        ways: vec![],
     })
 }
 

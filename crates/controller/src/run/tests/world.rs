@@ -1685,6 +1685,7 @@ pub fn backup() -> Work {
         repository: None,
         policy: None,
         disks_at_once: None,
+        ways: vec![],
     })
 }
 
@@ -1744,6 +1745,7 @@ pub fn reading_everything() -> Work {
         repository: None,
         policy: None,
         disks_at_once: None,
+        ways: vec![],
     })
 }
 
@@ -1758,6 +1760,7 @@ pub fn excluding(keys: &[i32]) -> Work {
         repository: None,
         policy: None,
         disks_at_once: None,
+        ways: vec![],
     })
 }
 
