@@ -9,4 +9,4 @@ mkdir "$scratch/images" "$scratch/run"
 "$here/build.sh"
 GO111MODULE=off GOFLAGS='' GOPATH=$here:/usr/share/gocode GOMAXPROCS=1 go build -p 1 -o "$here/build/selftest" selftest
 "$here/images.sh" small "$scratch/images" >/dev/null
-"$here/build/selftest" --lab "$here/build/lab" --images "$scratch/images" --dir "$scratch/run" "$@"
+"$here/build/selftest" --lab "$here/build/lab" --images "$scratch/images" --golden "$here/golden/nfc.txt" --dir "$scratch/run" "$@"

@@ -46,10 +46,10 @@ type lab struct {
 // bench is a lab with a logged-in client, for the checks to share.
 type bench struct {
 	*lab
-	binary, dir, images string
-	ctx                 context.Context
-	client              *govmomi.Client
-	seed                int
+	binary, dir, images, golden string
+	ctx                         context.Context
+	client                      *govmomi.Client
+	seed                        int
 }
 
 const spec = `{"datastores":["lab-ds","second"],"vms":[

@@ -1,6 +1,6 @@
 // Selftest tries what the lab promises, with VMware's own client library and a running lab.
 //
-//	selftest --lab BINARY --images DIR --dir SCRATCH
+//	selftest --lab BINARY --images DIR --golden FILE --dir SCRATCH
 package main
 
 import (
@@ -53,6 +53,7 @@ var checks = []check{
 	{"nfc reads are exact in any order", nfcReadsAreExact},
 	{"nfc refuses what vsphere refuses", nfcRefuses},
 	{"nfc writes arrive", nfcWritesArrive},
+	{"nfc is byte for byte what the golden sessions have", nfcIsByteForByte},
 	{"nfc takes all that the protocol leaves open", nfcIsLenient},
 	{"nfc says what does not fit before it ends", nfcSaysWhatDoesNotFit},
 	{"nfc faults strike as asked", nfcFaultsStrike},
@@ -72,6 +73,7 @@ func main() {
 	lab := flag.String("lab", "", "the lab's binary")
 	images := flag.String("images", "", "directory with the images small-root.raw and small-data.raw")
 	dir := flag.String("dir", "", "scratch directory")
+	golden := flag.String("golden", "", "file with the golden sessions of NFC")
 	only := flag.String("only", "", "run only checks whose names contain this")
 	flag.Parse()
 
@@ -80,6 +82,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "selftest: %s\n", err)
 		os.Exit(1)
 	}
+	b.golden = *golden
 	failed := 0
 	for _, c := range checks {
 		if !strings.Contains(c.name, *only) {
