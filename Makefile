@@ -11,6 +11,8 @@
 #   make vsphere-faults  vCenter fails at every call of a backup (FAULTS=2000 KILLS=60 SEED=… ONLY=METHOD|CLASS)
 #   make least-privilege  the e2e tests with an account that holds the roles of deploy/vsphere-role and nothing else
 #   make hotadd-kills    kill -9 proxy and controller while disks are attached to proxies (KILLS=200); root, for loop devices
+#   make fleet     VMs under policies, proxies that come, go and die, in accelerated time (VMS=200 MINUTES=120 SPEED=6 SEED=…); root, for network namespaces
+#   make scale     whether throughput grows with proxies (VMS=8 MIB=256 ROUNDS=3)
 #   make sim       break the storage of the store in every way, in memory (SIM_STATES=100000)
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
 #   make bench-transports  what each way to a disk costs (BENCH_MIB=512, BENCH_ROUNDS=3); root, for loop devices
@@ -47,7 +49,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo boot test sim lint torture vsphere-faults least-privilege hotadd-kills fuzz fuzz-files crash bench growth bench-transports cutters microbench binaries advisories
+.PHONY: help setup lab demo boot test sim lint torture vsphere-faults least-privilege hotadd-kills fleet scale fuzz fuzz-files crash bench growth bench-transports cutters microbench binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -94,6 +96,16 @@ least-privilege: lab binaries
 # KILLS comes from the environment. Not by nextest, whose time for one test is too short.
 hotadd-kills: lab binaries
 	KILLS=$${KILLS:-200} cargo test --locked --quiet -p stillwater-tests --test transports -- --exact nothing_stays_attached_when_a_role_is_killed
+
+# VMS, MINUTES, SPEED and SEED come from the environment. Faster roles keep more promises in less time.
+fleet: lab
+	cargo build --locked --release --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli -p stillwater-tests
+	target/release/fleet
+
+# VMS, MIB and ROUNDS come from the environment.
+scale: lab
+	cargo build --locked --release --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli -p stillwater-tests
+	target/release/scale
 
 # Root only; tests/crash/README.md tells what it does and how to replay a state.
 crash: setup

@@ -45,7 +45,7 @@ elif [[ "${1:-}" == bench ]]; then
 else
     packages build-essential cmake qemu-utils nbdkit libnbd-bin e2fsprogs fdisk golang-go \
         golang-github-vmware-govmomi-dev golang-github-google-uuid-dev debootstrap \
-        xfsprogs btrfs-progs ntfs-3g dosfstools mtools lvm2 mount util-linux attr acl unzip python3
+        faketime iproute2 xfsprogs btrfs-progs ntfs-3g dosfstools mtools lvm2 mount util-linux attr acl unzip python3
     tool cargo-nextest cargo-nextest
     # Repositories under test take no backup below their reserve, which is at least 2 % of this file system.
     free_mib=$(df --output=avail --block-size=1M . | tail -1)

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::world::World;
 
-/// Looks are so far apart, and a run takes so long to tidy up after its point is there, in seconds.
-const SLACK: i64 = 30;
+/// Looks are so far apart: what is broken for a shorter time need not have been seen, in seconds.
+const SLACK: i64 = 15;
 
 /// One VM under one policy.
 type Job = (String, String);
@@ -111,12 +111,11 @@ impl Promises {
 /// When the VM was frozen for a run, and when its point was there.
 fn moments(run: &Value) -> Result<(i64, i64)> {
     let phases = run["phases"].as_array().context("phases")?;
-    let freezing = phases.iter().find(|phase| phase["phase"] == "freezing");
-    let freezing = freezing.context("a run that froze nothing")?;
-    Ok((
-        seconds(&freezing["started_at"])?,
-        seconds(&run["ended_at"])?,
-    ))
+    let at = |word: &str| phases.iter().position(|phase| phase["phase"] == word);
+    let freezing = &phases[at("freezing").context("a run that froze nothing")?];
+    let after = at("committing").and_then(|at| phases.get(at + 1));
+    let there = after.map_or(&run["ended_at"], |phase| &phase["started_at"]);
+    Ok((seconds(&freezing["started_at"])?, seconds(there)?))
 }
 
 /// The greatest age that the newest point had, where the promise counts as one at the beginning.

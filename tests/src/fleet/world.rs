@@ -192,7 +192,7 @@ fn vm(disks: &Disks, n: usize) -> Result<VmSpec> {
     disk.take = Some("move");
     // Those have the repository of their folder.
     let gold = n.is_multiple_of(2) && n / 2 < GOLD;
-    let name = format!("vm-{n:03}{}", if gold { "-gold" } else { "" });
+    let name = format!("guest-{n:03}{}", if gold { "-gold" } else { "" });
     let vm = VmSpec::new(&name, vec![disk]).in_folder(folder);
     Ok(if gold {
         vm.with("tags", json!(["Promise:Gold"]))
