@@ -3,7 +3,10 @@
 #[path = "../../vsphere/tests/support/simulator.rs"]
 mod simulator;
 
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,15 +14,18 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
+use secrecy::SecretString;
 use serde_json::{Value, json};
-use simulator::{MIB, PATIENCE, Simulator, find, image, noise, snapshot};
+use simulator::{MIB, PATIENCE, Simulator, binary, find, image, noise, snapshot};
 use stillwater_disk::nfc::{
-    Error, NfcReader, NfcRewriter, NfcWriter, Options, Step, Ticket, Tickets, Timeouts,
+    Error, NfcReader, NfcRewriter, NfcWriter, Options, Step, Ticket, TicketBook, Tickets, Timeouts,
     host_certificate,
 };
 use stillwater_disk::{DiskReader, DiskRewriter, DiskWriter, read_ahead};
 use stillwater_types::{Extent, ExtentSet, Fault, Reason};
-use stillwater_vsphere::{Client, FrozenDisk, NewVm, NfcAccess, PlacementSpec, SnapshotRef, VmRef};
+use stillwater_vsphere::{
+    Client, FrozenDisk, HostIdentity, NewVm, NfcAccess, PlacementSpec, SnapshotRef, VmRef,
+};
 
 const LENGTH: u64 = 8 * MIB;
 const WHOLE: Extent = Extent::new(0, LENGTH);
@@ -223,6 +229,47 @@ async fn a_ticket_that_the_host_does_not_take_is_replaced() {
         .fault("NfcRandomAccessOpenReadonly", "lost-ticket", 0, -1);
     let error = cause(frozen.open(options()).await.expect_err("always"));
     assert!(matches!(error, Error::TicketRefused { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_ticket_opens_a_disk_once() {
+    let frozen = Frozen::new().await;
+    let (desk, path) = (frozen.desk(|_| {}), &frozen.disk.file_name);
+    let used = desk.ticket().await.expect("a ticket");
+    let open = |tickets: Vec<Ticket>, options| {
+        NfcReader::open(Arc::new(TicketBook::new(tickets)), path, LENGTH, options)
+    };
+    let first = open(vec![used.clone()], impatient()).await.expect("opens");
+    // While the first session lasts, and when it is over.
+    let again = open(vec![used.clone()], impatient()).await;
+    let error = cause(again.expect_err("a used ticket"));
+    assert!(matches!(error, Error::TicketRefused { .. }), "{error:?}");
+    first.close().await.expect("closes");
+    let again = open(vec![used.clone()], impatient()).await;
+    let error = cause(again.expect_err("a used ticket"));
+    assert!(matches!(error, Error::TicketRefused { .. }), "{error:?}");
+    let fresh = desk.ticket().await.expect("a ticket");
+    let reader = open(vec![used, fresh], options()).await.expect("opens");
+    assert!(read_all(reader).await == frozen.content());
+}
+
+#[tokio::test]
+async fn a_host_that_is_slow_is_waited_for_until_it_is_silent() {
+    let frozen = Frozen::new().await;
+    frozen.set(json!({"shuffle": false}));
+    // Four fragments of a request, 0.4 s apart: longer altogether than a host may be silent.
+    frozen.lab.fault("nfc-read", "slow:0.4", 0, 1);
+    let reader = frozen.open(impatient()).await.expect("opens");
+    let read = reader.read(Extent::new(0, 256 * 1024)).await;
+    assert!(read.expect("reads")[..] == frozen.content()[..256 * 1024]);
+    frozen.lab.fault("nfc-read", "slow:20", 0, 1);
+    let silent = reader.read(Extent::new(0, 256 * 1024)).await;
+    let error = cause(silent.expect_err("silence"));
+    let step = Step::Reply;
+    assert!(
+        matches!(&error, Error::TimedOut { step: found, .. } if *found == step),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -480,4 +527,97 @@ async fn a_round_trip_costs_little_since_many_requests_are_in_flight() {
         times[1] < times[0] + Duration::from_millis(1500),
         "{times:?}"
     );
+}
+
+/// The lab's server for clients that somebody else wrote: what it prints is all that is known of it.
+struct Alone {
+    child: Child,
+    asking: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+    told: HashMap<String, String>,
+}
+
+impl Alone {
+    fn start() -> Self {
+        let mut child = Command::new(binary())
+            .args(["nfc", "--mib", "8", "--die-with-parent"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let asking = child.stdin.take();
+        let mut alone = Self {
+            child,
+            asking,
+            lines,
+            told: HashMap::new(),
+        };
+        while alone.listen() != "write" {}
+        alone
+    }
+
+    /// Takes in a line and says what it was about.
+    fn listen(&mut self) -> String {
+        let line = self.lines.next().expect("a line").expect("utf-8");
+        let (word, value) = line.split_once(' ').expect("a word and a value");
+        self.told.insert(word.into(), value.into());
+        word.into()
+    }
+
+    fn one_more(&mut self, kind: &str) -> Ticket {
+        let asking = self.asking.as_mut().expect("a pipe");
+        writeln!(asking, "{kind}").expect("asks");
+        assert_eq!(self.listen(), kind);
+        self.ticket(kind)
+    }
+
+    fn ticket(&self, kind: &str) -> Ticket {
+        let pem = std::fs::read(&self.told["certificate"]).expect("a certificate");
+        Ticket {
+            host: self.told["host"].clone(),
+            port: self.told["port"].parse().expect("a port"),
+            identity: host_certificate(&pem).expect("pem"),
+            service: self.told["service"].clone(),
+            session_id: SecretString::from(self.told[kind].clone()),
+        }
+    }
+
+    /// Ends it as ctrl-c does and answers whether that went well.
+    fn stop(mut self) -> bool {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+        self.child.wait().expect("ends").success()
+    }
+}
+
+#[tokio::test]
+async fn what_the_lab_prints_for_other_clients_is_all_that_one_needs() {
+    let mut alone = Alone::start();
+    let (path, file) = (alone.told["path"].clone(), alone.told["file"].clone());
+    assert_eq!(alone.told["bytes"], LENGTH.to_string());
+    let book = |ticket| Arc::new(TicketBook::new([ticket]));
+    let writer = NfcWriter::open(book(alone.ticket("write")), &path, LENGTH, impatient()).await;
+    let mut writer = Box::new(writer.expect("opens"));
+    let content = noise(LENGTH as usize, 3);
+    writer
+        .write(0, content.clone().into())
+        .await
+        .expect("writes");
+    writer.finish().await.expect("finishes");
+    assert!(std::fs::read(&file).expect("the flat file") == content);
+    let digits = alone.told["thumbprint"].replace(':', "");
+    let sha1 = data_encoding::HEXUPPER.decode(digits.as_bytes());
+    let sha1 = sha1.expect("digits").try_into().expect("twenty bytes");
+    let by_thumbprint = Ticket {
+        identity: HostIdentity::Sha1(sha1),
+        ..alone.ticket("read")
+    };
+    for ticket in [by_thumbprint, alone.one_more("read")] {
+        let reader = NfcReader::open(book(ticket), &path, LENGTH, impatient()).await;
+        assert!(read_all(reader.expect("opens")).await == content);
+    }
+    assert!(alone.stop());
+    assert!(!Path::new(&file).exists(), "it leaves nothing behind");
 }

@@ -176,7 +176,8 @@ impl Drop for Simulator {
     }
 }
 
-fn binary() -> PathBuf {
+/// The lab's program.
+pub fn binary() -> PathBuf {
     let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/lab/build/lab");
     let path = std::env::var_os("STILLWATER_LAB").map_or_else(built, PathBuf::from);
     assert!(

@@ -2,6 +2,7 @@
 // changed block tracking, datastore access over HTTPS and faults on demand.
 //
 //	lab --listen 127.0.0.1:0 --control 127.0.0.1:0 --state DIR --spec FILE.json
+//	lab nfc [--image FILE | --mib N]
 //	lab write --file FILE
 package main
 
@@ -61,10 +62,12 @@ func main() {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "write":
 		err = write(os.Args[2:])
+	case len(os.Args) > 1 && os.Args[1] == "nfc":
+		err = serveAlone(os.Args[2:])
 	case len(os.Args) == 5 && os.Args[1] == "in-guest": // how the lab runs programs in a guest
 		err = simulator.RunInGuest(os.Args[2], os.Args[3], os.Args[4])
 	default:
-		err = serve(parse(os.Args[1:]))
+		err = serve(parseWith(os.Args[1:], nil), tellReady)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "lab: %s\n", err)
@@ -72,7 +75,8 @@ func main() {
 	}
 }
 
-func parse(args []string) options {
+// parseWith takes the lab's flags and those that `more` adds.
+func parseWith(args []string, more func(*flag.FlagSet)) options {
 	var o options
 	flags := flag.NewFlagSet("lab", flag.ExitOnError)
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "address of the vCenter")
@@ -91,11 +95,18 @@ func parse(args []string) options {
 	flags.Int64Var(&o.nfcSeed, "nfc-seed", 1, "seed of the order and sizes of NFC fragments")
 	flags.StringVar(&o.nfcNetwork, "nfc-network", "127.0.1.0", "the hosts' NFC servers have the addresses that follow this one")
 	flags.BoolVar(&o.dieWithParent, "die-with-parent", false, "end when the process that started the lab ends")
+	if more != nil {
+		more(flags)
+	}
 	flags.Parse(args)
 	return o
 }
 
-func serve(o options) error {
+// tellReady prints the one line on standard output.
+func tellReady(_ *vcenter, r ready) error { return json.NewEncoder(os.Stdout).Encode(r) }
+
+// serve runs the lab until a signal comes; `tell` says that it serves.
+func serve(o options, tell func(*vcenter, ready) error) error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	if o.dieWithParent {
@@ -131,7 +142,7 @@ func serve(o options) error {
 	go http.Serve(control, controlHandler(vcenter))
 	defer control.Close()
 
-	err = json.NewEncoder(os.Stdout).Encode(ready{
+	err = tell(vcenter, ready{
 		URL: url, Control: "http://" + control.Addr().String(), CaPem: identity.pem, Sha256: identity.sha256,
 		User: o.user, Password: o.password, Datacenter: datacenter, Datastore: spec.Datastores[0].Name, State: o.state,
 		BackupUser: simulator.BackupUser, BackupPassword: o.backupPassword,

@@ -16,6 +16,9 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
+// nfcServiceName is the service that tickets name.
+const nfcServiceName = "vpxa-nfc"
+
 // serveNfcService answers the calls of vCenter's NfcService. A ticket that is not kept is unknown to its host.
 func (v *vcenter) serveNfcService(w http.ResponseWriter, r *http.Request, method string, this types.ManagedObjectReference, body []byte, keep bool) {
 	if err := v.answerNfcService(w, r, method, this, body, keep); err != nil {
@@ -43,11 +46,6 @@ func (v *vcenter) answerNfcService(w http.ResponseWriter, r *http.Request, metho
 
 // ticket answers the fields of a HostServiceTicket.
 func (s *nfcServer) ticket(grant *simulator.NfcGrant, keep bool) (string, error) {
-	var id [26]byte
-	if _, err := rand.Read(id[:]); err != nil {
-		return "", err
-	}
-	session := hex.EncodeToString(id[:])
 	h := s.host(grant.Host)
 	if h == nil {
 		return "", fmt.Errorf("no host %s", grant.Host)
@@ -68,13 +66,24 @@ func (s *nfcServer) ticket(grant *simulator.NfcGrant, keep bool) (string, error)
 		}
 		trust = "<sslCertificate>" + escaped.String() + "</sslCertificate>"
 	}
+	session, err := s.issue(grant, keep)
+	return fmt.Sprintf("<host>%s</host><port>%s</port>%s<service>%s</service><serviceVersion>1.1</serviceVersion><sessionId>%s</sessionId>",
+		address, port, trust, nfcServiceName, session), err
+}
+
+// issue makes the secret of a ticket; one that is not kept is good for nothing.
+func (s *nfcServer) issue(grant *simulator.NfcGrant, keep bool) (string, error) {
+	var id [26]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return "", err
+	}
+	session := hex.EncodeToString(id[:])
 	if keep {
 		s.mu.Lock()
 		s.tickets[session] = &nfcTicket{grant: grant}
 		s.mu.Unlock()
 	}
-	return fmt.Sprintf("<host>%s</host><port>%s</port>%s<service>vpxa-nfc</service><serviceVersion>1.1</serviceVersion><sessionId>%s</sessionId>",
-		address, port, trust, session), nil
+	return session, nil
 }
 
 // nfcState is GET /nfc.
