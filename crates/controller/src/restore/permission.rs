@@ -58,10 +58,10 @@ mod tests {
             quiesce: vec![],
             hooks: vec![],
             hook_budget_seconds: 0,
+            ways: vec![],
         });
         let refused = restorers.check(node(1), &export).err();
         assert_eq!(refused.is_none(), may_restore);
-            ways: vec![],
         assert!(refused.is_none_or(|fault| fault.reason == Reason::RoleNotAllowed));
         assert_eq!(restorers.check(node(1), &backup), Ok(()));
     }

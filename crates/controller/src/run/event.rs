@@ -61,11 +61,11 @@ pub struct BackupWork {
     /// How many of its disks are read at once at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disks_at_once: Option<u32>,
-}
-
     /// By which ways they may be read; by all that there are when none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ways: Vec<Way>,
+}
+
 /// A VM to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreWork {
