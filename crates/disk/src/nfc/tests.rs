@@ -12,7 +12,7 @@ use futures::StreamExt;
 use stillwater_types::{Extent, ExtentSet, Reason};
 use stillwater_vsphere::HostIdentity;
 
-use self::host::{Deed, GREETING, Host, Identity, Io, PATH, fragment, frame};
+use self::host::{Deed, GREETING, Host, Identity, Io, PATH, Window, fragment, frame};
 use super::{
     Error, NfcReader, NfcWriter, Options, Step, TicketBook, Tickets, Timeouts, Violation,
     host_certificate,
@@ -658,6 +658,38 @@ async fn requests_in_flight_are_bounded_by_bytes() {
     // 16 requests of 64 KiB, of which 8 fit; none is answered, so no more may come.
     cause(reader.read(WHOLE).await.expect_err("silence"));
     assert_eq!(most.load(Ordering::SeqCst), 8);
+}
+
+/// A host that answers one request for each that comes, and only while eight are unanswered: whoever
+/// has fewer in flight at any time waits for ever, however short or long a round trip is.
+async fn host_of_eight() -> Host {
+    Host::start(noise(), |script| {
+        let (depth, total) = (8, 16);
+        script.window = Some(Window { depth, total });
+    })
+    .await
+}
+
+#[tokio::test]
+async fn as_many_requests_as_may_be_are_in_flight_from_the_first_to_the_last() {
+    let host = host_of_eight().await;
+    let reader = open(&host, options()).await.expect("opens");
+    assert!(reader.read(WHOLE).await.expect("reads") == noise());
+    // As a proxy reads: eight reads at a time, each of them one request.
+    let host = host_of_eight().await;
+    let reader = Arc::new(open(&host, options()).await.expect("opens"));
+    let mut pieces = read_ahead(reader, ExtentSet::whole(LENGTH), 64 * 1024, 8);
+    let mut content = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        content.extend(piece.expect("a piece").1);
+    }
+    assert!(content == noise());
+    let host = host_of_eight().await;
+    let writer = NfcWriter::open(host.desk(), PATH, LENGTH, options()).await;
+    let mut writer = Box::new(writer.expect("opens"));
+    writer.write(0, noise().into()).await.expect("writes");
+    writer.finish().await.expect("finishes");
+    assert_eq!(host.requests().len(), 16);
 }
 
 #[tokio::test]

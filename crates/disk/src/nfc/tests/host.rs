@@ -99,6 +99,13 @@ pub enum Deed {
     Say(Vec<u8>),
 }
 
+/// How many requests a host wants to see unanswered, of how many in all.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    pub depth: usize,
+    pub total: usize,
+}
+
 type Act = dyn Fn(&Io) -> Deed + Send + Sync;
 
 /// How a host behaves.
@@ -124,6 +131,8 @@ pub struct Script {
     pub shuffle: bool,
     /// Reads that are awaited before they are answered together.
     pub batch: usize,
+    /// Answers one request, read or write, only while so many are unanswered, up to the last.
+    pub window: Option<Window>,
     pub act: Arc<Act>,
 }
 
@@ -142,6 +151,7 @@ impl Script {
             sizes: &[65536],
             shuffle: false,
             batch: 1,
+            window: None,
             act: Arc::new(|_| Deed::Serve),
         }
     }
@@ -512,6 +522,9 @@ impl Session {
             self.shared.disk.lock().expect("a disk")[start..start + data.len()]
                 .copy_from_slice(&data);
         }
+        if let Some(window) = self.script.window {
+            return self.slide(window, io).await.map(|()| true);
+        }
         match (self.script.act)(&io) {
             Deed::Serve if is_write && io.at + io.length == io.total => {
                 self.say(&frame(7, operation, payload)).await?;
@@ -535,6 +548,23 @@ impl Session {
             Deed::Say(bytes) => self.say(&bytes).await?,
         }
         Ok(true)
+    }
+
+    /// Answers the oldest request once enough are unanswered, and all after the last.
+    async fn slide(&mut self, window: Window, io: Io) -> io::Result<()> {
+        self.waiting.push(io);
+        let ready = match io.nth + 1 == window.total {
+            true => self.waiting.len(),
+            false => usize::from(self.waiting.len() == window.depth),
+        };
+        for io in self.waiting.drain(..ready).collect::<Vec<_>>() {
+            let answer = match io.is_write {
+                true => frame(7, io.operation, &[0; 44]),
+                false => self.fragments(&io).concat(),
+            };
+            self.say(&answer).await?;
+        }
+        Ok(())
     }
 
     /// Answers when enough requests wait.
