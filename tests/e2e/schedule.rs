@@ -27,10 +27,14 @@ fn site() -> Result<Site> {
 }
 
 fn apply(site: &Site, rpo: &str) -> Result<Value> {
+    apply_scope(site, "[[scope.include]]\nfolder = \"/DC0/vm/shop\"\n", rpo)
+}
+
+fn apply_scope(site: &Site, scope: &str, rpo: &str) -> Result<Value> {
     let file = site.cluster.dir().join("shop.toml");
     let policy = format!(
         "name = \"shop\"\n\
-         [[scope.include]]\nfolder = \"/DC0/vm/shop\"\n\
+         {scope}\
          [consistency]\nladder = [{{ level = \"crash\" }}]\n\
          [schedule]\nrpo = \"{rpo}\"\n\
          [retention]\nkeep-last = 5\n\
@@ -117,6 +121,37 @@ fn a_policy_protects_its_folder_and_what_comes_into_it_and_a_restart_keeps_its_p
     wait("no snapshot is left", PATIENCE, || {
         Ok(site.lab.snapshots()?.is_empty().then_some(()))
     })
+}
+
+#[test]
+fn a_policy_by_tag_protects_who_has_it_and_not_who_is_excluded_by_one() -> Result<()> {
+    let disks = Disks::new()?;
+    let vm =
+        |name, tag| -> Result<VmSpec> { Ok(VmSpec::new(name, vec![disks.small()?]).with_tag(tag)) };
+    let vms = [
+        vm("web", "Backup:Gold")?,
+        vm("db", "Backup:Never")?,
+        VmSpec::new("other", vec![disks.small()?]),
+    ];
+    let site = Site::of(&vms, Cluster::with_controller(EAGER)?)?;
+    let scope = "include = [{ tag = \"Backup/*\" }]\nexclude = [{ tag = \"Backup/Never\" }]";
+    let told = apply_scope(&site, &format!("[scope]\n{scope}\n"), "1m")?;
+    ensure!(rows(&told["enter"]).len() == 1, "{told:#}");
+    let members = rows(&site.cluster.json(&["policy", "members", "shop", "--all"])?);
+    let why = |name: &str| {
+        let path = format!("/DC0/vm/{name}");
+        let member = members
+            .iter()
+            .find(|member| member["path"] == path.as_str());
+        member
+            .and_then(|member| member["why"].as_str())
+            .context("a member")
+    };
+    ensure!(why("web")?.starts_with("in by"), "{members:#?}");
+    ensure!(why("db")?.starts_with("left out by"), "{members:#?}");
+    wait_points(&site, "web", 1)?;
+    ensure!(points(&site, "db")?.is_empty() && points(&site, "other")?.is_empty());
+    Ok(())
 }
 
 #[test]

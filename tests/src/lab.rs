@@ -123,6 +123,12 @@ impl VmSpec {
         self
     }
 
+    /// The same VM with a tag, `CATEGORY:NAME`, which is made.
+    pub fn with_tag(mut self, tag: &str) -> Self {
+        self.more.insert("tags".to_owned(), vec![tag].into());
+        self
+    }
+
     /// The same VM in a folder.
     pub fn in_folder(self, folder: &str) -> Self {
         Self {

@@ -204,7 +204,8 @@ impl Clause {
 }
 
 impl Tag {
-    fn is(&self, asked: &str) -> bool {
+    /// Whether a clause that names `Category/Name` or `Category/*` means it.
+    pub fn is(&self, asked: &str) -> bool {
         asked.split_once('/').is_some_and(|(category, name)| {
             glob::same(category, &self.category) && (name == "*" || glob::same(name, &self.name))
         })
@@ -241,6 +242,12 @@ impl DiskClause {
 }
 
 impl Scope {
+    /// The tags that it names, as clauses write them: whoever does not know them cannot tell who is in.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        let clauses = self.include.iter().chain(&self.exclude);
+        clauses.filter_map(|clause| clause.tag.as_deref())
+    }
+
     /// Whether the policy is for this VM, and why.
     pub fn verdict(&self, facts: &VmFacts) -> Verdict {
         if let Some(by) = self.exclude.iter().find(|clause| clause.fits(facts)) {

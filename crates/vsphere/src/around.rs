@@ -13,6 +13,9 @@ use crate::xml::{Element, Problem};
 use crate::{DatastoreRef, Entity, FolderRef, NetworkRef, PoolRef, Result, VmRef};
 
 mod rest;
+mod tagged;
+
+pub use tagged::{TagNames, TaggedVms};
 
 const VM: [&str; 8] = [
     "name",

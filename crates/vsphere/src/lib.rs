@@ -51,7 +51,8 @@ mod xml;
 pub use answers::take_answer;
 pub use area::{ChangeId, ChangedAreas, MapFailure, MapOddities, Since};
 pub use around::{
-    CustomAttribute, StoragePolicies, Tag, Told, VmNetwork, VmPlaces, VmSurroundings,
+    CustomAttribute, StoragePolicies, Tag, TagNames, TaggedVms, Told, VmNetwork, VmPlaces,
+    VmSurroundings,
 };
 pub use client::{About, Client};
 pub use create::{

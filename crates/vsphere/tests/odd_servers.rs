@@ -8,7 +8,8 @@ use std::time::Duration;
 use server::{Answer, Server, properties, returned};
 use stillwater_types::Reason;
 use stillwater_vsphere::{
-    Error, Since, SnapshotRef, StoragePolicies, Tag, TaskRef, Told, VmRef, VmSurroundings,
+    Error, Since, SnapshotRef, StoragePolicies, Tag, TaggedVms, TaskRef, Told, VmRef,
+    VmSurroundings,
 };
 
 /// A call, its answer, and what the error says.
@@ -154,8 +155,8 @@ async fn a_change_map_that_makes_no_progress_is_given_up() {
 /// Answers to requests by what their first line begins with.
 type Web = &'static [(&'static str, &'static str, &'static str)];
 
-async fn surroundings(web: Web) -> (VmSurroundings, Vec<String>) {
-    let respond = move |request: &str| {
+fn web_only(web: Web) -> impl Fn(&str) -> Option<Answer> {
+    move |request: &str| {
         if request.contains("<RetrievePropertiesEx") {
             return Some(properties("VirtualMachine", "vm-1", &[]));
         }
@@ -167,8 +168,11 @@ async fn surroundings(web: Web) -> (VmSurroundings, Vec<String>) {
             }
             None => None,
         }
-    };
-    let server = Server::start(respond).await;
+    }
+}
+
+async fn surroundings(web: Web) -> (VmSurroundings, Vec<String>) {
+    let server = Server::start(web_only(web)).await;
     let client = server.connect().await.expect("connects");
     let around = client.vm_surroundings(&VmRef::new("vm-1")).await;
     let asked = server.requests.lock().expect("not poisoned").clone();
@@ -220,6 +224,112 @@ async fn tags_and_policies_are_read_and_the_session_is_ended() {
         .iter()
         .filter(|r| r.starts_with("DELETE /api/session"));
     assert_eq!(ended.count(), 1);
+}
+
+/// Which VMs have tags of a category `tier`, and what was asked.
+async fn tagged(web: Web) -> (Result<TaggedVms, Error>, Vec<String>) {
+    let server = Server::start(web_only(web)).await;
+    let client = server.connect().await.expect("connects");
+    let tagged = match client.tag_names().await {
+        Ok(names) => {
+            client
+                .tagged_vms(&names, |tag| tag.category == "tier")
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    let asked = server.requests.lock().expect("not poisoned").clone();
+    (tagged, asked)
+}
+
+const NAMES: Web = &[
+    ("POST /api/session", "201 Made", "\"hidden\""),
+    (
+        "GET /api/cis/tagging/tag/urn:1",
+        "200 OK",
+        r#"{"name": "gold", "category_id": "urn:c"}"#,
+    ),
+    (
+        "GET /api/cis/tagging/tag/urn:2",
+        "200 OK",
+        r#"{"name": "lead", "category_id": "urn:c"}"#,
+    ),
+    (
+        "GET /api/cis/tagging/tag/urn:3",
+        "200 OK",
+        r#"{"name": "red", "category_id": "urn:d"}"#,
+    ),
+    (
+        "GET /api/cis/tagging/category/urn:c",
+        "200 OK",
+        r#"{"name": "tier"}"#,
+    ),
+    (
+        "GET /api/cis/tagging/category/urn:d",
+        "200 OK",
+        r#"{"name": "colour"}"#,
+    ),
+    // It was deleted while they were read.
+    ("GET /api/cis/tagging/tag/urn:4", "404 No", ""),
+    (
+        "GET /api/cis/tagging/tag",
+        "200 OK",
+        r#"["urn:1", "urn:2", "urn:3", "urn:4"]"#,
+    ),
+    ("DELETE /api/session", "204 Gone", ""),
+];
+
+#[tokio::test]
+async fn the_vms_of_tags_take_one_call_for_each_tag_that_is_asked_for() {
+    let all = [
+        NAMES,
+        &[
+            (
+                "POST /api/cis/tagging/tag-association/urn:1?action=list-attached-objects",
+                "200 OK",
+                r#"[{"type": "VirtualMachine", "id": "vm-1"}, {"type": "HostSystem", "id": "host-1"}, {"type": "VirtualMachine", "id": "vm-2"}]"#,
+            ),
+            (
+                "POST /api/cis/tagging/tag-association/urn:2?action=list-attached-objects",
+                "200 OK",
+                r#"[{"type": "VirtualMachine", "id": "vm-2"}]"#,
+            ),
+        ],
+    ];
+    let (found, asked) = tagged(all.concat().leak()).await;
+    let (gold, lead) = (tag("tier", "gold"), tag("tier", "lead"));
+    let expected: TaggedVms = [
+        (VmRef::new("vm-1"), [gold.clone()].into()),
+        (VmRef::new("vm-2"), [gold, lead].into()),
+    ]
+    .into();
+    assert_eq!(found.expect("is told"), expected);
+    let count = |start: &str| asked.iter().filter(|r| r.starts_with(start)).count();
+    assert_eq!(
+        count("GET /api/cis/tagging/category"),
+        2,
+        "each once: {asked:?}"
+    );
+    assert_eq!(
+        count("POST /api/cis/tagging"),
+        2,
+        "not for other tags: {asked:?}"
+    );
+    assert_eq!(count("DELETE /api/session"), 2);
+}
+
+#[tokio::test]
+async fn a_tag_whose_vms_are_not_told_is_no_tag_without_vms() {
+    for answer in ["500 No", "404 No"] {
+        let web = [
+            NAMES,
+            &[("POST /api/cis/tagging/tag-association", answer, "")],
+        ];
+        let (found, _) = tagged(web.concat().leak()).await;
+        assert!(matches!(found, Err(Error::Unreachable { .. })), "{found:?}");
+    }
+    let (found, _) = tagged(&[]).await;
+    assert!(found.is_err(), "{found:?}");
 }
 
 #[tokio::test]

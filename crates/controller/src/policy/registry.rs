@@ -51,7 +51,10 @@ impl Registry {
             return Err(Fault::new(Reason::NoRepository, message)
                 .with("repository", &policy.store.repository));
         }
-        let look = self.scopes.look().await?;
+        let look = self
+            .scopes
+            .look(before.into_iter().chain([&policy]))
+            .await?;
         let changes = diff(before, &policy);
         let moved = moves(before, Some(&policy), &look.facts());
         let told = api::ApplyPolicyResponse {
@@ -104,7 +107,7 @@ impl Registry {
     pub async fn members(&self, name: &str) -> Result<Vec<api::PolicyMember>, Fault> {
         let state = self.memory.state();
         let policy = &state.policies.find(name)?.policy;
-        let look = self.scopes.look().await?;
+        let look = self.scopes.look([&**policy]).await?;
         Ok(look.vms.iter().map(|seen| member(policy, seen)).collect())
     }
 }
@@ -116,9 +119,7 @@ pub(super) fn parse(file: &str) -> Result<Policy, Fault> {
 
 /// What nobody keeps yet is refused: whoever wrote it would believe in it.
 fn refuse_unkept(policy: &Policy) -> Result<(), Fault> {
-    let mut clauses = policy.scope.include.iter().chain(&policy.scope.exclude);
     let unkept = [
-        ("tag in scope", clauses.any(|clause| clause.tag.is_some())),
         ("retention.lock", policy.retention.lock.is_some()),
         ("store.copies", !policy.store.copies.is_empty()),
         ("limits.bandwidth", policy.limits.bandwidth.is_some()),
@@ -202,7 +203,7 @@ mod tests {
     fn what_nobody_keeps_yet_is_refused_by_its_key() {
         let keep = "[retention]\nkeep-last = 3\n";
         check("name = '*'", keep, None);
-        check("tag = 'Backup/Gold'", keep, Some("tag in scope"));
+        check("tag = 'Backup/Gold'", keep, None);
         let locked = format!("{keep}lock = '7d'");
         check("name = '*'", &locked, Some("retention.lock"));
         let copied = format!("copies = ['second']\n{keep}");

@@ -4,25 +4,43 @@
 //! anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use stillwater_policy::{DiskFacts, DiskVerdict, Policy, Verdict, VmFacts};
+use stillwater_policy::{DiskFacts, DiskVerdict, Policy, Tag, Verdict, VmFacts};
 use stillwater_types::{Fault, VcenterId, VmId};
-use stillwater_vsphere::{VmDisk, VmSummary};
+use stillwater_vsphere::{Client, TagNames, TaggedVms, VmDisk, VmSummary};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Applied;
 use crate::memory::Memory;
 use crate::schedule::{Member, MemberDisk, Promise, Promises, datastore_of};
-use crate::vcenter::{Sessions, Vcenter};
+use crate::vcenter::Sessions;
 
-/// Looks at the vCenters; clones share the sessions.
+/// The tags of a vCenter are read by a call each, and seldom change: whoever wants to see them at once asks.
+const NAMES_LAST: Duration = Duration::from_secs(300);
+
+/// Looks at the vCenters; clones share the sessions and what is known of tags.
 #[derive(Clone)]
 pub struct Scopes {
     memory: Memory,
     sessions: Sessions,
+    tags: Arc<Mutex<BTreeMap<VcenterId, KnownTags>>>,
+}
+
+/// The names of a vCenter's tags, and when they were read.
+#[derive(Clone)]
+struct KnownTags {
+    names: Arc<TagNames>,
+    read_at: Instant,
+}
+
+/// Which tags are asked for.
+struct Asked<'a> {
+    tags: BTreeSet<&'a str>,
+    /// Whether their names are read anew.
+    afresh: bool,
 }
 
 /// What the vCenters have.
@@ -32,6 +50,8 @@ pub(super) struct Look {
     pub(super) vms: Vec<Seen>,
     /// Those that did not.
     unread: BTreeMap<VcenterId, Fault>,
+    /// Those that answered, but did not tell their tags.
+    untagged: BTreeMap<VcenterId, Fault>,
 }
 
 /// One VM as its vCenter shows it.
@@ -48,7 +68,11 @@ pub(super) struct Seen {
 impl Scopes {
     /// Asks through `sessions`.
     pub fn new(memory: Memory, sessions: Sessions) -> Self {
-        Self { memory, sessions }
+        Self {
+            memory,
+            sessions,
+            tags: Arc::default(),
+        }
     }
 
     /// Keeps telling what is promised to whom: every so often, and at once when a policy changes. Without a
@@ -69,13 +93,19 @@ impl Scopes {
                 .collect();
             let look = match applied.is_empty() {
                 true => Look::default(),
-                false => match stop.run_until_cancelled(self.look_around()).await {
-                    Some(look) => look,
-                    None => return,
-                },
+                false => {
+                    let asked = Asked::of(applied.iter().map(|applied| &*applied.policy), false);
+                    match stop.run_until_cancelled(self.look_around(&asked)).await {
+                        Some(look) => look,
+                        None => return,
+                    }
+                }
             };
             for (vcenter, fault) in &look.unread {
                 tracing::warn!(vcenter.id = %vcenter, %fault, "scopes of policies are as they were there");
+            }
+            for (vcenter, fault) in &look.untagged {
+                tracing::warn!(vcenter.id = %vcenter, %fault, "scopes of policies that name tags are as they were there");
             }
             promises.send_replace(Arc::new(look.promises(&applied)));
             let changed = async {
@@ -93,51 +123,132 @@ impl Scopes {
         }
     }
 
-    /// What every vCenter has.
+    /// What every vCenter has, with the tags that `policies` name.
     ///
     /// # Errors
-    /// Those of the first vCenter that does not answer.
-    pub(super) async fn look(&self) -> Result<Look, Fault> {
-        let look = self.look_around().await;
-        match look.unread.into_values().next() {
+    /// Those of the first vCenter that does not answer, or does not tell its tags.
+    pub(super) async fn look<'a>(
+        &self,
+        policies: impl IntoIterator<Item = &'a Policy>,
+    ) -> Result<Look, Fault> {
+        let look = self.look_around(&Asked::of(policies, true)).await;
+        match look
+            .unread
+            .into_values()
+            .chain(look.untagged.into_values())
+            .next()
+        {
             Some(fault) => Err(fault),
             None => Ok(Look {
                 vms: look.vms,
-                unread: BTreeMap::new(),
+                ..Look::default()
             }),
         }
     }
 
-    async fn look_around(&self) -> Look {
+    async fn look_around(&self, asked: &Asked<'_>) -> Look {
         let state = self.memory.state();
         let looks = state.vcenters.iter().map(|vcenter| async move {
-            let found = self.inventory(vcenter).await;
+            let found = self.inventory(vcenter.vcenter, asked).await;
             (vcenter, found)
         });
         let mut look = Look::default();
         for (vcenter, found) in futures::future::join_all(looks).await {
+            let told = |fault: Fault| fault.with("vcenter", &vcenter.name);
             match found {
-                Ok(found) => look.vms.extend(
-                    found
-                        .into_iter()
-                        .map(|vm| seen(vcenter.vcenter, &vcenter.name, vm)),
-                ),
+                Ok((found, tagged)) => {
+                    let tagged = tagged.unwrap_or_else(|fault| {
+                        look.untagged.insert(vcenter.vcenter, told(fault));
+                        TaggedVms::new()
+                    });
+                    let seen = |vm: VmSummary| {
+                        let tags = tagged.get(&vm.vm).into_iter().flatten();
+                        seen(vcenter.vcenter, &vcenter.name, vm, tags)
+                    };
+                    look.vms.extend(found.into_iter().map(seen));
+                }
                 Err(fault) => {
-                    let fault = fault.with("vcenter", &vcenter.name);
-                    look.unread.insert(vcenter.vcenter, fault);
+                    look.unread.insert(vcenter.vcenter, told(fault));
                 }
             }
         }
         look
     }
 
-    async fn inventory(&self, vcenter: &Vcenter) -> Result<Vec<VmSummary>, Fault> {
-        let client = self.sessions.client(vcenter.vcenter).await?;
-        client.inventory().await.map_err(Fault::from)
+    /// The VMs of a vCenter, and the tags of theirs that are asked for, if it tells them.
+    async fn inventory(
+        &self,
+        vcenter: VcenterId,
+        asked: &Asked<'_>,
+    ) -> Result<(Vec<VmSummary>, Result<TaggedVms, Fault>), Fault> {
+        let client = self.sessions.client(vcenter).await?;
+        let vms = client.inventory().await.map_err(Fault::from)?;
+        Ok((vms, self.tagged(vcenter, &client, asked).await))
+    }
+
+    async fn tagged(
+        &self,
+        vcenter: VcenterId,
+        client: &Client,
+        asked: &Asked<'_>,
+    ) -> Result<TaggedVms, Fault> {
+        if asked.tags.is_empty() {
+            return Ok(TaggedVms::new());
+        }
+        let names = self.tag_names(vcenter, client, asked.afresh).await?;
+        let wanted = |tag: &stillwater_vsphere::Tag| {
+            let tag = tag_of(tag);
+            asked.tags.iter().any(|asked| tag.is(asked))
+        };
+        let tagged = client.tagged_vms(&names, wanted).await;
+        tagged.map_err(Fault::from)
+    }
+
+    /// The names of the tags, as they were read at most a while ago.
+    async fn tag_names(
+        &self,
+        vcenter: VcenterId,
+        client: &Client,
+        afresh: bool,
+    ) -> Result<Arc<TagNames>, Fault> {
+        let known = self.known_tags().get(&vcenter).cloned();
+        if let Some(known) = known.filter(|known| !afresh && known.read_at.elapsed() < NAMES_LAST) {
+            return Ok(known.names);
+        }
+        let names = Arc::new(client.tag_names().await.map_err(Fault::from)?);
+        let known = KnownTags {
+            names: Arc::clone(&names),
+            read_at: Instant::now(),
+        };
+        self.known_tags().insert(vcenter, known);
+        Ok(names)
+    }
+
+    fn known_tags(&self) -> MutexGuard<'_, BTreeMap<VcenterId, KnownTags>> {
+        self.tags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> Asked<'a> {
+    fn of(policies: impl IntoIterator<Item = &'a Policy>, afresh: bool) -> Self {
+        let policies = policies.into_iter();
+        Self {
+            tags: policies.flat_map(|policy| policy.scope.tags()).collect(),
+            afresh,
+        }
     }
 }
 
 impl Look {
+    /// The VMs in scope; of a vCenter whose tags are not known, nobody is by a policy that names any.
+    fn members(&self, policy: &Policy) -> Vec<Member> {
+        let names_tags = policy.scope.tags().next().is_some();
+        let is_known =
+            |seen: &&Seen| !(names_tags && self.untagged.contains_key(&seen.facts.vm.vcenter));
+        let known = self.vms.iter().filter(is_known);
+        known.filter_map(|seen| member(policy, seen)).collect()
+    }
+
     pub(super) fn facts(&self) -> Vec<VmFacts> {
         self.vms.iter().map(|seen| seen.facts.clone()).collect()
     }
@@ -147,20 +258,29 @@ impl Look {
         let promise = |applied: &Applied| Promise {
             policy: Arc::clone(&applied.policy),
             since: applied.since,
-            members: self
-                .vms
-                .iter()
-                .filter_map(|seen| member(&applied.policy, seen))
-                .collect(),
+            members: self.members(&applied.policy),
         };
         Promises {
             policies: applied.iter().map(promise).collect(),
             unread: self.unread.keys().copied().collect(),
+            untagged: self.untagged.keys().copied().collect(),
         }
     }
 }
 
-fn seen(vcenter: VcenterId, name: &str, vm: VmSummary) -> Seen {
+fn tag_of(tag: &stillwater_vsphere::Tag) -> Tag {
+    Tag {
+        category: tag.category.clone(),
+        name: tag.name.clone(),
+    }
+}
+
+fn seen<'a>(
+    vcenter: VcenterId,
+    name: &str,
+    vm: VmSummary,
+    tags: impl Iterator<Item = &'a stillwater_vsphere::Tag>,
+) -> Seen {
     let folder = vm.path.rsplit_once('/').map(|(folder, _)| folder);
     let disks = vm.disks.iter().map(|disk| DiskFacts {
         key: disk.key,
@@ -176,7 +296,7 @@ fn seen(vcenter: VcenterId, name: &str, vm: VmSummary) -> Seen {
         folder: folder.unwrap_or_default().to_owned(),
         cluster: vm.cluster,
         resource_pool: vm.resource_pool,
-        tags: Vec::new(),
+        tags: tags.map(tag_of).collect(),
         disks: disks.collect(),
         template: vm.template,
     };
@@ -287,6 +407,13 @@ mod tests {
         }
     }
 
+    fn gold() -> stillwater_vsphere::Tag {
+        stillwater_vsphere::Tag {
+            category: "Backup".to_owned(),
+            name: "Gold".to_owned(),
+        }
+    }
+
     fn applied(scope: &str) -> Applied {
         let text = format!(
             "name = 'gold'\n{scope}\n[schedule]\nrpo = '1h'\n[retention]\nkeep-last = 3\n[store]\nrepository = 'main'\n"
@@ -301,8 +428,13 @@ mod tests {
     #[track_caller]
     fn check(scope: &str, expected: bool) -> Option<Member> {
         let look = Look {
-            vms: vec![seen(vcenter(), "lab", vm("/DC0/vm/shop/web"))],
-            unread: BTreeMap::new(),
+            vms: vec![seen(
+                vcenter(),
+                "lab",
+                vm("/DC0/vm/shop/web"),
+                [gold()].iter(),
+            )],
+            ..Look::default()
         };
         let mut promises = look.promises(&[applied(scope)]);
         let member = promises.policies.remove(0).members.pop();
@@ -325,6 +457,9 @@ mod tests {
         check("[[scope.include]]\nname = 'w*'", true);
         let id = format!("{}/vm-7", vcenter());
         check(&format!("[[scope.include]]\nvm = '{id}'"), true);
+        check("[[scope.include]]\ntag = 'Backup/Gold'", true);
+        check("[[scope.include]]\ntag = 'Backup/*'", true);
+        check("[[scope.include]]\ntag = 'Backup/Silver'", false);
         let all_but = "[[scope.include]]\nname = '*'\n[[scope.exclude]]\nname = 'web'";
         check(all_but, false);
     }
@@ -349,11 +484,30 @@ mod tests {
     fn a_vcenter_that_does_not_answer_is_told_with_what_others_have() {
         let fault = Fault::new(Reason::VcenterUnreachable, "down");
         let look = Look {
-            vms: Vec::new(),
             unread: [(vcenter(), fault)].into(),
+            ..Look::default()
         };
         let promises = look.promises(&[applied("[[scope.include]]\nname = '*'")]);
         assert_eq!(promises.unread, [vcenter()].into());
         assert_eq!(promises.policies.len(), 1);
+    }
+
+    #[test]
+    fn while_tags_are_not_told_nobody_comes_in_or_stays_in_by_a_policy_that_names_any() {
+        let fault = Fault::new(Reason::VcenterUnreachable, "down");
+        let look = Look {
+            vms: vec![seen(vcenter(), "lab", vm("/DC0/vm/web"), [].iter())],
+            untagged: [(vcenter(), fault)].into(),
+            ..Look::default()
+        };
+        let all = "[[scope.include]]\nname = '*'";
+        let but = "[[scope.include]]\nname = '*'\n[[scope.exclude]]\ntag = 'Backup/Gold'";
+        let promises = look.promises(&[applied(all), applied(but)]);
+        let members = |index: usize| promises.policies[index].members.len();
+        assert_eq!(members(0), 1, "by name it is known");
+        assert_eq!(members(1), 0, "it may have the tag");
+        let is_unread =
+            |index: usize| promises.is_unread(&promises.policies[index].policy, vcenter());
+        assert!(!is_unread(0) && is_unread(1));
     }
 }

@@ -72,6 +72,7 @@ pub(super) fn promises(policies: Vec<Promise>) -> Promises {
     Promises {
         policies,
         unread: BTreeSet::new(),
+        untagged: BTreeSet::new(),
     }
 }
 

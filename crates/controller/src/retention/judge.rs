@@ -134,7 +134,9 @@ pub fn judge(held: Vec<Held>, present: &Present<'_>) -> Vec<Judged> {
 
 /// Why nothing is decided about a VM's points on a repository: who does not know is no judge.
 fn silence(vm: &VmId, repository: NodeId, present: &Present<'_>) -> Option<Stay> {
-    if present.promises.unread.contains(&vm.vcenter) {
+    let promises = present.promises;
+    let mut policies = promises.policies.iter().map(|promise| &promise.policy);
+    if policies.any(|policy| promises.is_unread(policy, vm.vcenter)) {
         return Some(Stay::VcenterSilent);
     }
     let has_told = present.repositories.contains_key(&repository);

@@ -192,16 +192,16 @@ impl Book {
                 in_scope.extend(self.tell_member(promise, member, since));
             }
         }
-        let is_promised = |entry: &Entry| {
-            let mut policies = promises.policies.iter();
-            policies.any(|promise| promise.policy.name == entry.policy)
+        let is_unread = |entry: &Entry| {
+            let mut policies = promises.policies.iter().map(|promise| &promise.policy);
+            let policy = policies.find(|policy| policy.name == entry.policy);
+            policy.is_some_and(|policy| promises.is_unread(policy, entry.member.vm.vcenter))
         };
-        let is_unread = |entry: &Entry| promises.unread.contains(&entry.member.vm.vcenter);
         let left: Vec<JobIx> = self
             .jobs
             .iter()
             .filter(|(ix, entry)| entry.in_scope && !in_scope.contains(*ix))
-            .filter(|(_, entry)| !(is_unread(entry) && is_promised(entry)))
+            .filter(|(_, entry)| !is_unread(entry))
             .map(|(ix, _)| *ix)
             .collect();
         left.into_iter().for_each(|ix| self.leave(ix));

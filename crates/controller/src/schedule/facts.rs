@@ -75,6 +75,16 @@ pub struct Promises {
     pub policies: Vec<Promise>,
     /// vCenters that did not answer: what was in scope there still is.
     pub unread: BTreeSet<VcenterId>,
+    /// vCenters that did not tell their tags: the same holds for policies that name any.
+    pub untagged: BTreeSet<VcenterId>,
+}
+
+impl Promises {
+    /// Whether nobody knows who is in scope of a policy on a vCenter now.
+    pub fn is_unread(&self, policy: &Policy, vcenter: VcenterId) -> bool {
+        self.unread.contains(&vcenter)
+            || (self.untagged.contains(&vcenter) && policy.scope.tags().next().is_some())
+    }
 }
 
 /// A policy and whom it is for.

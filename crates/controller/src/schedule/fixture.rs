@@ -67,6 +67,7 @@ pub(super) fn promises(policies: &[(&str, &[u8])]) -> Promises {
     Promises {
         policies: each.map(|(name, members)| promise(name, members)).collect(),
         unread: BTreeSet::new(),
+        untagged: BTreeSet::new(),
     }
 }
 

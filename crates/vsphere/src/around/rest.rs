@@ -26,7 +26,7 @@ const ALL_TAGS_MAX: usize = 4096;
 const SESSION: &str = "vmware-api-session-id";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dialect {
+pub(super) enum Dialect {
     Api,
     Rest,
 }
@@ -40,7 +40,7 @@ impl Dialect {
     }
 
     /// Where tags are.
-    const fn tagging(self) -> &'static str {
+    pub(super) const fn tagging(self) -> &'static str {
         match self {
             Dialect::Api => "/api/cis/tagging",
             Dialect::Rest => "/rest/com/vmware/cis/tagging",
@@ -48,7 +48,7 @@ impl Dialect {
     }
 
     /// What stands before an id in a path.
-    const fn mark(self) -> &'static str {
+    pub(super) const fn mark(self) -> &'static str {
         match self {
             Dialect::Api => "",
             Dialect::Rest => "id:",
@@ -59,6 +59,13 @@ impl Dialect {
         match self {
             Dialect::Api => "action=list-attached-tags",
             Dialect::Rest => "~action=list-attached-tags",
+        }
+    }
+
+    pub(super) const fn attached_objects(self) -> &'static str {
+        match self {
+            Dialect::Api => "action=list-attached-objects",
+            Dialect::Rest => "~action=list-attached-objects",
         }
     }
 
@@ -95,11 +102,11 @@ impl Dialect {
 }
 
 /// A session of the other interface.
-struct Rest<'a> {
+pub(super) struct Rest<'a> {
     http: &'a Http,
     base: Url,
-    address: &'a str,
-    dialect: Dialect,
+    pub(super) address: &'a str,
+    pub(super) dialect: Dialect,
     session: SecretString,
 }
 
@@ -174,7 +181,10 @@ impl Client {
     }
 
     /// Does something in a session of the other interface; why there is none.
-    async fn in_rest<T>(&self, work: impl AsyncFnOnce(&Rest<'_>) -> T) -> Result<T, String> {
+    pub(super) async fn in_rest<T>(
+        &self,
+        work: impl AsyncFnOnce(&Rest<'_>) -> T,
+    ) -> Result<T, String> {
         if !self.about().is_vcenter {
             return Err("a host alone has no tags and no storage policies".into());
         }
@@ -338,7 +348,7 @@ impl Rest<'_> {
         self.call(Method::DELETE, path, None, None).await.map(drop)
     }
 
-    async fn get(&self, path: &str) -> Result<Value> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value> {
         self.call(Method::GET, path, None, None).await
     }
 
@@ -349,6 +359,18 @@ impl Rest<'_> {
         query: Option<&str>,
         body: Option<Value>,
     ) -> Result<Value> {
+        let answer = self.ask(method, path, query, body).await?;
+        answer.ok_or_else(|| bad(self.address, format!("{path}: there is no such thing")))
+    }
+
+    /// The answer, or none when there is no such thing.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: Option<&str>,
+        body: Option<Value>,
+    ) -> Result<Option<Value>> {
         let mut url = self.base.clone();
         url.set_path(path);
         url.set_query(query);
@@ -363,9 +385,10 @@ impl Rest<'_> {
                 .body(body.to_string());
         }
         let (status, answer) = exchange(self.address, request).await?;
-        match status.is_success() {
-            true => Ok(self.dialect.bare(answer)),
-            false => Err(bad(self.address, format!("{path}: status {status}"))),
+        match status {
+            _ if status.is_success() => Ok(Some(self.dialect.bare(answer))),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(bad(self.address, format!("{path}: status {status}"))),
         }
     }
 }
@@ -388,7 +411,10 @@ async fn exchange(address: &str, request: reqwest::RequestBuilder) -> Result<(St
     ))
 }
 
-fn bad(address: &str, problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(super) fn bad(
+    address: &str,
+    problem: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
     Error::Unreachable {
         address: address.to_owned(),
         source: io::Error::other(problem),
@@ -402,12 +428,12 @@ fn told<T>(outcome: Result<T>) -> Told<T> {
     }
 }
 
-fn text(value: &Value, field: &str) -> Option<String> {
+pub(super) fn text(value: &Value, field: &str) -> Option<String> {
     value.get(field)?.as_str().map(str::to_owned)
 }
 
 /// Ids hold colons, and should hold no slash.
-fn segment(id: &str) -> String {
+pub(super) fn segment(id: &str) -> String {
     id.replace('%', "%25")
         .replace('/', "%2F")
         .replace(['?', '#'], "_")

@@ -135,6 +135,19 @@ fn nobody_is_taken_for_one_that_left_because_a_vcenter_or_a_repository_is_silent
     left.unread.insert(vm(1).vcenter);
     check_at(400, points(1..=3), &left, &[]);
     left.unread.clear();
+    left.untagged.insert(vm(1).vcenter);
+    check_at(400, points(1..=3), &left, &[1, 2]);
+    let tagged = Policy::parse(
+        &left.policies[0]
+            .policy
+            .print()
+            .expect("prints")
+            .replace("name = \"*\"", "tag = \"Backup/Gold\""),
+    );
+    left.policies[0].policy = std::sync::Arc::new(tagged.expect("is a policy"));
+    assert_eq!(left.policies[0].policy.scope.tags().count(), 1);
+    check_at(400, points(1..=3), &left, &[]);
+    left.untagged.clear();
     let elsewhere = points(1..=3).into_iter().map(|held| Held {
         repository: NodeId::from_bytes([9; 16]),
         ..held

@@ -52,6 +52,7 @@ fn what_is_in_scope_of_a_vcenter_that_does_not_answer_stays_unless_its_policy_go
     book.tell_promises(&promises(&[("gold", &[1])]), at(0));
     let silent = |policies| Promises {
         unread: [vcenter()].into(),
+        untagged: BTreeSet::new(),
         ..promises(policies)
     };
     book.tell_promises(&silent(&[("gold", &[])]), at(1));
