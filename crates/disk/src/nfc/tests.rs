@@ -1,5 +1,6 @@
 //! Against a host that answers as each test wants.
 
+mod allocation;
 mod golden;
 mod host;
 
