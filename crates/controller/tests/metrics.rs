@@ -52,4 +52,5 @@ async fn the_metrics_have_these_names_and_types() {
     ] {
         assert!(text.contains(sample), "{sample} is not in:\n{text}");
     }
+    stillwater_testkit::metrics::check_documented("controller", &text);
 }

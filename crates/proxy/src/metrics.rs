@@ -153,5 +153,6 @@ mod tests {
             "stillwater_proxy_transfers_ended counter",
         ];
         assert_eq!(names, expected);
+        stillwater_testkit::metrics::check_documented("proxy", &text);
     }
 }

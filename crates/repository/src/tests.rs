@@ -661,4 +661,5 @@ async fn these_are_all_the_metrics() {
         "written_bytes counter",
     ];
     assert_eq!(names, expected);
+    stillwater_testkit::metrics::check_documented("repository", &text);
 }

@@ -1,5 +1,5 @@
-//! What the tests of several crates lean on: the role × RPC matrix, bare TLS, the example settings, and
-//! storage that fails.
+//! What the tests of several crates lean on: the role × RPC matrix, bare TLS, the example settings, the
+//! documented metrics, and storage that fails.
 //!
 //! Knows no message of any role and no settings of one, so that each crate brings its own. Nothing
 //! that ships depends on it; `cargo xtask layers` sees to that. What is not as it should be panics.
@@ -14,6 +14,8 @@ pub mod fault_fs;
 mod identity;
 #[cfg(feature = "roles")]
 pub mod matrix;
+#[cfg(feature = "roles")]
+pub mod metrics;
 #[cfg(feature = "storage")]
 mod random;
 #[cfg(feature = "roles")]
