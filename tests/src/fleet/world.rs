@@ -92,7 +92,7 @@ impl World {
             "15m",
             "other-repository",
         )?;
-        self.apply("gold", "name = \"*-gold\"", "1m", "repository")
+        self.apply("gold", "tag = \"Promise/Gold\"", "1m", "repository")
     }
 
     /// Removes them.
@@ -192,8 +192,7 @@ fn vm(disks: &Disks, n: usize) -> Result<VmSpec> {
     disk.take = Some("move");
     // Those have the repository of their folder.
     let gold = n.is_multiple_of(2) && n / 2 < GOLD;
-    let name = format!("guest-{n:03}{}", if gold { "-gold" } else { "" });
-    let vm = VmSpec::new(&name, vec![disk]).in_folder(folder);
+    let vm = VmSpec::new(&format!("guest-{n:03}"), vec![disk]).in_folder(folder);
     Ok(if gold {
         vm.with("tags", json!(["Promise:Gold"]))
     } else {

@@ -309,7 +309,6 @@ fn reads(run: &Run) -> Option<PointId> {
         Work::RestoreVm(work) => Some(work.point),
         Work::ExportDisk(work) => Some(work.point),
         Work::VerifyPoint(work) => Some(work.point),
-        Work::RestoreInPlace(work) => Some(work.point),
     }
 }
 
