@@ -601,7 +601,7 @@ pub(crate) enum Repository {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Restore {
-    /// Make a new VM from a restore point
+    /// Make a new VM from a restore point, or take the VM itself back to it
     Vm(RestoreVm),
     /// Write a disk of a restore point to a file on this machine
     Disk(RestoreDisk),
@@ -698,11 +698,20 @@ pub(crate) struct RestoreVm {
     /// The point's id, or the beginning of it
     pub point: String,
     /// The name of the new VM
-    #[arg(long)]
-    pub name: String,
+    #[arg(long, required_unless_present = "in_place")]
+    pub name: Option<String>,
     /// The datastore that gets the disks
-    #[arg(long)]
-    pub datastore: String,
+    #[arg(long, required_unless_present = "in_place")]
+    pub datastore: Option<String>,
+    /// Make no new VM: write over the disks of the VM itself, which is powered off, what differs from the point
+    #[arg(long, conflicts_with_all = [
+        "name", "datastore", "folder", "pool", "host", "vcenter", "datacenter", "cluster", "disk_datastore", "network",
+        "identity", "disk_format", "power_on", "template",
+    ])]
+    pub in_place: bool,
+    /// With --in-place: lose what changed since the newest point; without it such a restore is refused
+    #[arg(long, requires = "in_place")]
+    pub discard_changes: bool,
     /// The folder, by name or inventory path; otherwise the datacenter's VM folder
     #[arg(long)]
     pub folder: Option<String>,

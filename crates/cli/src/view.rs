@@ -7,6 +7,7 @@ pub(crate) mod alarm;
 pub(crate) mod configuration;
 pub(crate) mod files;
 pub(crate) mod guest;
+pub(crate) mod in_place;
 pub(crate) mod job;
 pub(crate) mod node;
 pub(crate) mod point;

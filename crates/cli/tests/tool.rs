@@ -421,6 +421,33 @@ fn a_vm_is_restored_with_what_was_asked_for() {
 }
 
 #[test]
+fn a_vm_is_taken_back_in_place_and_its_plan_says_what_would_be_refused() {
+    let site = Site::start();
+    let point = site.point();
+    let args = ["restore", "vm", &point, "--in-place", "-o", "json"];
+    let plan = [&args[..], &["--plan"]].concat();
+    let refused = site.run(&plan);
+    assert_eq!(refused.status.code(), Some(3));
+    let text = String::from_utf8(refused.stdout).expect("text");
+    assert!(text.contains("VM_NOT_OFF"), "{text}");
+    let plan = json(&site.ok(&[&plan[..], &["--discard-changes"]].concat()));
+    assert_eq!(plan["refusals"], serde_json::json!([]));
+    assert!(site.fake().runs().is_empty());
+    let run = json(&site.ok(&args));
+    assert_eq!(run["restore_in_place"]["point_id"], point);
+    // What says where a new VM goes says nothing of one that is there.
+    for more in [
+        &["--in-place", "--name", "web-2"][..],
+        &["--in-place", "--power-on"],
+        &["--name", "web-2"],
+        &["--name", "web-2", "--datastore", "ds1", "--discard-changes"],
+    ] {
+        let args = [&["restore", "vm", &point], more].concat();
+        assert_eq!(site.run(&args).status.code(), Some(2), "{more:?}");
+    }
+}
+
+#[test]
 fn a_plan_is_told_and_nothing_is_started() {
     let site = Site::start();
     let point = site.point();

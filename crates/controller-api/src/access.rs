@@ -10,6 +10,10 @@ const SERVERS: &[Role] = &[Role::Proxy, Role::Repository];
 pub const ACCESS: &[Access] = &[
     Access::roles("/stillwater.controller.v1.RunService/StartRun", ADMIN),
     Access::roles("/stillwater.controller.v1.RunService/PlanRestoreVm", ADMIN),
+    Access::roles(
+        "/stillwater.controller.v1.RunService/PlanRestoreInPlace",
+        ADMIN,
+    ),
     Access::roles("/stillwater.controller.v1.RunService/GetRun", ADMIN),
     Access::roles("/stillwater.controller.v1.RunService/ListRuns", ADMIN),
     Access::roles("/stillwater.controller.v1.RunService/WatchRun", ADMIN),

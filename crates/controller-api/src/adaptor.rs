@@ -115,6 +115,14 @@ impl pb::run_service_server::RunService for Adaptor<dyn RunService> {
         reply(self.0.plan_restore_vm(&peer, request).await)
     }
 
+    async fn plan_restore_in_place(
+        &self,
+        request: Request<pb::PlanRestoreInPlaceRequest>,
+    ) -> Answer<pb::PlanRestoreInPlaceResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.plan_restore_in_place(&peer, request).await)
+    }
+
     async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Answer<pb::GetRunResponse> {
         let (peer, run_id) = open(request)?;
         reply(self.0.get_run(&peer, run_id).await)

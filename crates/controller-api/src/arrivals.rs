@@ -30,6 +30,8 @@ arrivals! { pb:
     GetRunResponse => Run,
     GetVmRequest => String,
     GetVmResponse => Vm,
+    PlanRestoreInPlaceRequest => PlanRestoreInPlaceRequest,
+    PlanRestoreInPlaceResponse => PlanRestoreInPlaceResponse,
     PlanRestoreVmRequest => PlanRestoreVmRequest,
     PlanRestoreVmResponse => PlanRestoreVmResponse,
     ProbeVmRequest => ProbeVmRequest,

@@ -66,6 +66,17 @@ impl Client {
             .await
     }
 
+    /// Tells what a restore over the VM's own disks would do, without doing it.
+    pub async fn plan_restore_in_place(
+        &self,
+        request: PlanRestoreInPlaceRequest,
+    ) -> Result<PlanRestoreInPlaceResponse, Fault> {
+        let mut stub = stub!(self, run_service_client::RunServiceClient);
+        self.ask
+            .one(stub.plan_restore_in_place(pb::PlanRestoreInPlaceRequest::from(request)))
+            .await
+    }
+
     /// Tells one run.
     pub async fn get_run(&self, run_id: RunId) -> Result<Run, Fault> {
         let mut stub = stub!(self, run_service_client::RunServiceClient);

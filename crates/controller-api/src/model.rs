@@ -146,6 +146,8 @@ pub enum RunKind {
     ExportDisk(ExportDiskRun),
     /// Proves every byte of a point with the key.
     VerifyPoint(VerifyPointRun),
+    /// Writes a point over the disks of the VM that it is of.
+    RestoreInPlace(RestoreInPlaceRun),
 }
 
 /// A run that protects a VM.
@@ -234,7 +236,8 @@ pub struct RunDisk {
     pub transport: String,
     /// The proxy that moves it; empty before that is decided.
     pub proxy_name: String,
-    /// How it is read: `full`, `increment` or `compare`; of backups only, once that is known.
+    /// How it is read: `full`, `increment` or `compare`; of backups and restores in place only, once
+    /// that is known.
     pub reading: String,
     /// Why all of it is read; empty for an increment.
     pub reading_reason: String,
@@ -262,6 +265,8 @@ pub enum StartKind {
     ExportDisk(StartExportDisk),
     /// Prove every byte of a point with the key.
     VerifyPoint(StartVerifyPoint),
+    /// Write a point over the disks of the VM that it is of.
+    RestoreInPlace(StartRestoreInPlace),
 }
 
 /// Asks to protect a VM.

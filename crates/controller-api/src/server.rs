@@ -23,6 +23,13 @@ pub trait RunService: Send + Sync + 'static {
         request: PlanRestoreVmRequest,
     ) -> Result<PlanRestoreVmResponse, Fault>;
 
+    /// Tells what a restore over the VM's own disks would do, without doing it.
+    async fn plan_restore_in_place(
+        &self,
+        peer: &Peer,
+        request: PlanRestoreInPlaceRequest,
+    ) -> Result<PlanRestoreInPlaceResponse, Fault>;
+
     /// Tells one run.
     async fn get_run(&self, peer: &Peer, run_id: RunId) -> Result<Run, Fault>;
 

@@ -178,6 +178,7 @@ fn count_run(metrics: &Metrics, run: &Run) {
         Work::RestoreVm(_) => "restore_vm",
         Work::ExportDisk(_) => "export_disk",
         Work::VerifyPoint(_) => "verify_point",
+        Work::RestoreInPlace(_) => "restore_in_place",
     };
     match &run.ending {
         Some(run::Outcome::Succeeded) => metrics.run_ended(kind, "succeeded", None),

@@ -43,6 +43,7 @@ RepositoryService/CancelTask: admin
 RepositoryService/SubmitStatement: admin
 RunService/StartRun: admin
 RunService/PlanRestoreVm: admin
+RunService/PlanRestoreInPlace: admin
 RunService/GetRun: admin
 RunService/ListRuns: admin
 RunService/WatchRun: admin

@@ -124,6 +124,12 @@ reasons! {
     VmWithoutDisks = "VM_WITHOUT_DISKS", Precondition;
     /// A disk that no snapshot can freeze.
     DiskUnprotectable = "DISK_UNPROTECTABLE", Precondition;
+    /// The VM is not powered off.
+    VmNotOff = "VM_NOT_OFF", Precondition;
+    /// The VM has snapshots, or deltas that no snapshot explains.
+    VmHasSnapshots = "VM_HAS_SNAPSHOTS", Precondition;
+    /// A disk has changes that no point has.
+    ChangesNotSaved = "CHANGES_NOT_SAVED", Precondition;
     /// The VM has an active run.
     RunActive = "RUN_ACTIVE", Precondition;
     /// No repository has joined.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures::stream::StreamExt;
 use stillwater_controller_api::{
     self as api, Client, DiskDatastore, DiskProvisioning, ExportAccess, NetworkChange,
-    PlanRestoreVmRequest, PointDisk, Run, RunDisk, RunKind, RunState, StartExportDisk, StartKind,
-    StartRestoreVm, StartRunRequest,
+    PlanRestoreInPlaceRequest, PlanRestoreVmRequest, PointDisk, Run, RunDisk, RunKind, RunState,
+    StartExportDisk, StartKind, StartRestoreInPlace, StartRestoreVm, StartRunRequest,
 };
 use stillwater_proxy_api::{ReadExportRequest, Ticket};
 use stillwater_types::{Fault, PointId, Reason, RequestId, RunId};
@@ -33,13 +33,21 @@ async fn restore_vm(desk: &Desk, restore: RestoreVm) -> Result<Outcome, Fault> {
     let controller = &desk.session.controller;
     let point_id = resolve::point(controller, &restore.point).await?;
     let (only_plans, follow) = (restore.plan, restore.follow);
-    let start = start_of(point_id, restore);
-    if only_plans {
-        return plan(desk, start).await;
+    let kind = match restore.in_place {
+        true => StartKind::RestoreInPlace(StartRestoreInPlace {
+            point_id,
+            discard_changes: restore.discard_changes,
+        }),
+        false => StartKind::RestoreVm(start_of(point_id, restore)),
+    };
+    match kind {
+        StartKind::RestoreVm(start) if only_plans => return plan(desk, start).await,
+        StartKind::RestoreInPlace(start) if only_plans => return plan_in_place(desk, start).await,
+        _ => {}
     }
     let request = StartRunRequest {
         request_id: RequestId::mint(),
-        kind: StartKind::RestoreVm(start),
+        kind,
     };
     let started = controller.start_run(request).await?;
     let json = |runs: &[Run]| runs.first().map(view::run::json).unwrap_or_default();
@@ -51,9 +59,9 @@ fn start_of(point_id: PointId, restore: RestoreVm) -> StartRestoreVm {
     let networks = restore.network.into_iter();
     StartRestoreVm {
         point_id,
-        name: restore.name,
+        name: restore.name.unwrap_or_default(),
         vcenter: restore.vcenter,
-        datastore: restore.datastore,
+        datastore: restore.datastore.unwrap_or_default(),
         folder: restore.folder,
         resource_pool: restore.pool,
         host: restore.host,
@@ -87,6 +95,19 @@ async fn plan(desk: &Desk, restore: StartRestoreVm) -> Result<Outcome, Fault> {
         .await?;
     let text = || view::restore::show(&planned);
     output::print(desk.format, text, || view::restore::json(&planned))?;
+    match planned.refusals.is_empty() {
+        true => Ok(Outcome::Done),
+        false => Ok(Outcome::Warned),
+    }
+}
+
+async fn plan_in_place(desk: &Desk, restore: StartRestoreInPlace) -> Result<Outcome, Fault> {
+    let controller = &desk.session.controller;
+    let planned = controller
+        .plan_restore_in_place(PlanRestoreInPlaceRequest { restore })
+        .await?;
+    let text = || view::in_place::show(&planned);
+    output::print(desk.format, text, || view::in_place::json(&planned))?;
     match planned.refusals.is_empty() {
         true => Ok(Outcome::Done),
         false => Ok(Outcome::Warned),

@@ -90,7 +90,7 @@ fn card(card: &RestorePlanCard) -> [Field; 5] {
 }
 
 /// A heading and lines below it; nothing without lines.
-fn block(heading: &str, lines: impl Iterator<Item = String>) -> Option<String> {
+pub(super) fn block(heading: &str, lines: impl Iterator<Item = String>) -> Option<String> {
     let lines: Vec<String> = lines
         .map(|line| format!("  {}", crate::output::plain(&line)))
         .collect();

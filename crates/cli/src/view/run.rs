@@ -144,7 +144,7 @@ pub(crate) fn product(kind: &RunKind) -> Option<(&'static str, String)> {
                 run.damaged_chunk_count
             ),
         )),
-        RunKind::ExportDisk(_) | RunKind::VerifyPoint(_) => None,
+        RunKind::ExportDisk(_) | RunKind::VerifyPoint(_) | RunKind::RestoreInPlace(_) => None,
     }
 }
 
@@ -155,6 +155,7 @@ pub(crate) fn subject(kind: &RunKind) -> String {
         RunKind::RestoreVm(run) => run.vm_name.clone(),
         RunKind::ExportDisk(run) => format!("disk {} of {}", run.disk_key, run.point_id),
         RunKind::VerifyPoint(run) => format!("{} of {}", run.point_id, run.vm_name),
+        RunKind::RestoreInPlace(run) => run.vm_name.clone(),
     }
 }
 
@@ -195,6 +196,11 @@ pub(crate) fn json(run: &Run) -> Value {
             "damaged_bytes": run.damaged_bytes,
             "damaged_chunk_count": run.damaged_chunk_count,
         }),
+        RunKind::RestoreInPlace(run) => json!({
+            "point_id": run.point_id.to_string(),
+            "vm_id": run.vm_id.to_string(),
+            "vm_name": run.vm_name,
+        }),
     };
     value
 }
@@ -233,6 +239,7 @@ const fn kind(kind: &RunKind) -> &'static str {
         RunKind::RestoreVm(_) => "restore_vm",
         RunKind::ExportDisk(_) => "export_disk",
         RunKind::VerifyPoint(_) => "verify_point",
+        RunKind::RestoreInPlace(_) => "restore_in_place",
     }
 }
 

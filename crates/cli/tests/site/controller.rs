@@ -216,6 +216,11 @@ impl RunService for Fake {
                 disk_key: start.disk_key,
                 access: None,
             }),
+            StartKind::RestoreInPlace(start) => RunKind::RestoreInPlace(RestoreInPlaceRun {
+                point_id: start.point_id,
+                vm_id: self.point.vm_id.clone(),
+                vm_name: self.point.vm_name.clone(),
+            }),
             StartKind::VerifyPoint(start) => RunKind::VerifyPoint(VerifyPointRun {
                 point_id: start.point_id,
                 vm_name: self.point.vm_name.clone(),
@@ -258,6 +263,23 @@ impl RunService for Fake {
                 seconds: 48,
                 ..RestorePlan::default()
             }),
+            refusals: refusal.into_iter().collect(),
+        })
+    }
+
+    async fn plan_restore_in_place(
+        &self,
+        _: &Peer,
+        request: PlanRestoreInPlaceRequest,
+    ) -> Result<PlanRestoreInPlaceResponse, Fault> {
+        let is_kept = request.restore.discard_changes;
+        let refusal = (!is_kept).then(|| Fault::new(Reason::VmNotOff, "the vm runs"));
+        Ok(PlanRestoreInPlaceResponse {
+            vm_id: self.point.vm_id.clone(),
+            vm_name: self.point.vm_name.clone(),
+            disks: vec![],
+            steps: vec!["a proxy compares".into()],
+            losses: vec![],
             refusals: refusal.into_iter().collect(),
         })
     }

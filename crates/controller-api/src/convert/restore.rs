@@ -29,6 +29,8 @@ mirror! { pb:
         maybe_word provisioning,
         plain template,
     }
+    StartRestoreInPlace { id point_id, plain discard_changes }
+    RestoreInPlaceRun { id point_id, id vm_id, plain vm_name }
     DiskDatastore { text disk, text datastore }
     NetworkChange { text from, text to }
     RestorePlanDisk {
@@ -56,6 +58,7 @@ mirror! { pb:
 }
 
 alike! { pb:
+    RestoreInPlaceDisk { key, label, length_bytes, compares_all }
     RestorePlanCard { label, from, to, connected, mac_address }
 }
 
@@ -96,6 +99,70 @@ impl TryFrom<pb::PlanRestoreVmResponse> for PlanRestoreVmResponse {
         let pb::PlanRestoreVmResponse { plan, refusals } = message;
         Ok(Self {
             plan: field::maybe_message("plan", plan)?,
+            refusals: refusals.into_iter().map(Fault::from).collect(),
+        })
+    }
+}
+
+impl From<PlanRestoreInPlaceRequest> for pb::PlanRestoreInPlaceRequest {
+    fn from(domain: PlanRestoreInPlaceRequest) -> Self {
+        let PlanRestoreInPlaceRequest { restore } = domain;
+        Self {
+            restore: Some(restore.into()),
+        }
+    }
+}
+
+impl TryFrom<pb::PlanRestoreInPlaceRequest> for PlanRestoreInPlaceRequest {
+    type Error = FieldError;
+
+    fn try_from(message: pb::PlanRestoreInPlaceRequest) -> Result<Self, FieldError> {
+        let pb::PlanRestoreInPlaceRequest { restore } = message;
+        Ok(Self {
+            restore: field::message("restore", restore)?,
+        })
+    }
+}
+
+impl From<PlanRestoreInPlaceResponse> for pb::PlanRestoreInPlaceResponse {
+    fn from(domain: PlanRestoreInPlaceResponse) -> Self {
+        let PlanRestoreInPlaceResponse {
+            vm_id,
+            vm_name,
+            disks,
+            steps,
+            losses,
+            refusals,
+        } = domain;
+        Self {
+            vm_id: vm_id.to_string(),
+            vm_name,
+            disks: disks.into_iter().map(Into::into).collect(),
+            steps,
+            losses,
+            refusals: refusals.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<pb::PlanRestoreInPlaceResponse> for PlanRestoreInPlaceResponse {
+    type Error = FieldError;
+
+    fn try_from(message: pb::PlanRestoreInPlaceResponse) -> Result<Self, FieldError> {
+        let pb::PlanRestoreInPlaceResponse {
+            vm_id,
+            vm_name,
+            disks,
+            steps,
+            losses,
+            refusals,
+        } = message;
+        Ok(Self {
+            vm_id: field::id("vm_id", &vm_id)?,
+            vm_name,
+            disks: field::messages("disks", disks)?,
+            steps,
+            losses,
             refusals: refusals.into_iter().map(Fault::from).collect(),
         })
     }

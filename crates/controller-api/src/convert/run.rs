@@ -72,6 +72,7 @@ impl From<Run> for pb::Run {
             RunKind::RestoreVm(run) => pb::run::Kind::RestoreVm(run.into()),
             RunKind::ExportDisk(run) => pb::run::Kind::ExportDisk(run.into()),
             RunKind::VerifyPoint(run) => pb::run::Kind::VerifyPoint(run.into()),
+            RunKind::RestoreInPlace(run) => pb::run::Kind::RestoreInPlace(run.into()),
         };
         Self {
             run_id: run_id.to_string(),
@@ -119,6 +120,10 @@ impl TryFrom<pb::Run> for Run {
             pb::run::Kind::VerifyPoint(run) => RunKind::VerifyPoint(
                 run.try_into()
                     .map_err(|e: FieldError| e.within("verify_point"))?,
+            ),
+            pb::run::Kind::RestoreInPlace(run) => RunKind::RestoreInPlace(
+                run.try_into()
+                    .map_err(|e: FieldError| e.within("restore_in_place"))?,
             ),
         };
         Ok(Self {
@@ -298,6 +303,9 @@ impl From<StartRunRequest> for pb::StartRunRequest {
             StartKind::RestoreVm(start) => pb::start_run_request::Kind::RestoreVm(start.into()),
             StartKind::ExportDisk(start) => pb::start_run_request::Kind::ExportDisk(start.into()),
             StartKind::VerifyPoint(start) => pb::start_run_request::Kind::VerifyPoint(start.into()),
+            StartKind::RestoreInPlace(start) => {
+                pb::start_run_request::Kind::RestoreInPlace(start.into())
+            }
         };
         Self {
             request_id: request_id.to_string(),
@@ -331,6 +339,11 @@ impl TryFrom<pb::StartRunRequest> for StartRunRequest {
                 start
                     .try_into()
                     .map_err(|e: FieldError| e.within("verify_point"))?,
+            ),
+            pb::start_run_request::Kind::RestoreInPlace(start) => StartKind::RestoreInPlace(
+                start
+                    .try_into()
+                    .map_err(|e: FieldError| e.within("restore_in_place"))?,
             ),
         };
         Ok(Self {

@@ -191,12 +191,17 @@ impl Gen {
     }
 
     fn run_kind(&mut self) -> RunKind {
-        match self.u64() % 4 {
+        match self.u64() % 5 {
             3 => RunKind::VerifyPoint(VerifyPointRun {
                 point_id: self.point_id(),
                 vm_name: self.text(),
                 damaged_bytes: self.u64(),
                 damaged_chunk_count: self.u64(),
+            }),
+            4 => RunKind::RestoreInPlace(RestoreInPlaceRun {
+                point_id: self.point_id(),
+                vm_id: self.vm_id(),
+                vm_name: self.text(),
             }),
             0 => RunKind::Backup(BackupRun {
                 vm_id: self.vm_id(),
@@ -303,6 +308,10 @@ impl Gen {
                     .maybe(|g| g.pick(&[RestoreIdentity::New, RestoreIdentity::Original])),
                 provisioning: self.maybe(Gen::provisioning),
                 template: self.flag(),
+            }),
+            _ if self.flag() => StartKind::RestoreInPlace(StartRestoreInPlace {
+                point_id: self.point_id(),
+                discard_changes: self.flag(),
             }),
             _ if self.flag() => StartKind::VerifyPoint(StartVerifyPoint {
                 point_id: self.point_id(),
@@ -691,6 +700,22 @@ proptest! {
         let request_id = RequestId::from_bytes(g.hash());
         let refusals = g.list(Gen::fault);
         check::<pb::PlanRestoreVmResponse, _>(PlanRestoreVmResponse { plan: g.maybe(Gen::restore_plan), refusals });
+        check::<pb::PlanRestoreInPlaceRequest, _>(PlanRestoreInPlaceRequest {
+            restore: StartRestoreInPlace { point_id: g.point_id(), discard_changes: g.flag() },
+        });
+        check::<pb::PlanRestoreInPlaceResponse, _>(PlanRestoreInPlaceResponse {
+            vm_id: g.vm_id(),
+            vm_name: g.text(),
+            disks: g.list(|g| RestoreInPlaceDisk {
+                key: g.u32() as i32,
+                label: g.text(),
+                length_bytes: g.u64(),
+                compares_all: g.flag(),
+            }),
+            steps: g.list(Gen::text),
+            losses: g.list(Gen::text),
+            refusals: g.list(Gen::fault),
+        });
         check::<pb::StartRunRequest, _>(StartRunRequest { request_id, kind: g.start_kind() });
         check::<pb::ListRunsRequest, _>(ListRunsRequest {
             page_size: page(g),

@@ -1,6 +1,6 @@
 //! Restoring a VM, and what that would do.
 
-use stillwater_types::Fault;
+use stillwater_types::{Fault, PointId, VmId};
 
 use crate::StartRestoreVm;
 
@@ -117,4 +117,61 @@ pub struct RestorePlanCard {
     pub connected: bool,
     /// The address that it keeps; empty for a new one.
     pub mac_address: String,
+}
+
+/// A run that writes a point over the disks of the VM that it is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreInPlaceRun {
+    /// The point.
+    pub point_id: PointId,
+    /// The VM.
+    pub vm_id: VmId,
+    /// Its name when the run began.
+    pub vm_name: String,
+}
+
+/// Asks to write a point over the disks of the VM that it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartRestoreInPlace {
+    /// The point.
+    pub point_id: PointId,
+    /// Whether what no point has may be lost.
+    pub discard_changes: bool,
+}
+
+/// Asks what a restore over the VM's own disks would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanRestoreInPlaceRequest {
+    /// The restore.
+    pub restore: StartRestoreInPlace,
+}
+
+/// What a restore over the VM's own disks would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanRestoreInPlaceResponse {
+    /// The VM.
+    pub vm_id: VmId,
+    /// Its name.
+    pub vm_name: String,
+    /// The disks that would be taken back.
+    pub disks: Vec<RestoreInPlaceDisk>,
+    /// What is done, in order, each in words.
+    pub steps: Vec<String>,
+    /// What is lost or stays as it is, each in words.
+    pub losses: Vec<String>,
+    /// Why a run would refuse, before anything is touched. Empty when it would not.
+    pub refusals: Vec<Fault>,
+}
+
+/// A disk that would be taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreInPlaceDisk {
+    /// Its device key in the point.
+    pub key: i32,
+    /// Its label.
+    pub label: String,
+    /// Its size.
+    pub length_bytes: u64,
+    /// Whether all of it is read and compared, for want of a point and a change map to start from.
+    pub compares_all: bool,
 }

@@ -40,6 +40,8 @@ kinds! {
     StrayDisk = "STRAY_DISK";
     /// A VM that a restore began is not whole, and nobody is at work with it.
     HalfMadeVm = "HALF_MADE_VM";
+    /// Parts of a point were written over a VM's disks, and the rest was not.
+    HalfRestored = "HALF_RESTORED";
     /// A VM's newest point is older than its policy promises.
     PromiseBroken = "PROMISE_BROKEN";
     /// A run that could start has not been started for minutes: nobody decides any more.

@@ -4,6 +4,7 @@
 //! prints it; a run works it out the same way when it is planned and makes just that.
 
 mod cards;
+mod in_place;
 mod outfit;
 mod permission;
 mod rates;
@@ -23,6 +24,7 @@ use crate::point::{Nvram, OpenedPoint, Section};
 use crate::run::{Identity, Provisioning, RestoreWork, World};
 
 pub use cards::Card;
+pub use in_place::{InPlace, Matched, in_place};
 pub use permission::Restorers;
 
 /// How many of the newest runs are looked at for how fast they were.

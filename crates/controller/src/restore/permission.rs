@@ -20,7 +20,10 @@ impl Restorers {
     /// # Errors
     /// `ROLE_NOT_ALLOWED` when the run takes something out of a point and they may not.
     pub fn check(&self, administrator: NodeId, kind: &StartKind) -> Result<(), Fault> {
-        let takes_out = matches!(kind, StartKind::RestoreVm(_) | StartKind::ExportDisk(_));
+        let takes_out = matches!(
+            kind,
+            StartKind::RestoreVm(_) | StartKind::ExportDisk(_) | StartKind::RestoreInPlace(_)
+        );
         let is_listed = |listed: &BTreeSet<NodeId>| listed.contains(&administrator);
         if !takes_out || self.0.as_ref().is_none_or(is_listed) {
             return Ok(());

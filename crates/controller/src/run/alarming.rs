@@ -2,7 +2,7 @@
 
 use stillwater_types::{DiskId, Reason, VmId};
 
-use super::event::{Findings, RunEvent, Work};
+use super::event::{Findings, InPlaceWork, Outcome, RunEvent, Work};
 use super::reading::Why;
 use super::state::Run;
 use crate::alarm::{AlarmKind, Subject};
@@ -19,8 +19,10 @@ pub enum Change {
 
 /// What `event` means for alarms; `run` is as it was before.
 pub fn changes(run: &Run, event: &RunEvent) -> Option<Change> {
-    let Work::Backup(work) = &run.work else {
-        return None;
+    let work = match &run.work {
+        Work::Backup(work) => work,
+        Work::RestoreInPlace(work) => return in_place(run, work, event),
+        _ => return None,
     };
     let vm = &work.vm;
     match event {
@@ -52,6 +54,25 @@ pub fn changes(run: &Run, event: &RunEvent) -> Option<Change> {
             AlarmKind::SnapshotTooOld,
             Subject::from(vm.clone()),
         )),
+        _ => None,
+    }
+}
+
+/// A VM of which some disks were written over is neither what it was nor what it was to be, until a run
+/// that takes it back to a point comes to its end.
+fn in_place(run: &Run, work: &InPlaceWork, event: &RunEvent) -> Option<Change> {
+    let (kind, subject) = (AlarmKind::HalfRestored, Subject::from(work.vm.clone()));
+    match event {
+        RunEvent::Ended(Outcome::Succeeded | Outcome::Incomplete) => {
+            Some(Change::Clear(kind, subject))
+        }
+        RunEvent::Ended(_) if run.in_place_begun => {
+            let message = format!(
+                "run {} wrote parts of point {} over the disks of {} and did not come to its end: do not start the vm, and run `stillwater restore vm {} --in-place` again, which goes on",
+                run.id, work.point, work.vm_name, work.point
+            );
+            Some(Change::Raise(kind, subject, message))
+        }
         _ => None,
     }
 }
@@ -188,6 +209,33 @@ mod tests {
         );
         check(How::Compare, Some(Why::NoMap), &transferred(0, true), None);
         check(How::Full, Some(Why::First), &transferred(0, true), None);
+    }
+
+    #[test]
+    fn a_vm_that_is_half_restored_is_an_alarm_until_a_run_ends_well() {
+        let work = Work::RestoreInPlace(InPlaceWork {
+            point: PointId::from_bytes([1; 16]),
+            repository: stillwater_types::NodeId::from_bytes([1; 16]),
+            vm: vm(),
+            vm_name: "web".into(),
+            discard_changes: true,
+        });
+        let (id, request) = (RunId::from_bytes([1; 16]), RequestId::from_bytes([1; 16]));
+        let mut run = Run::new(id, Timestamp::UNIX_EPOCH, request, work);
+        let ended = |run: &Run, outcome: Outcome| {
+            changes(run, &RunEvent::Ended(outcome)).map(|change| match change {
+                Change::Raise(kind, subject, _) => (true, kind, subject),
+                Change::Clear(kind, subject) => (false, kind, subject),
+            })
+        };
+        let half = |raised| Some((raised, AlarmKind::HalfRestored, Subject::from(vm())));
+        // One that was refused says nothing of what an earlier one left.
+        let failed = || Outcome::Failed(Cause::new(Reason::VmNotOff, "why"));
+        assert_eq!(ended(&run, failed()), None);
+        run.in_place_begun = true;
+        assert_eq!(ended(&run, failed()), half(true));
+        assert_eq!(ended(&run, Outcome::Cancelled), half(true));
+        assert_eq!(ended(&run, Outcome::Succeeded), half(false));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::event::{Hold, RunEvent};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Journal an event: an intent that must be durable before what follows it, or the end.
-    Record(RunEvent),
+    Record(Box<RunEvent>),
     /// Read the VM afresh, or the point, and choose a repository.
     Plan,
     /// Open the repository session and take proxy slots.
@@ -26,6 +26,8 @@ pub enum Effect {
     CreateSnapshot,
     /// Ask which areas of the frozen disks to read.
     Map,
+    /// See once more that the VM's disks may be written over.
+    BeginInPlace,
     /// Create the VM to restore into.
     CreateVm,
     /// Open access to the disks.

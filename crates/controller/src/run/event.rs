@@ -32,6 +32,8 @@ pub enum Work {
     ExportDisk(ExportWork),
     /// Proves every byte of a point with the key.
     VerifyPoint(VerifyWork),
+    /// Writes a point over the disks of the VM that it is of.
+    RestoreInPlace(InPlaceWork),
 }
 
 /// A VM to protect.
@@ -164,6 +166,22 @@ pub struct VerifyWork {
     pub repository: NodeId,
     /// The name of its VM.
     pub vm_name: String,
+}
+
+/// A VM to take back to a point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InPlaceWork {
+    /// The point.
+    pub point: PointId,
+    /// The repository that keeps the point.
+    pub repository: NodeId,
+    /// The VM.
+    pub vm: VmId,
+    /// Its name when the run was asked for.
+    pub vm_name: String,
+    /// Whether what no point has may be lost.
+    #[serde(default)]
+    pub discard_changes: bool,
 }
 
 /// How much of a stored disk cannot be restored.
@@ -412,6 +430,8 @@ pub enum RunEvent {
         /// What a person should know, such as a map that could not be had.
         warnings: Vec<Cause>,
     },
+    /// Nothing stands in the way of writing over the VM's disks: the first byte is about to be written.
+    InPlaceBegun,
     /// A VM is about to be created.
     VmIntended,
     /// The VM exists, empty.

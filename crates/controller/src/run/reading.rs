@@ -40,6 +40,8 @@ pub enum Why {
     Due,
     /// The last point cannot be built upon: its data is damaged.
     BaseDamaged,
+    /// A point was written over the disk since the last point.
+    Overwritten,
     /// Somebody asked for it.
     Asked,
 }
@@ -59,6 +61,7 @@ impl fmt::Display for Why {
             Why::NoMap => "no change map was to be had",
             Why::Due => "it was time for a reading that believes no map",
             Why::BaseDamaged => "the data of the last point is damaged",
+            Why::Overwritten => "a point was written over the disk since the last point",
             Why::Asked => "it was asked for",
         })
     }
@@ -146,6 +149,8 @@ pub struct Present<'a> {
     pub foreign_snapshots: &'a [String],
     /// Whether a run found the last point's data damaged.
     pub is_base_damaged: bool,
+    /// Whether a restore wrote to the disk after the last point was made.
+    pub is_overwritten: bool,
     /// Whether somebody asked for a reading that believes no map.
     pub is_compare_asked: bool,
     /// The time.
@@ -180,6 +185,7 @@ fn doubt(base: &Base<'_>, present: &Present<'_>, trust: &Trust) -> Option<Why> {
     };
     let causes = [
         (present.is_base_damaged, Why::BaseDamaged),
+        (present.is_overwritten, Why::Overwritten),
         (present.is_compare_asked, Why::Asked),
         (frozen.change_id.is_none(), Why::NotTracked),
         (reset, Why::TrackingReset),

@@ -486,6 +486,8 @@ impl Reaper {
 fn backed_up(run: &Run) -> Option<&VmId> {
     match &run.work {
         Work::Backup(work) => Some(&work.vm),
+        // Its snapshot is one of ours too.
+        Work::RestoreInPlace(work) => Some(&work.vm),
         Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => None,
     }
 }

@@ -172,7 +172,7 @@ impl Runner {
     /// Begins an act.
     fn begin(&mut self, effect: Effect) {
         match effect {
-            Effect::Record(event) => self.queue.push_back((Actor::Controller, event)),
+            Effect::Record(event) => self.queue.push_back((Actor::Controller, *event)),
             Effect::Halt => {
                 self.halt.cancel();
                 self.is_halting = true;

@@ -18,6 +18,8 @@ const REQUESTS_KEPT: SignedDuration = SignedDuration::from_hours(48);
 pub struct Runs {
     active: BTreeMap<RunId, Arc<Run>>,
     requests: BTreeMap<RequestId, (RunId, Timestamp)>,
+    /// The last run that wrote a point over the disks of a VM.
+    overwritten: BTreeMap<VmId, RunId>,
 }
 
 impl Runs {
@@ -41,6 +43,13 @@ impl Runs {
         self.iter().find(|run| run.vm_in_use() == Some(vm))
     }
 
+    /// Whether a point was written over the disks of `vm` since a run began: no change map is to be
+    /// believed across that.
+    pub fn is_overwritten_since(&self, vm: &VmId, run: RunId) -> bool {
+        // Ids of runs grow with time.
+        self.overwritten.get(vm).is_some_and(|later| *later > run)
+    }
+
     /// Refuses an event that does not fit.
     pub fn check(&self, run: RunId, event: &RunEvent) -> Result<(), Fault> {
         match event {
@@ -60,16 +69,18 @@ impl Runs {
         if self.active.contains_key(&run) || self.requests.contains_key(&request) {
             return Err(Fault::new(Reason::Bug, "a run was started twice").with("run", run));
         }
-        let Work::Backup(backup) = work else {
-            return Ok(());
+        let vm = match work {
+            Work::Backup(backup) => &backup.vm,
+            Work::RestoreInPlace(restore) => &restore.vm,
+            Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => return Ok(()),
         };
-        match self.on_vm(&backup.vm) {
+        match self.on_vm(vm) {
             None => Ok(()),
             Some(active) => Err(Fault::new(
                 Reason::RunActive,
                 "the vm has an active run; wait until it has ended or cancel it",
             )
-            .with("vm", &backup.vm)
+            .with("vm", vm)
             .with("run", active.id)),
         }
     }
@@ -85,6 +96,9 @@ impl Runs {
             return None;
         }
         let before = self.active.get_mut(&run)?;
+        if let (RunEvent::InPlaceBegun, Work::RestoreInPlace(work)) = (event, &before.work) {
+            self.overwritten.insert(work.vm.clone(), run);
+        }
         let (after, _) = step(before, at, event);
         *before = Arc::new(after);
         match before.is_over() {

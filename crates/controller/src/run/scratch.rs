@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use stillwater_controller_api::ExportAccess;
-use stillwater_proxy_api::TransferProgress;
+use stillwater_proxy_api::{Known, TransferProgress};
 use stillwater_vsphere::{DataAccess, DatastoreFacts, SnapshotConfig, Vm};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -57,6 +57,8 @@ pub struct Notes {
     pub plan: Option<Plan>,
     /// The new VM's disks, by the key that each has in the point.
     pub made: BTreeMap<i32, MadeDisk>,
+    /// What is known of the disks that are written over, by the key that each has in the point.
+    pub known: BTreeMap<i32, Option<Known>>,
     /// Ways by which a new disk could not be written, and why, by the key that it has in the point.
     pub given_up: BTreeMap<i32, BTreeMap<&'static str, String>>,
     /// Shares of hosts whose transfers the run did not see the end of; they end with the run.

@@ -7,19 +7,19 @@ use futures::stream::{self, BoxStream, StreamExt};
 use stillwater_controller_api as api;
 use stillwater_policy::{NoWay, Way};
 use stillwater_rpc::Peer;
-use stillwater_types::{Fault, Reason, Role, RunId, VcenterId};
+use stillwater_types::{Fault, NodeId, Reason, Role, RunId, VcenterId, VmId};
 use tokio::time::Instant;
 
 use super::engine::Runs;
 use super::event::{
-    BackupWork, ExportWork, Identity, Placement, Provisioning, RestoreOptions, RestoreWork,
-    VerifyWork, Work,
+    BackupWork, ExportWork, Identity, InPlaceWork, Placement, Provisioning, RestoreOptions,
+    RestoreWork, VerifyWork, Work,
 };
 use super::ladder::{Level, Rung};
 use crate::guest::{Hook, Hooks, OnFailure, Phase};
 use crate::inventory::Inventory;
 use crate::node::actor;
-use crate::point;
+use crate::point::{self, OpenedPoint};
 use crate::restore::{self, Restorers};
 
 /// Tries of one rung at most: each is a stun of the VM.
@@ -58,6 +58,10 @@ impl Service {
             api::StartKind::RestoreVm(start) => {
                 let work = self.restore(start).await?;
                 Ok(Work::RestoreVm(Box::new(work)))
+            }
+            api::StartKind::RestoreInPlace(start) => {
+                let work = self.in_place(start).await?;
+                Ok(Work::RestoreInPlace(work))
             }
             api::StartKind::ExportDisk(start) => self.export(start).await,
             api::StartKind::VerifyPoint(start) => {
@@ -148,6 +152,27 @@ impl Service {
         })
     }
 
+    async fn in_place(&self, start: api::StartRestoreInPlace) -> Result<InPlaceWork, Fault> {
+        let point = self.points.find(start.point_id).await?;
+        self.vcenter(None, point.vm.vcenter)?;
+        Ok(InPlaceWork {
+            point: start.point_id,
+            repository: point.repository,
+            vm: point.vm,
+            vm_name: point.vm_name,
+            discard_changes: start.discard_changes,
+        })
+    }
+
+    /// The VM's newest point on a repository, if it can be read; a plan does without.
+    async fn newest(&self, vm: &VmId, repository: NodeId) -> Option<OpenedPoint> {
+        let (points, of) = (self.runs.world().points.clone(), vm.clone());
+        let known = tokio::task::spawn_blocking(move || points.newest(&of, repository)).await;
+        let known = known.ok().flatten();
+        let newest = known.max(self.runs.world().bases.newest(vm, repository))?;
+        self.points.opened(newest).await.ok()
+    }
+
     fn vcenter(&self, named: Option<&str>, own: VcenterId) -> Result<VcenterId, Fault> {
         let state = self.runs.memory().state();
         match named {
@@ -201,6 +226,19 @@ impl api::RunService for Service {
         let state = self.runs.memory().state();
         let vcenter = state.vcenters.find(work.placement.vcenter)?;
         Ok(outline.told(&vcenter.name))
+    }
+
+    async fn plan_restore_in_place(
+        &self,
+        _peer: &Peer,
+        request: api::PlanRestoreInPlaceRequest,
+    ) -> Result<api::PlanRestoreInPlaceResponse, Fault> {
+        let work = self.in_place(request.restore).await?;
+        let opened = self.points.opened(work.point).await?;
+        let vm = self.runs.world().vsphere.vm(&work.vm).await?;
+        let newest = self.newest(&work.vm, work.repository).await;
+        let plan = restore::in_place(&vm, &opened.manifest.disks);
+        Ok(plan.told(&work.vm, &vm.name, newest.as_ref(), vm.cbt_enabled))
     }
 
     async fn get_run(&self, _peer: &Peer, run_id: RunId) -> Result<api::Run, Fault> {

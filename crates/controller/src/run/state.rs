@@ -32,6 +32,8 @@ pub enum Stage {
     Mapping,
     /// Creates the VM to restore into.
     CreatingVm,
+    /// Sees that the VM's own disks may be written over.
+    Beginning,
     /// Opens access to the disks.
     Opening,
     /// Moves the disks.
@@ -228,6 +230,9 @@ pub struct Run {
     pub stun_micros: Option<u64>,
     /// The VM that exists or may exist.
     pub vm: Option<NewVm>,
+    /// Whether the VM's own disks may have been written to.
+    #[serde(default)]
+    pub in_place_begun: bool,
     /// One that could not be removed although it is not whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_vm: Option<VmId>,
@@ -276,6 +281,7 @@ impl Run {
             snapshot: None,
             stun_micros: None,
             vm: None,
+            in_place_begun: false,
             left_vm: None,
             access_held: false,
             attachments: BTreeSet::new(),
@@ -306,6 +312,7 @@ impl Run {
     pub fn vm_in_use(&self) -> Option<&VmId> {
         match (&self.work, &self.vm) {
             (Work::Backup(work), _) => Some(&work.vm),
+            (Work::RestoreInPlace(work), _) => Some(&work.vm),
             (Work::RestoreVm(_), Some(NewVm::Created(vm) | NewVm::Kept(vm))) => Some(vm),
             _ => None,
         }
@@ -315,6 +322,7 @@ impl Run {
     pub fn vm_at_work(&self) -> Option<&VmId> {
         match (&self.work, &self.vm) {
             (Work::Backup(work), _) => Some(&work.vm),
+            (Work::RestoreInPlace(work), _) => Some(&work.vm),
             (_, Some(NewVm::Created(vm) | NewVm::Kept(vm))) => Some(vm),
             _ => None,
         }
@@ -328,6 +336,14 @@ impl Run {
         let is_done =
             !self.disks.is_empty() && self.disks.values().all(|disk| disk.moved.is_some());
         is_done.then(|| (work.point, self.damage()))
+    }
+
+    /// Whether every disk of the VM is as the point has it.
+    pub fn is_taken_back(&self) -> bool {
+        matches!(self.work, Work::RestoreInPlace(_))
+            && self.in_place_begun
+            && !self.disks.is_empty()
+            && self.disks.values().all(|disk| disk.moved.is_some())
     }
 
     /// How much of the point's disks cannot be restored, as far as it was looked at.

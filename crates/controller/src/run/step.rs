@@ -98,6 +98,7 @@ impl Run {
                 self.missing.extend_from_slice(missing);
                 self.warnings.extend_from_slice(warnings);
             }
+            RunEvent::InPlaceBegun => self.in_place_begun = true,
             RunEvent::VmIntended => self.vm = Some(NewVm::Intended),
             RunEvent::VmCreated { vm, warnings } => {
                 self.vm = Some(NewVm::Created(vm.clone()));
@@ -199,7 +200,7 @@ impl Run {
         match (self.stage, event) {
             (Stage::Planning, RunEvent::Planned { .. }) => self.enter(Stage::Reserving),
             (Stage::Reserving, RunEvent::Reserved { .. }) => match self.work {
-                Work::Backup(_) => self.enter(Stage::Freezing),
+                Work::Backup(_) | Work::RestoreInPlace(_) => self.enter(Stage::Freezing),
                 Work::RestoreVm(_) => self.enter(Stage::CreatingVm),
                 Work::ExportDisk(_) => self.enter(Stage::Exporting),
                 // No disk of a VM is touched.
@@ -217,8 +218,15 @@ impl Run {
                 false => self.enter(Stage::Mapping),
             },
             (Stage::CreatingVm, RunEvent::VmIntended) => vec![Effect::CreateVm],
+            // What is written over must have no snapshot above it.
             (Stage::Mapping, RunEvent::Mapped { .. })
-            | (Stage::CreatingVm, RunEvent::VmCreated { .. }) => self.enter(Stage::Opening),
+                if matches!(self.work, Work::RestoreInPlace(_)) =>
+            {
+                self.enter(Stage::Releasing)
+            }
+            (Stage::Mapping, RunEvent::Mapped { .. })
+            | (Stage::CreatingVm, RunEvent::VmCreated { .. })
+            | (Stage::Beginning, RunEvent::InPlaceBegun) => self.enter(Stage::Opening),
             (Stage::Opening, RunEvent::AccessOpened) => self.enter(Stage::Transferring),
             (
                 Stage::Transferring,
@@ -267,12 +275,13 @@ impl Run {
             Stage::Reserving => vec![Effect::Reserve],
             Stage::Freezing => match &self.work {
                 Work::Backup(BackupWork { hooks: Some(_), .. }) => {
-                    vec![Effect::Record(RunEvent::GuestIntended)]
+                    vec![Effect::Record(Box::new(RunEvent::GuestIntended))]
                 }
                 _ => vec![Effect::IntendSnapshot],
             },
             Stage::Mapping => vec![Effect::Map],
-            Stage::CreatingVm => vec![Effect::Record(RunEvent::VmIntended)],
+            Stage::CreatingVm => vec![Effect::Record(Box::new(RunEvent::VmIntended))],
+            Stage::Beginning => vec![Effect::BeginInPlace],
             Stage::Opening => {
                 self.access_held = true;
                 vec![Effect::OpenAccess]
@@ -287,8 +296,8 @@ impl Run {
                 .collect(),
             Stage::Detaching => vec![Effect::LetGo(Hold::Access)],
             Stage::Proposing => vec![Effect::Propose],
-            Stage::Releasing => vec![Effect::Record(RunEvent::ReleaseIntended)],
-            Stage::Committing => vec![Effect::Record(RunEvent::CommitIntended)],
+            Stage::Releasing => vec![Effect::Record(Box::new(RunEvent::ReleaseIntended))],
+            Stage::Committing => vec![Effect::Record(Box::new(RunEvent::CommitIntended))],
             Stage::Dressing => vec![Effect::Dress],
             Stage::PoweringOn => vec![Effect::PowerOn],
             Stage::Exporting => vec![Effect::IntendExport],
@@ -366,7 +375,8 @@ impl Run {
         let is_done = self.committed.is_some()
             || matches!(self.vm, Some(NewVm::Kept(_)))
             || self.export_read
-            || verified.is_some();
+            || verified.is_some()
+            || self.is_taken_back();
         match (is_done, self.missing.is_empty(), &self.ending) {
             (true, true, _) => Outcome::Succeeded,
             (true, false, _) => Outcome::Incomplete,
@@ -387,8 +397,12 @@ impl Run {
     /// What was in flight is lost. A run that had proposed its point finishes it: everything is
     /// durable already. Any other is cleaned up; a retry is a new run.
     fn restarted(&mut self) -> Vec<Effect> {
+        // What is to be written over the VM's disks was known in memory only.
+        let is_lost = matches!(self.work, Work::RestoreInPlace(_));
         match self.stage {
-            Stage::Releasing | Stage::Committing | Stage::PoweringOn => self.enter(self.stage),
+            Stage::Releasing | Stage::Committing | Stage::PoweringOn if !is_lost => {
+                self.enter(self.stage)
+            }
             _ => {
                 self.ending.get_or_insert_with(|| {
                     Outcome::Failed(Cause::new(
@@ -407,7 +421,10 @@ impl Run {
             (Stage::Cleaning, _) => self.clean(),
             (Stage::Freezing, Hold::Guest) => self.enter(Stage::Mapping),
             (Stage::Detaching, Hold::Access) => self.detached(),
-            (Stage::Releasing, Hold::Snapshot) => self.enter(Stage::Committing),
+            (Stage::Releasing, Hold::Snapshot) => match self.work {
+                Work::RestoreInPlace(_) => self.enter(Stage::Beginning),
+                _ => self.enter(Stage::Committing),
+            },
             _ => Vec::new(),
         }
     }
@@ -415,6 +432,11 @@ impl Run {
     /// What cannot be given back is told and left to whoever cleans up later: the reaper a
     /// snapshot or a VM, its own expiry a session. A whole backup is not thrown away for it.
     fn stuck(&mut self, hold: Hold, cause: &Cause) -> Vec<Effect> {
+        if self.stage == Stage::Releasing && matches!(self.work, Work::RestoreInPlace(_)) {
+            // Writing below a snapshot would spoil what it holds.
+            self.drop_hold(hold);
+            return self.stop(Outcome::Failed(cause.clone()));
+        }
         self.warnings.push(cause.clone());
         if hold == Hold::Access {
             self.left_attached.append(&mut self.attachments);
@@ -429,6 +451,7 @@ impl Run {
         match &self.work {
             Work::Backup(_) => self.enter(Stage::Proposing),
             Work::RestoreVm(_) => self.enter(Stage::Dressing),
+            Work::RestoreInPlace(_) => self.finish(),
             Work::ExportDisk(_) | Work::VerifyPoint(_) => Vec::new(),
         }
     }
@@ -470,7 +493,7 @@ impl Run {
     fn clean(&self) -> Vec<Effect> {
         match self.holds().first() {
             Some(hold) => vec![Effect::LetGo(*hold)],
-            None => vec![Effect::Record(RunEvent::Ended(self.outcome()))],
+            None => vec![Effect::Record(Box::new(RunEvent::Ended(self.outcome())))],
         }
     }
 

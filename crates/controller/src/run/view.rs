@@ -83,6 +83,11 @@ fn kind(run: &Run, notes: Option<&Notes>) -> api::RunKind {
                 damaged_chunk_count: damage.chunk_count,
             })
         }
+        Work::RestoreInPlace(work) => api::RunKind::RestoreInPlace(api::RestoreInPlaceRun {
+            point_id: work.point,
+            vm_id: work.vm.clone(),
+            vm_name: work.vm_name.clone(),
+        }),
     }
 }
 
@@ -113,7 +118,7 @@ const fn phase_of(stage: Stage) -> api::RunPhase {
         Stage::Freezing => api::RunPhase::Freezing,
         Stage::Mapping => api::RunPhase::Mapping,
         Stage::CreatingVm | Stage::Dressing | Stage::PoweringOn => api::RunPhase::CreatingVm,
-        Stage::Opening | Stage::Transferring | Stage::Detaching | Stage::Exporting => {
+        Stage::Beginning | Stage::Opening | Stage::Transferring | Stage::Detaching | Stage::Exporting => {
             api::RunPhase::Transferring
         }
         Stage::Proposing => api::RunPhase::Proposing,

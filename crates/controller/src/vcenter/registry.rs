@@ -194,6 +194,7 @@ fn vcenter_of(work: &Work) -> Option<VcenterId> {
     match work {
         Work::Backup(backup) => Some(backup.vm.vcenter),
         Work::RestoreVm(restore) => Some(restore.placement.vcenter),
+        Work::RestoreInPlace(restore) => Some(restore.vm.vcenter),
         Work::ExportDisk(_) | Work::VerifyPoint(_) => None,
     }
 }

@@ -23,10 +23,7 @@ const BUSY_TRIES: u32 = 3;
 impl Act {
     /// Takes the turn first: neither the lease's time nor the guest's patience is spent on waiting.
     pub(super) async fn intend_snapshot(&self) -> Came {
-        let Work::Backup(work) = &self.run.work else {
-            return Err(missing("backup"));
-        };
-        let turn = self.take_snapshot_turn(&work.vm).await?;
+        let turn = self.take_snapshot_turn(self.vm()?).await?;
         let ttl = self.world.timing.lease;
         let expires_at = self.world.clock.now().saturating_add(ttl);
         let expires_at = expires_at.map_err(|error| {
@@ -37,9 +34,9 @@ impl Act {
         let vm = notes.vm.as_ref().ok_or_else(|| missing("plan"))?;
         Ok(vec![RunEvent::SnapshotIntended {
             lease: self.lease(expires_at),
-            ladder: match work.quiesce.is_empty() {
-                true => ladder::usual(vm),
-                false => work.quiesce.clone(),
+            ladder: match &self.run.work {
+                Work::Backup(work) if !work.quiesce.is_empty() => work.quiesce.clone(),
+                _ => ladder::usual(vm),
             },
         }])
     }
@@ -214,7 +211,8 @@ impl Act {
             .snapshot
             .as_ref()
             .is_some_and(|held| held.failed.is_empty());
-        if !is_first || !self.scratch.notes().vm.as_ref().is_some_and(wanted) {
+        let is_backup = matches!(self.run.work, Work::Backup(_));
+        if !is_backup || !is_first || !self.scratch.notes().vm.as_ref().is_some_and(wanted) {
             return Vec::new();
         }
         match self.world.vsphere.enable_tracking(vm_id).await {

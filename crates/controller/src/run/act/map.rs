@@ -104,6 +104,9 @@ impl Mapped {
 
 impl Act {
     pub(super) async fn map(&self) -> Came {
+        if let Work::RestoreInPlace(work) = &self.run.work {
+            return self.map_in_place(work).await;
+        }
         let vm = self.vm()?;
         let held = self
             .run
@@ -150,7 +153,10 @@ impl Act {
     fn unplanned(&self, frozen: &[FrozenDisk]) -> Vec<Cause> {
         let exclude: &[i32] = match &self.run.work {
             Work::Backup(work) => &work.exclude,
-            Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => &[],
+            Work::RestoreVm(_)
+            | Work::RestoreInPlace(_)
+            | Work::ExportDisk(_)
+            | Work::VerifyPoint(_) => &[],
         };
         let told = |key: i32| {
             let named = |cause: &Cause| cause.0.details.get("disk") == Some(&key.to_string());
@@ -182,6 +188,13 @@ impl Act {
                 None
             }
         }
+    }
+
+    /// Whether a point was written over the VM's disks after the base was made.
+    pub(super) fn is_overwritten_since(&self, vm: &VmId) -> bool {
+        let base = self.scratch.notes().base.as_ref().map(|base| base.manifest.run);
+        let state = self.world.memory.state();
+        base.is_some_and(|run| state.runs.is_overwritten_since(vm, run))
     }
 
     async fn open_base(&self, vm: &VmId, repository: NodeId) -> Result<Option<OpenedPoint>, Fault> {
@@ -234,6 +247,7 @@ impl Act {
             disk,
             foreign_snapshots: &foreign,
             is_base_damaged,
+            is_overwritten: self.is_overwritten_since(vm),
             is_compare_asked: work.full,
             now: self.world.clock.now(),
         };
@@ -351,7 +365,7 @@ impl Act {
         }
     }
 
-    async fn changes(
+    pub(super) async fn changes(
         &self,
         vm: &VmId,
         snapshot: &str,
@@ -375,7 +389,7 @@ fn compare(base: &Base<'_>, changed: Option<ExtentSet>) -> proxy_api::Reading {
     }
 }
 
-fn base_root(base: &Base<'_>) -> proxy_api::DiskRoot {
+pub(super) fn base_root(base: &Base<'_>) -> proxy_api::DiskRoot {
     let root = &base.disk.root;
     proxy_api::DiskRoot {
         length_bytes: root.length,
@@ -392,7 +406,7 @@ fn seed(run: stillwater_types::RunId, key: i32) -> u64 {
 }
 
 /// Joins areas across the smallest gaps until few enough are left.
-fn fitting(areas: ExtentSet, length: u64) -> ExtentSet {
+pub(super) fn fitting(areas: ExtentSet, length: u64) -> ExtentSet {
     let all: Vec<Extent> = areas.iter().collect();
     if all.len() <= AREAS_MAX {
         return areas;
@@ -416,7 +430,7 @@ fn fitting(areas: ExtentSet, length: u64) -> ExtentSet {
 
 /// A disk that was protectable when the run was planned may have become one that no snapshot
 /// freezes: its file goes on changing while it is read.
-fn ensure_frozen(disk: &FrozenDisk) -> Result<(), Fault> {
+pub(super) fn ensure_frozen(disk: &FrozenDisk) -> Result<(), Fault> {
     match disk.protectability.obstacle() {
         None => Ok(()),
         Some(obstacle) => Err(Fault::new(

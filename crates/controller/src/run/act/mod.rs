@@ -10,6 +10,7 @@ mod freeze;
 mod hooks;
 mod host;
 mod hotadd;
+mod in_place;
 mod map;
 mod plan;
 mod release;
@@ -149,7 +150,7 @@ impl Act {
     /// Performs `effect`. `Record` and `Halt` are the loop's own.
     pub async fn perform(self, effect: Effect) -> Vec<RunEvent> {
         let came = match effect {
-            Effect::Record(event) => Ok(vec![event]),
+            Effect::Record(event) => Ok(vec![*event]),
             Effect::Halt => Ok(Vec::new()),
             Effect::Plan => self.plan().await,
             Effect::Reserve => self.reserve().await,
@@ -158,6 +159,7 @@ impl Act {
             Effect::IntendSnapshot => self.intend_snapshot().await,
             Effect::CreateSnapshot => self.create_snapshot().await,
             Effect::Map => self.map().await,
+            Effect::BeginInPlace => self.begin_in_place().await,
             Effect::CreateVm => self.create_vm().await,
             Effect::OpenAccess => self.open_access().await,
             Effect::Assign { disk } => self.assign(disk).await,

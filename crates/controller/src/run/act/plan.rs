@@ -37,6 +37,7 @@ impl Act {
         let planned = match &self.run.work {
             Work::Backup(work) => self.plan_backup(work).await,
             Work::RestoreVm(work) => self.plan_restore(work).await,
+            Work::RestoreInPlace(work) => self.plan_in_place(work).await,
             Work::ExportDisk(work) => {
                 self.plan_from_point(work.point, work.repository, Some(work.disk))
                     .await
@@ -209,7 +210,7 @@ impl Act {
         })
     }
 
-    async fn plan_from_point(
+    pub(super) async fn plan_from_point(
         &self,
         point: stillwater_types::PointId,
         repository: NodeId,
@@ -265,7 +266,10 @@ impl Act {
             dataset_id: target.dataset,
             expected_bytes: match self.run.work {
                 Work::Backup(_) => self.expected_bytes(),
-                Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => 0,
+                Work::RestoreVm(_)
+                | Work::RestoreInPlace(_)
+                | Work::ExportDisk(_)
+                | Work::VerifyPoint(_) => 0,
             },
         };
         // Waiting for a slot may take longer than a session lasts, and only what has a fence is renewed.
@@ -332,7 +336,10 @@ impl Act {
     pub(super) fn disks_at_once(&self) -> usize {
         let asked = match &self.run.work {
             Work::Backup(work) => work.disks_at_once,
-            Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => None,
+            Work::RestoreVm(_)
+            | Work::RestoreInPlace(_)
+            | Work::ExportDisk(_)
+            | Work::VerifyPoint(_) => None,
         };
         let most = asked.and_then(|most| usize::try_from(most).ok());
         self.run.disks.len().min(most.unwrap_or(usize::MAX).max(1))

@@ -163,7 +163,7 @@ impl Act {
     }
 
     /// Why a new disk is not written by the ways that are over, off or not there.
-    fn write_account(&self, key: i32, given_up: &BTreeMap<&'static str, String>) -> Account {
+    pub(super) fn write_account(&self, key: i32, given_up: &BTreeMap<&'static str, String>) -> Account {
         let mut account = Account::default();
         if !self.world.reads_nfc {
             account.pass(NFC, NFC_IS_OFF);
@@ -205,7 +205,7 @@ impl Act {
     }
 
     /// Notes how a disk is written. The folder is the last way, whatever comes of it.
-    fn writes_by(&self, key: i32, way: &'static str, reason: String) {
+    pub(super) fn writes_by(&self, key: i32, way: &'static str, reason: String) {
         let mut notes = self.scratch.notes();
         if let Some(progress) = notes.progress.get_mut(&key) {
             progress.transport = way;
@@ -219,11 +219,15 @@ impl Act {
 
     /// Takes a way by which a new disk could not be written from those that are left, and says so.
     pub(super) fn without_way(&self, key: i32, fault: &Fault) -> Option<RunEvent> {
-        if !matches!(self.run.work, Work::RestoreVm(_)) || !is_of_the_way(fault.reason) {
+        let writes = matches!(self.run.work, Work::RestoreVm(_)) || self.is_in_place();
+        if !writes || !is_of_the_way(fault.reason) {
             return None;
         }
         let mut notes = self.scratch.notes();
         let way = notes.progress.get(&key)?.transport;
+        if self.is_in_place() && way != HOT_ADD {
+            return None;
+        }
         let given_up = notes.given_up.entry(key).or_default();
         if way == FOLDER || given_up.contains_key(way) {
             return None;

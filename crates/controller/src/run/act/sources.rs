@@ -112,7 +112,10 @@ impl Act {
     pub(super) fn ways_allowed(&self) -> &[Way] {
         match &self.run.work {
             Work::Backup(work) => &work.ways,
-            Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => &[],
+            Work::RestoreVm(_)
+            | Work::RestoreInPlace(_)
+            | Work::ExportDisk(_)
+            | Work::VerifyPoint(_) => &[],
         }
     }
 

@@ -277,6 +277,7 @@ impl Act {
         match &self.run.work {
             Work::Backup(_) => self.order_backup(key).await,
             Work::RestoreVm(_) => self.order_restore(key).await,
+            Work::RestoreInPlace(_) => self.order_in_place(key).await,
             Work::VerifyPoint(_) => self.order_verification(key),
             Work::ExportDisk(_) => Err(missing("transfer")),
         }
@@ -445,7 +446,10 @@ impl Act {
                 disk.map(|disk| disk.capacity_bytes)
                     .ok_or_else(|| missing("frozen disk"))
             }
-            Work::RestoreVm(_) | Work::ExportDisk(_) | Work::VerifyPoint(_) => {
+            Work::RestoreVm(_)
+            | Work::RestoreInPlace(_)
+            | Work::ExportDisk(_)
+            | Work::VerifyPoint(_) => {
                 self.stored_root(key).map(|root| root.length_bytes)
             }
         }
@@ -469,7 +473,7 @@ impl Act {
     fn other_way(&self, disk: i32, cause: &Fault) -> RunEvent {
         let done = match self.run.work {
             Work::Backup(_) => "read on",
-            Work::RestoreVm(_) | Work::ExportDisk(_) => "written",
+            Work::RestoreVm(_) | Work::RestoreInPlace(_) | Work::ExportDisk(_) => "written",
             Work::VerifyPoint(_) => "proved",
         };
         let Fault { message, .. } = cause;

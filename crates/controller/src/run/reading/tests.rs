@@ -96,6 +96,7 @@ struct Scene {
     frozen: FrozenDisk,
     foreign_now: Vec<String>,
     is_base_damaged: bool,
+    is_overwritten: bool,
     is_compare_asked: bool,
     has_base: bool,
 }
@@ -109,6 +110,7 @@ impl Scene {
             frozen: frozen(),
             foreign_now: vec![],
             is_base_damaged: false,
+            is_overwritten: false,
             is_compare_asked: false,
             has_base: true,
         }
@@ -129,6 +131,7 @@ impl Scene {
             disk: &self.frozen,
             foreign_snapshots: &self.foreign_now,
             is_base_damaged: self.is_base_damaged,
+            is_overwritten: self.is_overwritten,
             is_compare_asked: self.is_compare_asked,
             now: now(),
         };
@@ -184,6 +187,10 @@ fn each_doubt_has_the_disk_read_to_its_end() {
     check(
         |scene| scene.is_base_damaged = true,
         Plan::Compare(Why::BaseDamaged),
+    );
+    check(
+        |scene| scene.is_overwritten = true,
+        Plan::Compare(Why::Overwritten),
     );
     check(
         |scene| scene.is_compare_asked = true,

@@ -10,8 +10,8 @@ use stillwater_types::{
 use super::*;
 use crate::guest::{Hook, Hooks, OnFailure};
 use crate::run::event::{
-    BackupWork, CommittedPoint, Counts, ExportWork, Findings, Placement, RestoreOptions,
-    RestoreWork, Root, Target, VerifyWork,
+    BackupWork, CommittedPoint, Counts, ExportWork, Findings, InPlaceWork, Placement,
+    RestoreOptions, RestoreWork, Root, Target, VerifyWork,
 };
 use crate::run::lease::Lease;
 
@@ -94,7 +94,17 @@ fn verify() -> Work {
     })
 }
 
-fn works() -> [Work; 6] {
+fn in_place() -> Work {
+    Work::RestoreInPlace(InPlaceWork {
+        point: PointId::from_bytes([2; 16]),
+        repository: node(9),
+        vm: vm(),
+        vm_name: "web".into(),
+        discard_changes: false,
+    })
+}
+
+fn works() -> [Work; 7] {
     [
         backup(),
         hooked(),
@@ -102,6 +112,7 @@ fn works() -> [Work; 6] {
         restore(true),
         export(),
         verify(),
+        in_place(),
     ]
 }
 
@@ -157,6 +168,8 @@ struct World {
     export: bool,
     proposal: bool,
     point: bool,
+    /// Whether a VM's own disks may have been written to.
+    overwritten: bool,
     next_id: u8,
 }
 
@@ -189,7 +202,7 @@ impl World {
 
     fn forward(&mut self, run: &Run, effect: &Effect) -> RunEvent {
         match effect {
-            Effect::Record(event) => event.clone(),
+            Effect::Record(event) => RunEvent::clone(event),
             Effect::Halt => RunEvent::Halted,
             Effect::Plan => planned(run),
             Effect::Reserve => {
@@ -245,6 +258,10 @@ impl World {
                     warnings: vec![],
                 }
             }
+            Effect::BeginInPlace => {
+                assert!(!self.snapshot, "begun while there is a snapshot");
+                RunEvent::InPlaceBegun
+            }
             Effect::CreateVm => {
                 assert_eq!(
                     run.vm,
@@ -277,6 +294,11 @@ impl World {
                     self.access, is_proof,
                     "access to disks is for those who move them"
                 );
+                if matches!(run.work, Work::RestoreInPlace(_)) {
+                    assert!(!self.snapshot, "written below a snapshot");
+                    assert!(run.in_place_begun, "written before that was journalled");
+                    self.overwritten = true;
+                }
                 self.transfers.remove(transfer);
                 RunEvent::Transferred {
                     transport: String::new(),
@@ -425,7 +447,7 @@ fn failure(effect: &Effect) -> RunEvent {
             warning: Some(cause(Reason::VcenterTaskFailed)),
         },
         // Journalling does not fail: a loop whose journal fails stops.
-        Effect::Record(event) => event.clone(),
+        Effect::Record(event) => RunEvent::clone(event),
         Effect::Halt => RunEvent::Halted,
         _ => RunEvent::Failed(cause(Reason::RepositoryUnreachable)),
     }
@@ -554,6 +576,13 @@ impl Machine {
                 !succeeded || self.run.verified().is_some(),
                 "falsely proved after {trace:?}"
             ),
+            Work::RestoreInPlace(_) => {
+                assert_eq!(succeeded, self.run.is_taken_back(), "{trace:?}");
+                assert!(
+                    self.run.in_place_begun || !self.world.overwritten,
+                    "written over and nobody knows after {trace:?}"
+                );
+            }
         }
         if !succeeded {
             assert!(!vm, "a vm is left after {trace:?}");
@@ -766,7 +795,9 @@ fn a_cancellation_at_any_moment_leaves_nothing_unless_the_commit_was_asked_for()
             let is_read = machine.history.contains(&RunEvent::ExportRead);
             // And so is a point whose last disk was proved meanwhile.
             let is_proved = machine.run.verified().is_some();
-            let expected = if commit_asked || is_read || is_proved {
+            let is_taken_back = machine.run.is_taken_back();
+            let commit_asked = commit_asked && !matches!(work, Work::RestoreInPlace(_));
+            let expected = if commit_asked || is_read || is_proved || is_taken_back {
                 Outcome::Succeeded
             } else {
                 Outcome::Cancelled
@@ -1015,7 +1046,7 @@ fn check_effects(run: &Run, effects: &[Effect]) {
                 run.holds().contains(hold) || run.stage < Stage::Halting,
                 "lets go of nothing: {run:?}"
             ),
-            Effect::Record(RunEvent::Ended(_)) => {
+            Effect::Record(event) if matches!(**event, RunEvent::Ended(_)) => {
                 assert_eq!(run.holds(), [], "ends while it holds something");
             }
             _ => {}
