@@ -309,6 +309,7 @@ fn reads(run: &Run) -> Option<PointId> {
         Work::RestoreVm(work) => Some(work.point),
         Work::ExportDisk(work) => Some(work.point),
         Work::VerifyPoint(work) => Some(work.point),
+        Work::RestoreInPlace(work) => Some(work.point),
     }
 }
 
@@ -347,59 +348,4 @@ fn maker(ledger: &Ledger, memory: &Memory, point: PointId, run: RunId) -> Option
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(minutes: i64) -> Timestamp {
-        let begin: Timestamp = "2026-03-02T00:00:00Z".parse().expect("is a moment");
-        begin
-            .checked_add(SignedDuration::from_mins(minutes))
-            .expect("is a moment")
-    }
-
-    fn fault(reason: Reason) -> Fault {
-        Fault::new(reason, "no")
-    }
-
-    #[test]
-    fn what_was_refused_is_asked_for_again_ever_later_and_told_once() {
-        let (ledger, point) = (Ledger::default(), PointId::from_bytes([1; 16]));
-        assert!(ledger.is_due(point, at(0)));
-        assert!(ledger.refused(point, fault(Reason::PointLocked), at(0)));
-        assert!(!ledger.is_due(point, at(9)));
-        assert!(ledger.is_due(point, at(10)));
-        assert!(!ledger.refused(point, fault(Reason::PointLocked), at(10)));
-        assert!(!ledger.is_due(point, at(29)));
-        assert!(ledger.is_due(point, at(30)));
-        assert!(
-            ledger.refused(point, fault(Reason::TimeFrozen), at(30)),
-            "another reason is news"
-        );
-        for _ in 0..20 {
-            ledger.refused(point, fault(Reason::TimeFrozen), at(40));
-        }
-        assert!(
-            ledger.is_due(point, at(40 + 24 * 60)),
-            "once a day at least"
-        );
-        assert_eq!(ledger.lock().refusals[&point].since, at(0));
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_asks_at_once() {
-        let (ledger, point) = (Ledger::default(), PointId::from_bytes([1; 16]));
-        ledger.refused(point, fault(Reason::PointLocked), at(1_000));
-        assert!(ledger.is_due(point, at(10)));
-    }
-
-    #[test]
-    fn points_that_are_gone_are_forgotten() {
-        let (ledger, point) = (Ledger::default(), PointId::from_bytes([1; 16]));
-        ledger.refused(point, fault(Reason::PointLocked), at(0));
-        ledger.lock().makers.insert(point, None);
-        ledger.forget_all_but(&[point].into());
-        assert_eq!(ledger.lock().refusals.len(), 1);
-        ledger.forget_all_but(&BTreeSet::new());
-        assert!(ledger.lock().refusals.is_empty() && ledger.lock().makers.is_empty());
-    }
-}
+mod tests;
