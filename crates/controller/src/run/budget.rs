@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use stillwater_types::VcenterId;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Less in flight than this is too slow to be worth a session.
 pub const IN_FLIGHT_MIN: u64 = 1 << 20;
@@ -22,6 +23,8 @@ pub const IN_FLIGHT_MIN: u64 = 1 << 20;
 pub const IN_FLIGHT_MAX: u64 = 8 << 20;
 /// What an open disk takes of the host before anything is in flight.
 pub const OPEN_BYTES: u64 = 512 << 10;
+/// A VM that moves more often while one share is waited for is left alone.
+const MOVES_MAX: u32 = 8;
 
 /// How much of one host may be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +188,35 @@ impl Budgets {
         let lease = tokio::time::timeout(limit, receiver).await;
         drop(place);
         lease.ok()?.ok()
+    }
+
+    /// Waits for a share of the host that `find` names. While it is waited for the disk's VM may move:
+    /// then the share is given back, since another host would be opened, and one of that is waited for.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub async fn wait_for<E, F>(
+        &self,
+        find: impl Fn() -> F,
+        limit: Duration,
+    ) -> Result<Option<Lease>, E>
+    where
+        F: Future<Output = Result<HostKey, E>>,
+    {
+        let end = Instant::now() + limit;
+        let mut host = find().await?;
+        for _ in 0..=MOVES_MAX {
+            let left = end.saturating_duration_since(Instant::now());
+            let Some(lease) = self.wait(&host, left).await else {
+                break;
+            };
+            let found = find().await?;
+            if found == host {
+                return Ok(Some(lease));
+            }
+            host = found;
+        }
+        Ok(None)
     }
 
     /// A small share of a host that is at most half taken, for a disk that may never need it; none else.

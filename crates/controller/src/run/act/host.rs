@@ -60,24 +60,36 @@ pub(in crate::run) async fn host_disk(
     path: &str,
     need: Need,
 ) -> Result<HostDisk, Fault> {
-    // Read afresh: a VM moves between hosts while a run waits.
-    let host = world.vsphere.vm(vm).await?.host.unwrap_or_default();
-    let key = HostKey {
-        vcenter: vm.vcenter,
-        host,
+    let lease = match share(world, vm, need).await? {
+        Some(lease) => lease,
+        None => {
+            let words = "the host's share for our disks is taken by others";
+            let host = host_of(world, vm).await?.host;
+            return Err(Fault::new(Reason::HostBusy, words).with("host", host));
+        }
     };
-    let lease = match need {
-        Need::Wanted => world.budgets.wait(&key, world.timing.host_wait).await,
-        Need::Spare => world.budgets.spare(&key),
-    };
-    let lease = lease.ok_or_else(|| {
-        let words = "the host's share for our disks is taken by others";
-        Fault::new(Reason::HostBusy, words).with("host", &key.host)
-    })?;
     let tickets = world.vsphere.nfc_tickets(vm, access, TICKETS).await?;
     let disk = nfc_disk(&tickets, path.to_owned(), lease.in_flight_bytes);
     let disk = disk.ok_or_else(|| missing("ticket"))?;
     Ok(HostDisk { disk, lease })
+}
+
+/// A share of the host that the VM is on, which is where its tickets will be for.
+async fn share(world: &World, vm: &VmId, need: Need) -> Result<Option<Lease>, Fault> {
+    let find = || host_of(world, vm);
+    match need {
+        Need::Wanted => world.budgets.wait_for(find, world.timing.host_wait).await,
+        Need::Spare => Ok(world.budgets.spare(&find().await?)),
+    }
+}
+
+/// Read afresh: a VM moves between hosts while a run waits.
+async fn host_of(world: &World, vm: &VmId) -> Result<HostKey, Fault> {
+    let host = world.vsphere.vm(vm).await?.host.unwrap_or_default();
+    Ok(HostKey {
+        vcenter: vm.vcenter,
+        host,
+    })
 }
 
 /// The tickets are all for the host of the first.

@@ -147,6 +147,148 @@ async fn two_hundred_disks_on_few_hosts_all_move_and_no_open_is_refused() {
     }
 }
 
+/// Numbers that are the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % sides
+    }
+}
+
+/// Hosts whose VMs move, and which somebody else uses as far as our limits leave room.
+struct Troubled {
+    budgets: Budgets,
+    esx: Vec<Esx>,
+    /// On which host each disk's VM is.
+    seats: Mutex<Vec<u8>>,
+}
+
+impl Troubled {
+    fn new(hosts: u8, disks: usize) -> Self {
+        let limits = Limits::default();
+        let others = || {
+            let usage = Usage {
+                disks: Esx::DISKS - limits.disks,
+                bytes: Esx::BYTES - limits.buffer_bytes,
+                ..Usage::default()
+            };
+            Esx(Mutex::new(usage))
+        };
+        Self {
+            budgets: Budgets::new(limits),
+            esx: (0..hosts).map(|_| others()).collect(),
+            // All on the first, which is about to be emptied.
+            seats: Mutex::new(vec![0; disks]),
+        }
+    }
+
+    fn seat(&self, disk: usize) -> u8 {
+        self.seats.lock().unwrap()[disk]
+    }
+
+    /// Waits with or without much patience, or takes what is spare.
+    async fn lease(&self, disk: usize, dice: &mut Dice) -> Option<Lease> {
+        let find = || async move { Ok::<_, ()>(host(self.seat(disk))) };
+        match dice.roll(8) {
+            0 => self.budgets.spare(&host(self.seat(disk))),
+            1 | 2 => {
+                let soon = Duration::from_millis(1 + dice.roll(3_000));
+                self.budgets.wait_for(find, soon).await.unwrap()
+            }
+            _ => self.budgets.wait_for(find, LONG).await.unwrap(),
+        }
+    }
+
+    /// Moves one disk, in as many attempts as that takes: transfers die, and begin anew.
+    async fn carry(&self, disk: usize, mut dice: Dice) {
+        loop {
+            let Some(lease) = self.lease(disk, &mut dice).await else {
+                tokio::time::sleep(Duration::from_millis(1 + dice.roll(500))).await;
+                continue;
+            };
+            let esx = &self.esx[usize::from(self.seat(disk))];
+            assert!(esx.open(lease.in_flight_bytes), "the host refused");
+            let dies = dice.roll(5) == 0;
+            let most = if dies { 100 } else { 1_000 };
+            tokio::time::sleep(Duration::from_millis(1 + dice.roll(most))).await;
+            esx.close(lease.in_flight_bytes);
+            if !dies {
+                return;
+            }
+        }
+    }
+
+    /// VMs leave the first host for the others, and some come back.
+    async fn shuffle(&self, mut dice: Dice) {
+        for _ in 0..600 {
+            tokio::time::sleep(Duration::from_millis(dice.roll(40))).await;
+            let mut seats = self.seats.lock().unwrap();
+            let disk = dice.roll(seats.len() as u64) as usize;
+            seats[disk] = dice.roll(self.esx.len() as u64) as u8;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_disks_share_hosts_with_others_while_vms_move_and_transfers_die() {
+    for seed in 0..20 {
+        for hosts in [1, 2, 5] {
+            let troubled = Arc::new(Troubled::new(hosts, 200));
+            let shuffling = Arc::clone(&troubled);
+            let shuffling = tokio::spawn(async move { shuffling.shuffle(Dice(seed)).await });
+            let disks = (0..200usize).map(|disk| {
+                let (troubled, dice) = (Arc::clone(&troubled), Dice(seed << 32 | disk as u64));
+                tokio::spawn(async move { troubled.carry(disk, dice).await })
+            });
+            for disk in disks.collect::<Vec<_>>() {
+                disk.await.expect("carried");
+            }
+            shuffling.await.expect("no panic");
+            for usage in troubled.esx.iter().map(Esx::usage) {
+                assert_eq!(usage.refused, 0);
+                assert!(usage.most_disks <= Esx::DISKS && usage.most_bytes <= Esx::BYTES);
+            }
+            let opened: u32 = troubled.esx.iter().map(|esx| esx.usage().opened).sum();
+            assert!(opened > 200, "{opened}: no transfer died");
+            let books = troubled.budgets.books();
+            assert!(books.accounts.is_empty(), "all came back");
+            assert!(books.waiting.is_empty(), "nobody waits");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_moved_while_it_waited_takes_nothing_of_the_host_that_it_left() {
+    let budgets = Budgets::new(limits(1, 64 << 20));
+    let held = budgets.wait(&host(0), LONG).await.expect("free");
+    let seat = AtomicU64::new(0);
+    let find = || async { Ok::<_, ()>(host(seat.load(Ordering::SeqCst) as u8)) };
+    let (moved, ()) = tokio::join!(budgets.wait_for(find, LONG), async {
+        tokio::task::yield_now().await;
+        seat.store(1, Ordering::SeqCst);
+        drop(held);
+    });
+    let moved = moved.expect("a host").expect("its turn comes");
+    assert_eq!(moved.host, host(1));
+    assert!(budgets.wait(&host(0), Duration::ZERO).await.is_some());
+    // One that never rests is given up, and takes nothing either.
+    let restless = || async { Ok::<_, ()>(host(seat.fetch_add(1, Ordering::SeqCst) as u8 + 2)) };
+    assert!(
+        budgets
+            .wait_for(restless, LONG)
+            .await
+            .expect("hosts")
+            .is_none()
+    );
+    drop(moved);
+    assert!(budgets.books().accounts.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_crowd_shares_a_host_and_one_alone_has_much_of_it() {
     let budgets = Budgets::default();
