@@ -157,10 +157,7 @@ pub fn choose(facts: &Facts<'_>) -> Chosen {
     };
     chosen.offer(Way::Nfc, allowed, nfc.map(|why| (Transport::Nfc, why)));
     let nbd = match facts.reach.nbd {
-        true => Ok((
-            Transport::Nbd,
-            "the proxy has a command that serves disks",
-        )),
+        true => Ok((Transport::Nbd, "the proxy has a command that serves disks")),
         false => Err("the proxy has no transports.nbd-command".to_owned()),
     };
     chosen.offer(Way::Nbd, allowed, nbd);
