@@ -710,7 +710,7 @@ pub(crate) struct RestoreVm {
     ])]
     pub in_place: bool,
     /// With --in-place: lose what changed since the newest point; without it such a restore is refused
-    #[arg(long, requires = "in_place")]
+    #[arg(long, requires = "in_place", conflicts_with_all = ["name", "datastore"])]
     pub discard_changes: bool,
     /// The folder, by name or inventory path; otherwise the datacenter's VM folder
     #[arg(long)]
