@@ -43,8 +43,8 @@ pub use effect::Effect;
 pub use engine::{Engine, Kept};
 pub use event::{
     Attachment, BackupWork, CommittedPoint, Counts, Damage, DiskReading, ExportWork, Findings,
-    Hold, Identity, InPlaceWork, Outcome, Placement, PlannedDisk, Provisioning, RestoreOptions, RestoreWork,
-    Root, RunEvent, Target, VerifyWork, Work,
+    Hold, Identity, InPlaceWork, Outcome, Placement, PlannedDisk, Provisioning, RestoreOptions,
+    RestoreWork, Root, RunEvent, Target, VerifyWork, Work,
 };
 pub use guard::{Guards, Judgement};
 pub use ladder::{Level, Rung};

@@ -118,9 +118,11 @@ const fn phase_of(stage: Stage) -> api::RunPhase {
         Stage::Freezing => api::RunPhase::Freezing,
         Stage::Mapping => api::RunPhase::Mapping,
         Stage::CreatingVm | Stage::Dressing | Stage::PoweringOn => api::RunPhase::CreatingVm,
-        Stage::Beginning | Stage::Opening | Stage::Transferring | Stage::Detaching | Stage::Exporting => {
-            api::RunPhase::Transferring
-        }
+        Stage::Beginning
+        | Stage::Opening
+        | Stage::Transferring
+        | Stage::Detaching
+        | Stage::Exporting => api::RunPhase::Transferring,
         Stage::Proposing => api::RunPhase::Proposing,
         Stage::Releasing => api::RunPhase::Releasing,
         Stage::Committing => api::RunPhase::Committing,

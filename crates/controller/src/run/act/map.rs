@@ -192,7 +192,12 @@ impl Act {
 
     /// Whether a point was written over the VM's disks after the base was made.
     pub(super) fn is_overwritten_since(&self, vm: &VmId) -> bool {
-        let base = self.scratch.notes().base.as_ref().map(|base| base.manifest.run);
+        let base = self
+            .scratch
+            .notes()
+            .base
+            .as_ref()
+            .map(|base| base.manifest.run);
         let state = self.world.memory.state();
         base.is_some_and(|run| state.runs.is_overwritten_since(vm, run))
     }

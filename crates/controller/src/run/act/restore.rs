@@ -163,7 +163,11 @@ impl Act {
     }
 
     /// Why a new disk is not written by the ways that are over, off or not there.
-    pub(super) fn write_account(&self, key: i32, given_up: &BTreeMap<&'static str, String>) -> Account {
+    pub(super) fn write_account(
+        &self,
+        key: i32,
+        given_up: &BTreeMap<&'static str, String>,
+    ) -> Account {
         let mut account = Account::default();
         if !self.world.reads_nfc {
             account.pass(NFC, NFC_IS_OFF);

@@ -449,9 +449,7 @@ impl Act {
             Work::RestoreVm(_)
             | Work::RestoreInPlace(_)
             | Work::ExportDisk(_)
-            | Work::VerifyPoint(_) => {
-                self.stored_root(key).map(|root| root.length_bytes)
-            }
+            | Work::VerifyPoint(_) => self.stored_root(key).map(|root| root.length_bytes),
         }
     }
 
