@@ -60,6 +60,51 @@ fn wait_made(site: &Site, seen: &mut Vec<String>, count: usize) -> Result<()> {
     })
 }
 
+/// What is told of the points of the policy.
+fn fates(site: &Site) -> Result<Vec<Value>> {
+    Ok(rows(&site.cluster.json(&[
+        "policy",
+        "retention",
+        "shop",
+    ])?))
+}
+
+/// Why a point stays or goes.
+fn why(fates: &[Value], point: &str) -> Result<String> {
+    let told = fates.iter().find(|told| told["point_id"] == point);
+    let why = &told.with_context(|| format!("nothing is told of {point}"))?["why"];
+    Ok(why.to_string())
+}
+
+#[test]
+fn a_year_of_a_policy_that_is_not_applied_is_shown() -> Result<()> {
+    let site = site()?;
+    let file = site.cluster.dir().join("gold.toml");
+    let policy = "name = \"gold\"\n[[scope.include]]\nname = \"*\"\n[schedule]\nrpo = \"15m\"\n\
+                  [retention]\nkeep-last = 4\ndaily = 14\nmonthly = 12\n[store]\nrepository = \"none\"\n";
+    std::fs::write(&file, policy)?;
+    let file = file.to_str().context("utf-8")?;
+    let began = std::time::Instant::now();
+    let told = site.cluster.json(&["policy", "simulate", "-f", file])?;
+    eprintln!(
+        "{:?} for a year of points each quarter of an hour",
+        began.elapsed()
+    );
+    let days = rows(&told["days"]);
+    ensure!(
+        days.len() == 365 && days[1]["made_count"] == 96,
+        "{:#}",
+        days[1]
+    );
+    // Four of today, thirteen days before it, and the ends of eleven or twelve months that are over.
+    let kept = rows(&told["kept"]).len();
+    ensure!((27..=29).contains(&kept), "{kept}");
+    ensure!(days[364]["kept_count"] == kept, "{:#}", days[364]);
+    site.cluster
+        .fails(&["policy", "retention", "gold"], 4, "POLICY_NOT_FOUND")?;
+    Ok(())
+}
+
 #[test]
 fn points_of_a_policy_end_by_its_retention_but_no_locked_proved_or_foreign_one() -> Result<()> {
     let site = site()?;
@@ -76,6 +121,11 @@ fn points_of_a_policy_end_by_its_retention_but_no_locked_proved_or_foreign_one()
         points(&site)?.contains(unwanted),
         "nothing goes before its time"
     );
+    let before = fates(&site)?;
+    ensure!(
+        before.iter().all(|point| point["is_expired"] == false) && why(&before, &by_hand).is_err(),
+        "a point of nobody's is no matter of the policy, and none goes: {before:#?}"
+    );
     let told = apply(&site, "keep-last = 1")?;
     ensure!(told["changes"][0]["is_weaker"] == true, "{told:#}");
     let there = wait("a point expires", PATIENCE, || {
@@ -86,6 +136,12 @@ fn points_of_a_policy_end_by_its_retention_but_no_locked_proved_or_foreign_one()
         ensure!(there.contains(point), "{point} is gone, {there:?} are left");
     }
     ensure!(there.len() > 3, "the newest is gone: {there:?}");
+    let after = fates(&site)?;
+    ensure!(why(&after, locked)?.contains("locked until"), "{after:#?}");
+    ensure!(
+        why(&after, proved)?.contains("the newest good one"),
+        "{after:#?}"
+    );
     let log = site.cluster.log(Role::Controller);
     ensure!(
         log.contains("expired a restore point") && log.contains(unwanted),

@@ -534,6 +534,9 @@ fn a_policy_that_takes_something_away_is_asked_about_and_one_that_does_not_is_ap
     );
     let told = site.ok(&["policy", "apply", "-f", path, "--yes", "-o", "json"]);
     assert_eq!(applied(&told), "7");
+    std::fs::write(&file, "stronger").expect("a file");
+    let shown = site.ok(&["policy", "apply", "-f", path]);
+    assert!(shown.contains("5 -> 6"), "as it was shown before: {shown}");
     let (code, stderr) = site.fails(&["policy", "show", "none"]);
     assert!(
         code == 4 && stderr.contains("POLICY_NOT_FOUND"),

@@ -9,7 +9,7 @@ use stillwater_controller_api::{
 use stillwater_types::{Fault, Reason};
 
 use super::Desk;
-use crate::arguments::Policy;
+use crate::arguments::{Format, Policy};
 use crate::exit::Outcome;
 use crate::{output, view};
 
@@ -76,7 +76,7 @@ pub(super) async fn run(desk: &Desk, policy: Policy) -> Result<Outcome, Fault> {
     Ok(Outcome::Done)
 }
 
-/// What is weaker, and whom a policy loses, is asked about first.
+/// What changes is shown before it does; what is weaker, and whom a policy loses, is asked about.
 async fn apply(desk: &Desk, file: &Path, dry_run: bool, yes: bool) -> Result<(), Fault> {
     let controller = &desk.session.controller;
     let text = read(file)?;
@@ -85,18 +85,27 @@ async fn apply(desk: &Desk, file: &Path, dry_run: bool, yes: bool) -> Result<(),
         dry_run,
     };
     let told = controller.apply_policy(request(true)).await?;
-    let told = match dry_run || told.changes.is_empty() {
-        true => told,
-        false => {
-            if !yes && takes_away(&told) {
-                output::say(&view::policy::applied(&told));
-                confirm("something is protected less than before. type yes to apply it")?;
-            }
-            controller.apply_policy(request(false)).await?
-        }
+    let print = |told: &ApplyPolicyResponse| {
+        let json = || view::policy::applied_json(told);
+        output::print(desk.format, || view::policy::applied(told), json)
     };
-    let json = || view::policy::applied_json(&told);
-    output::print(desk.format, || view::policy::applied(&told), json)
+    if dry_run || told.changes.is_empty() {
+        return print(&told);
+    }
+    let is_asked = !yes && takes_away(&told);
+    if is_asked {
+        output::say(&view::policy::applied(&told));
+        confirm("something is protected less than before. type yes to apply it")?;
+    } else if desk.format == Format::Table {
+        print(&told)?;
+    }
+    let told = controller.apply_policy(request(false)).await?;
+    // A person has seen it before; a program reads what became of it.
+    match desk.format {
+        Format::Table => output::say(&format!("policy {} is applied", told.name)),
+        Format::Json => print(&told)?,
+    }
+    Ok(())
 }
 
 fn read(file: &Path) -> Result<String, Fault> {

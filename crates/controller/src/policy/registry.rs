@@ -1,5 +1,7 @@
 //! Which policies there are: apply, list, show, remove.
 
+use std::collections::HashSet;
+
 use stillwater_controller_api as api;
 use stillwater_policy::{Change, Effect, Policy, diff, moves};
 use stillwater_types::{Fault, Reason, Role};
@@ -75,10 +77,11 @@ impl Registry {
     }
 
     /// Every policy.
-    pub fn list(&self) -> Vec<api::Policy> {
-        let state = self.memory.state();
-        let all = state.policies.iter();
-        all.filter_map(|applied| describe(applied).ok()).collect()
+    ///
+    /// # Errors
+    /// `BUG` when one cannot be written as a file: a list that lacks it would say that nothing is promised.
+    pub fn list(&self) -> Result<Vec<api::Policy>, Fault> {
+        self.memory.state().policies.iter().map(describe).collect()
     }
 
     /// One policy.
@@ -139,6 +142,7 @@ fn refuse_unkept(policy: &Policy) -> Result<(), Fault> {
 /// One vCenter that does not answer fails the question: who is in scope there is not known.
 impl Look {
     fn names(&self, vms: &[stillwater_types::VmId]) -> Vec<String> {
+        let vms: HashSet<&stillwater_types::VmId> = vms.iter().collect();
         let all = self.vms.iter().filter(|seen| vms.contains(&seen.facts.vm));
         all.map(|seen| seen.path.clone()).collect()
     }

@@ -19,7 +19,7 @@ impl api::PolicyService for Registry {
     }
 
     async fn list_policies(&self, _peer: &Peer) -> Result<Vec<api::Policy>, Fault> {
-        Ok(self.list())
+        self.list()
     }
 
     async fn get_policy(&self, _peer: &Peer, name: String) -> Result<api::Policy, Fault> {
