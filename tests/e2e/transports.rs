@@ -75,6 +75,36 @@ fn where_a_host_goes_in_mid_read_the_folder_goes_on() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn where_a_host_is_a_stranger_or_knows_no_ticket_nothing_is_read_from_it() -> Result<()> {
+    let site = site()?;
+    for (step, kind) in [
+        ("nfc-connect", "wrong-certificate"),
+        ("nfc-connect", "wrong-inner-certificate"),
+        ("NfcGetVmFiles", "lost-ticket"),
+    ] {
+        site.lab.fault(step, kind, 0, -1)?;
+        goes_on(&site, "nfc", "folder").with_context(|| kind.to_owned())?;
+        site.lab.control("DELETE", "/faults", None)?;
+        ensure!(site.lab.calls("nfc-open")? == 0, "{kind}: it was asked");
+    }
+    Ok(())
+}
+
+#[test]
+fn where_a_host_answers_wrongly_its_answers_are_never_content() -> Result<()> {
+    let site = site()?;
+    for kind in ["wrong-dest", "twice", "short", "error:5"] {
+        site.lab.fault("nfc-read", kind, 3, -1)?;
+        goes_on(&site, "nfc", "folder").with_context(|| kind.to_owned())?;
+        site.lab.control("DELETE", "/faults", None)?;
+    }
+    // One that is slow is waited for.
+    site.lab.fault("nfc-read", "slow:0.002", 0, -1)?;
+    back_up(&site, &["--full"], "nfc")?;
+    Ok(())
+}
+
 /// `web` and the VM that the proxy runs in, whose kernel the lab plays.
 fn site_with_proxy_vm() -> Result<Site> {
     let disks = Disks::new()?;
