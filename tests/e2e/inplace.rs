@@ -199,6 +199,58 @@ fn a_snapshot_of_somebody_else_is_not_written_below() -> Result<()> {
     Ok(())
 }
 
+/// Waits until the proxy tells in which VM it runs.
+fn wait_near(site: &Site) -> Result<()> {
+    wait("the proxy tells what it reaches", PATIENCE, || {
+        let nodes = rows(&site.cluster.json(&["node", "list"])?);
+        let is_near = |node: &Value| !rows(&node["reach"]["vm_uuids"]).is_empty();
+        Ok(nodes.iter().any(is_near).then_some(()))
+    })
+}
+
+#[test]
+fn disks_that_are_attached_to_a_proxy_are_written_in_place_too() -> Result<()> {
+    let disks = Disks::new()?;
+    let half = DiskSpec::new(disks.some(LENGTH, LENGTH / 2, 1)?);
+    let full = DiskSpec::new(disks.random(LENGTH)?);
+    let proxy = VmSpec::new("proxy", vec![DiskSpec::empty(16)]).with("proxy", json!(true));
+    let vms = [VmSpec::new("web", vec![half, full]), proxy];
+    // No other way than that.
+    let cluster = Cluster::with_controller("[transports]\nhot-add = true")?;
+    let mut site = Site::of(&vms, cluster)?;
+    let guests = site.lab.control("GET", "/guests", None)?;
+    let guest = rows(&guests["guests"]).into_iter().next();
+    let guest = guest.context("the lab plays no proxy")?;
+    let (sys, dev) = (text(&guest, "sys")?, text(&guest, "dev")?);
+    site.cluster.stop_role(Role::Proxy)?;
+    let near = format!("[transports]\nhot-add = true\nsysfs = {sys:?}\ndev = {dev:?}");
+    site.cluster.configure(Role::Proxy, &near)?;
+    site.cluster.start_role(Role::Proxy)?;
+    wait_near(&site)?;
+
+    let kept = back_up(&site)?;
+    let damage = damage(&site, 10)?;
+    power(&site, "power-off")?;
+    let run = take_back(&site, &kept.point, &["--discard-changes"])?;
+    check_whole(&site, &kept, &run)?;
+    for disk in rows(&run["disks"]) {
+        ensure!(disk["transport"] == "hotadd", "{disk:#}");
+    }
+    let written = sum(&run, "sent_bytes");
+    ensure!(
+        (damage..=2 * damage).contains(&written),
+        "{written} for {damage}"
+    );
+    let guests = site.lab.control("GET", "/guests", None)?;
+    for guest in rows(&guests["guests"]) {
+        ensure!(
+            rows(&guest["disks"]).len() == 1,
+            "still attached: {guest:#}"
+        );
+    }
+    Ok(())
+}
+
 /// Starts to take `web` back, and waits until some of it is written.
 fn begin(site: &Site, point: &str) -> Result<String> {
     let slow = json!({"bytes_per_second": 4 * MIB});
@@ -260,4 +312,25 @@ fn a_vm_that_is_half_restored_is_an_alarm_until_another_run_has_done_the_rest() 
     let next = back_up(&site)?;
     ensure!(next.hashes == kept.hashes, "not what was restored");
     site.check_equal_to_frozen("web", &next.point)
+}
+
+#[test]
+fn a_point_of_a_vm_that_is_half_restored_says_so() -> Result<()> {
+    let site = site()?;
+    let kept = back_up(&site)?;
+    damage(&site, 11)?;
+    power(&site, "power-off")?;
+    let run = begin(&site, &kept.point)?;
+    site.cluster.ok(&["run", "cancel", &run])?;
+    let ended = site.cluster.wait_run(&run, PATIENCE)?;
+    ensure!(ended["state"] == "cancelled", "{ended:#}");
+    ensure!(alarms(&site)? == ["HALF_RESTORED"], "{:?}", alarms(&site)?);
+    site.lab
+        .control("POST", "/nfc", Some(&json!({"bytes_per_second": 0})))?;
+    let half = site.cluster.backup("web", "succeeded")?;
+    ensure!(
+        half["warnings"].to_string().contains("half written over"),
+        "{half:#}"
+    );
+    Ok(())
 }

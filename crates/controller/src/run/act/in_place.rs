@@ -6,7 +6,7 @@
 
 use stillwater_proxy_api as proxy_api;
 use stillwater_rpc::grant::Verb;
-use stillwater_types::{Fault, Reason};
+use stillwater_types::{Fault, Reason, VmId};
 use stillwater_vsphere::{AttachMode, FrozenDisk, NfcAccess};
 
 use super::host::Need;
@@ -141,12 +141,7 @@ impl Act {
     /// What no point has is lost only where somebody said so, or where a run before this one has begun
     /// to write over it.
     fn ensure_saved(&self, work: &InPlaceWork, unsaved_bytes: Option<u64>) -> Result<(), Fault> {
-        let state = self.world.memory.state();
-        let subject = Subject::from(work.vm.clone());
-        let is_begun = state
-            .alarms
-            .find(AlarmKind::HalfRestored, &subject)
-            .is_some();
+        let is_begun = self.is_half_restored(&work.vm);
         if work.discard_changes || is_begun || unsaved_bytes == Some(0) {
             return Ok(());
         }
@@ -169,6 +164,24 @@ impl Act {
             "{what}: run `stillwater backup` of the vm first, or give --discard-changes to lose it; nothing was touched"
         );
         Err(Fault::new(Reason::ChangesNotSaved, message).with("vm", &work.vm))
+    }
+
+    /// Whether a run wrote over disks of a VM and did not come to its end.
+    fn is_half_restored(&self, vm: &VmId) -> bool {
+        let state = self.world.memory.state();
+        let subject = Subject::from(vm.clone());
+        state
+            .alarms
+            .find(AlarmKind::HalfRestored, &subject)
+            .is_some()
+    }
+
+    /// What a person should know of a point of a VM that is half restored.
+    pub(super) fn half_restored(&self, vm: &VmId) -> Option<Cause> {
+        self.is_half_restored(vm).then(|| {
+            let message = "a restore in place of the vm did not come to its end: this point has its disks as they are, half written over; `stillwater alarm list` has the command that does the rest";
+            Cause::new(Reason::RestoreDiffers, message)
+        })
     }
 
     /// What vSphere and the newest point tell of a disk.

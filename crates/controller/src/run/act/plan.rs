@@ -67,7 +67,11 @@ impl Act {
         let vm = self
             .repeat(call, || async { self.world.vsphere.vm(&work.vm).await })
             .await?;
-        let Ruling { missing, warnings } = self.preflight(&vm, work).await?;
+        let Ruling {
+            missing,
+            mut warnings,
+        } = self.preflight(&vm, work).await?;
+        warnings.extend(self.half_restored(&work.vm));
         let disks = choose_disks(&vm, work, &missing)?;
         let target = self.choose_repository(work).await?;
         let surroundings = self.gather_surroundings(&vm).await;
