@@ -9,7 +9,7 @@ use stillwater_types::{Fault, Kind, NodeId, PointId, Reason, Role, RunId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::judge::{Held, Judged, Present, Proof, expired, judge};
+use super::judge::{Held, Judged, Present, Proof, Shelf, expired, judge};
 use super::words::why;
 use crate::event::Actor;
 use crate::memory::{Memory, State};
@@ -75,8 +75,8 @@ pub struct Outlook {
     pub refusals: BTreeMap<PointId, Refusal>,
     /// The promises that it was judged by.
     pub promises: Arc<Promises>,
-    /// The repositories that told their points, by the name that policies have for them.
-    pub repositories: BTreeMap<NodeId, String>,
+    /// The repositories that told their points.
+    pub repositories: BTreeMap<NodeId, Shelf>,
 }
 
 impl Ledger {
@@ -151,8 +151,12 @@ impl Expirer {
                 continue;
             }
             // Whoever changes a policy meanwhile has all points judged anew.
-            if stop.is_cancelled() || !is_current(&self.memory.state(), &outlook.promises) {
+            let state = self.memory.state();
+            if stop.is_cancelled() || !is_current(&state, &outlook.promises) {
                 break;
+            }
+            if state.runs.iter().any(|run| reads(run) == Some(*point)) {
+                continue;
             }
             match self.expire(judged).await? {
                 Asked::Deleted => is_changed = true,
@@ -180,14 +184,7 @@ impl Expirer {
         }
         let silent: BTreeSet<NodeId> = silent.into_iter().map(|(node, _)| node).collect();
         let state = self.memory.state();
-        let repositories = state.nodes.iter().filter(|node| {
-            node.role == Role::Repository
-                && node.removed_at.is_none()
-                && !silent.contains(&node.node)
-        });
-        let repositories: BTreeMap<NodeId, String> = repositories
-            .map(|node| (node.node, node.name.clone()))
-            .collect();
+        let repositories = self.shelves(&state, &silent).await;
         let held = self.held(&state).await?;
         let all: BTreeSet<PointId> = held.iter().map(|held| held.point).collect();
         self.ledger.forget_all_but(&all);
@@ -202,6 +199,36 @@ impl Expirer {
             promises,
             repositories,
         })
+    }
+
+    /// The repositories that told their points and tell their time.
+    async fn shelves(&self, state: &State, silent: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Shelf> {
+        let there = state.nodes.iter().filter(|node| {
+            node.role == Role::Repository
+                && node.removed_at.is_none()
+                && !silent.contains(&node.node)
+        });
+        let asked = there.map(|node| async move {
+            let told = self.upkeep.get_retention(node.node).await;
+            (node, told)
+        });
+        let mut shelves = BTreeMap::new();
+        for (node, told) in futures::future::join_all(asked).await {
+            match told {
+                Ok(told) => {
+                    let lag = self.memory.now().duration_since(told.trusted_time);
+                    let shelf = Shelf {
+                        name: node.name.clone(),
+                        lag: lag.max(SignedDuration::ZERO),
+                    };
+                    shelves.insert(node.node, shelf);
+                }
+                Err(fault) => {
+                    tracing::warn!(repository.id = %node.node, %fault, "points are not judged there");
+                }
+            }
+        }
+        shelves
     }
 
     /// The promises of the policies as they are now: who judged by others would end what was just promised.
@@ -267,7 +294,7 @@ impl Expirer {
                 self.memory.append(Actor::Controller, event).await?;
                 Ok(Asked::Deleted)
             }
-            Err(fault) if matches!(fault.kind(), Kind::Unavailable | Kind::Timeout) => {
+            Err(fault) if is_of_all(&fault) => {
                 tracing::warn!(repository.id = %repository, %fault, "points are not expired there");
                 Ok(Asked::Unreachable)
             }
@@ -287,6 +314,11 @@ impl Expirer {
             }
         }
     }
+}
+
+/// Whether a repository would say the same of every point.
+fn is_of_all(fault: &Fault) -> bool {
+    matches!(fault.kind(), Kind::Unavailable | Kind::Timeout) || fault.reason == Reason::TimeFrozen
 }
 
 /// What came of asking for a deletion.

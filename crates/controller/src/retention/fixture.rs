@@ -1,13 +1,13 @@
 //! A VM, its points and policies for tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use stillwater_policy::Policy;
 use stillwater_types::{NodeId, PointId, VcenterId, VmId};
 
-use super::judge::{Held, Proof};
+use super::judge::{Held, Proof, Shelf};
 use crate::schedule::{Member, Promise, Promises};
 
 pub(super) const MAIN: NodeId = NodeId::from_bytes([7; 16]);
@@ -78,4 +78,13 @@ pub(super) fn promises(policies: Vec<Promise>) -> Promises {
 
 pub(super) fn gold(retention: &str) -> Promises {
     promises(vec![promise("gold", retention, "main", &[1])])
+}
+
+/// The repositories `main` and `second`, whose clocks are right.
+pub(super) fn shelves() -> BTreeMap<NodeId, Shelf> {
+    let shelf = |name: &str| Shelf {
+        name: name.to_owned(),
+        lag: SignedDuration::ZERO,
+    };
+    [(MAIN, shelf("main")), (SECOND, shelf("second"))].into()
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use stillwater_policy::Policy;
 use stillwater_policy::retention::{Course, Expire, Keep, Point, Standing, Terms, Verdict, decide};
 use stillwater_types::{NodeId, PointId, VmId};
@@ -51,13 +51,22 @@ pub enum Proof {
     Damaged,
 }
 
+/// A repository that told its points just now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shelf {
+    /// The name that policies have for it.
+    pub name: String,
+    /// How far its trusted time is behind the controller's clock.
+    pub lag: SignedDuration,
+}
+
 /// By what points are judged, beside themselves.
 #[derive(Debug, Clone, Copy)]
 pub struct Present<'a> {
     /// What is promised to whom.
     pub promises: &'a Promises,
-    /// The repositories that told their points just now, by the name that policies have for them.
-    pub repositories: &'a BTreeMap<NodeId, String>,
+    /// The repositories that told their points just now.
+    pub repositories: &'a BTreeMap<NodeId, Shelf>,
     /// The time.
     pub now: Timestamp,
 }
@@ -171,7 +180,7 @@ fn fates(
             retention: &policy.retention,
             zone: &policy.schedule.zone,
             course,
-            now: present.now,
+            now: now_of(course, repository, present),
         };
         heard.take(&policy.name, verdicts(&its, &terms));
     }
@@ -179,8 +188,22 @@ fn fates(
     points.iter().map(fate).collect()
 }
 
+/// The time that a course is judged by. What nobody adds to ends by the calendar alone, and would end at once if the
+/// controller's clock were set ahead: it ends by the time that its repository trusts.
+fn now_of(course: Course, repository: NodeId, present: &Present<'_>) -> Timestamp {
+    let shelf = present.repositories.get(&repository);
+    match (course, shelf) {
+        (Course::Left, Some(shelf)) => present
+            .now
+            .saturating_sub(shelf.lag)
+            .unwrap_or(Timestamp::MIN),
+        _ => present.now,
+    }
+}
+
 fn writes_to(policy: &Policy, repository: NodeId, present: &Present<'_>) -> bool {
-    present.repositories.get(&repository) == Some(&policy.store.repository)
+    let shelf = present.repositories.get(&repository);
+    shelf.is_some_and(|shelf| shelf.name == policy.store.repository)
 }
 
 /// Whether a policy makes points of a VM on a repository.

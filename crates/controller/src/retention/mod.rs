@@ -13,6 +13,6 @@ mod words;
 
 pub use expiry::{Expirer, Ledger, Outlook, Refusal};
 pub use forecast::{Budget, forecast};
-pub use judge::{Fate, Held, Judged, Present, Proof, Stay, expired, judge, policies_of};
+pub use judge::{Fate, Held, Judged, Present, Proof, Shelf, Stay, expired, judge, policies_of};
 pub(crate) use words::keep;
 pub use words::why;

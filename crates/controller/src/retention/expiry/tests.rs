@@ -1,4 +1,4 @@
-//! A year of rounds over a shelf of points, and shelves that refuse.
+//! A year of rounds over a store of points, and stores that refuse.
 
 use std::path::Path;
 
@@ -42,7 +42,7 @@ impl Hands {
 
 /// A repository that has nothing but points.
 #[derive(Clone, Default)]
-struct Shelf(Arc<Mutex<Kept>>);
+struct Store(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
@@ -52,9 +52,13 @@ struct Kept {
     refusal: Option<Reason>,
     /// How often a deletion was asked for.
     asked: u32,
+    /// Why no points are listed.
+    lists_nothing: Option<Reason>,
+    /// The time that it trusts; none is not told.
+    trusted_time: Option<Timestamp>,
 }
 
-impl Shelf {
+impl Store {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().expect("not poisoned")
     }
@@ -113,7 +117,7 @@ fn not_asked<T>() -> Result<T, Fault> {
 }
 
 #[async_trait]
-impl Upkeep for Shelf {
+impl Upkeep for Store {
     async fn delete_point(&self, _: NodeId, point: PointId) -> Result<(), Fault> {
         let mut kept = self.kept();
         kept.asked += 1;
@@ -129,7 +133,18 @@ impl Upkeep for Shelf {
     }
 
     async fn get_retention(&self, _: NodeId) -> Result<repository_api::Retention, Fault> {
-        not_asked()
+        let trusted_time = self.kept().trusted_time;
+        let trusted_time = trusted_time.ok_or_else(|| fault(Reason::RepositoryUnreachable))?;
+        Ok(repository_api::Retention {
+            floor_seconds: 0,
+            configured_floor_seconds: 0,
+            demanded_floor_seconds: 0,
+            trusted_time,
+            wall_time: trusted_time,
+            frozen: String::new(),
+            admins: Vec::new(),
+            waiting: Vec::new(),
+        })
     }
 
     async fn submit_statement(
@@ -170,13 +185,16 @@ impl Upkeep for Shelf {
 }
 
 #[async_trait]
-impl Repositories for Shelf {
+impl Repositories for Store {
     async fn list_points(
         &self,
         _: NodeId,
         _: Option<String>,
     ) -> Result<repository_api::ListPointsResponse, Fault> {
         let kept = self.kept();
+        if let Some(reason) = kept.lists_nothing {
+            return Err(fault(reason));
+        }
         Ok(repository_api::ListPointsResponse {
             points: kept
                 .points
@@ -242,10 +260,10 @@ impl Repositories for Shelf {
     }
 }
 
-/// A controller's part that ends points, over a shelf.
+/// A controller's part that ends points, over a store.
 struct Scene {
     hands: Hands,
-    shelf: Shelf,
+    store: Store,
     key: DatasetKey,
     policy: Arc<Policy>,
     promises: watch::Sender<Arc<Promises>>,
@@ -283,26 +301,27 @@ impl Scene {
         let applied = PolicyEvent::Applied { policy };
         let state = memory.append(by, applied).await.expect("is kept");
         let policy = Arc::clone(&state.policies.find(&name).expect("is there").policy);
-        let shelf = Shelf::default();
+        let store = Store::default();
         let nodes = Directory::new(memory.clone());
-        let points = Points::new(memory.clone(), nodes, Arc::new(shelf.clone()), secrets);
+        let points = Points::new(memory.clone(), nodes, Arc::new(store.clone()), secrets);
         let (promises, told) = watch::channel(Arc::default());
         let scene = Self {
             hands,
-            shelf: shelf.clone(),
+            store: store.clone(),
             key,
             policy,
             promises,
             expirer: Expirer {
                 memory,
                 points,
-                upkeep: Arc::new(shelf),
+                upkeep: Arc::new(store),
                 promises: told,
                 metrics: Metrics::default(),
                 ledger: Ledger::default(),
             },
         };
         scene.promise();
+        scene.store.kept().trusted_time = Some(now);
         scene
     }
 
@@ -324,7 +343,7 @@ impl Scene {
     }
 
     fn make(&self, at: Timestamp) {
-        self.shelf.make(&self.key, &self.policy.name, at);
+        self.store.make(&self.key, &self.policy.name, at);
     }
 
     async fn round(&self) {
@@ -333,7 +352,7 @@ impl Scene {
     }
 
     fn asked(&self) -> u32 {
-        self.shelf.kept().asked
+        self.store.kept().asked
     }
 }
 
@@ -352,7 +371,7 @@ async fn check_year(schedule: &str, retention: &str) {
     let mut moments = policy.schedule.moments(from).peekable();
     let mut gone = 0;
     for day in Simulation::new(&policy, from, 366) {
-        let before = scene.shelf.moments().len();
+        let before = scene.store.moments().len();
         let mut made = 0;
         while let Some(at) = moments.next_if(|at| *at < day.over_at) {
             scene.hands.set(at);
@@ -362,7 +381,7 @@ async fn check_year(schedule: &str, retention: &str) {
         scene.hands.set(day.over_at);
         scene.round().await;
         let simulated: Vec<Timestamp> = day.kept.iter().map(|(at, _)| *at).collect();
-        assert_eq!(scene.shelf.moments(), simulated, "{}", day.date);
+        assert_eq!(scene.store.moments(), simulated, "{}", day.date);
         gone += before + made - simulated.len();
     }
     assert!(gone > 300, "{gone} points went");
@@ -390,7 +409,7 @@ async fn what_a_repository_refuses_is_told_and_asked_again_later() {
     let dir = tempfile::tempdir().expect("a directory");
     let scene = Scene::begin(dir.path(), &file("rpo = '1d'", "keep-last = 2"), day(9)).await;
     (1..=5).for_each(|number| scene.make(day(number)));
-    scene.shelf.kept().refusal = Some(Reason::TimeFrozen);
+    scene.store.kept().refusal = Some(Reason::PointLocked);
     scene.round().await;
     scene.round().await;
     assert_eq!(scene.asked(), 3, "each of them once");
@@ -399,26 +418,46 @@ async fn what_a_repository_refuses_is_told_and_asked_again_later() {
         .refusals
         .values()
         .map(|refusal| refusal.fault.reason);
-    assert_eq!(reasons.collect::<Vec<_>>(), [Reason::TimeFrozen; 3]);
-    scene.shelf.kept().refusal = None;
+    assert_eq!(reasons.collect::<Vec<_>>(), [Reason::PointLocked; 3]);
+    scene.store.kept().refusal = None;
     scene.hands.set(day(9) + SignedDuration::from_mins(10));
     scene.round().await;
-    assert_eq!(scene.shelf.moments(), [day(4), day(5)]);
+    assert_eq!(scene.store.moments(), [day(4), day(5)]);
     let outlook = scene.expirer.look().await.expect("is judged");
     assert!(outlook.refusals.is_empty());
 }
 
 #[tokio::test]
-async fn a_repository_that_is_away_is_asked_for_one_point_only() {
+async fn a_repository_that_deletes_nothing_at_all_is_asked_for_one_point_only() {
+    for reason in [Reason::RepositoryUnreachable, Reason::TimeFrozen] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let scene = Scene::begin(dir.path(), &file("rpo = '1d'", "keep-last = 2"), day(9)).await;
+        (1..=5).for_each(|number| scene.make(day(number)));
+        scene.store.kept().refusal = Some(reason);
+        scene.round().await;
+        assert_eq!(scene.asked(), 1);
+        scene.store.kept().refusal = None;
+        scene.round().await;
+        assert_eq!(scene.store.moments(), [day(4), day(5)], "and again at once");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_does_not_tell_its_points_or_its_time_is_asked_for_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let scene = Scene::begin(dir.path(), &file("rpo = '1d'", "keep-last = 2"), day(9)).await;
     (1..=5).for_each(|number| scene.make(day(number)));
-    scene.shelf.kept().refusal = Some(Reason::RepositoryUnreachable);
+    // They are known, and then the newest may be gone.
+    scene.expirer.points.refresh().await;
+    scene.store.kept().lists_nothing = Some(Reason::RepositoryUnreachable);
     scene.round().await;
-    assert_eq!(scene.asked(), 1);
-    scene.shelf.kept().refusal = None;
+    scene.store.kept().lists_nothing = None;
+    scene.store.kept().trusted_time = None;
     scene.round().await;
-    assert_eq!(scene.shelf.moments(), [day(4), day(5)], "and again at once");
+    assert_eq!(scene.asked(), 0);
+    scene.store.kept().trusted_time = Some(day(9));
+    scene.round().await;
+    assert_eq!(scene.asked(), 3);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ const AMPLE: Budget = Budget {
 };
 
 fn forecast_at(now: i64, held: Vec<Held>, promises: &Promises, budget: Budget) -> Vec<(u8, i64)> {
-    let repositories = [(MAIN, "main".to_owned())].into();
+    let repositories = shelves();
     let present = Present {
         promises,
         repositories: &repositories,
@@ -59,7 +59,7 @@ fn whoever_asks_for_too_much_is_told_nothing_wrong() {
 #[test]
 fn what_is_foretold_comes() {
     let promises = gold("keep-last = 2\ndaily = 5\nweekly = 3\nmonthly = 2");
-    let repositories = [(MAIN, "main".to_owned())].into();
+    let repositories = shelves();
     let present = |now: i64| Present {
         promises: &promises,
         repositories: &repositories,

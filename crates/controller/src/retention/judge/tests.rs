@@ -2,7 +2,7 @@ use super::super::fixture::*;
 use super::*;
 
 fn judge_at(now: i64, held: Vec<Held>, promises: &Promises) -> Vec<Judged> {
-    let repositories = [(MAIN, "main".to_owned()), (SECOND, "second".to_owned())].into();
+    let repositories = shelves();
     let present = Present {
         promises,
         repositories: &repositories,
@@ -153,6 +153,22 @@ fn nobody_is_taken_for_one_that_left_because_a_vcenter_or_a_repository_is_silent
         ..held
     });
     check_at(400, elsewhere.collect(), &left, &[]);
+}
+
+#[test]
+fn a_clock_that_was_set_ahead_ends_nothing_of_a_vm_that_left() {
+    let left = promises(vec![promise("gold", "daily = 10", "main", &[])]);
+    let mut repositories = shelves();
+    repositories.get_mut(&MAIN).expect("is there").lag = SignedDuration::from_hours(24 * 385);
+    let present = Present {
+        promises: &left,
+        repositories: &repositories,
+        now: day(400),
+    };
+    let judged = judge(points(1..=9), &present);
+    let gone = expired(&judged).into_iter();
+    let gone: Vec<u8> = gone.map(|gone| gone.held.point.as_bytes()[0]).collect();
+    assert_eq!(gone, [1, 2, 3, 4, 5], "as on day 15");
 }
 
 #[test]
