@@ -232,7 +232,8 @@ func (n *nfcSession) take(r *request) (done bool, err error) {
 		n.answer(r, r.payload)
 		return true, nil
 	case nfcAllocated:
-		// A hint, the layout of which is not described: neither played nor held against who sends it.
+		// A question whose layout is not described: not held against who asks, who waits for an answer though.
+		n.refuse(r, codeRefused)
 	default:
 		n.server.note("type %d", r.kind)
 		n.refuse(r, codeRefused)
