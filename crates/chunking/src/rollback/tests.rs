@@ -95,6 +95,24 @@ fn a_map_of_any_size_is_held_in_bounds_and_none_of_it_is_lost() {
 }
 
 #[test]
+fn blocks_that_differ_are_told_as_runs_up_to_the_end_of_the_disk() {
+    let current = vec![1; 5 * BLOCK_LEN + 512];
+    let mut wanted = current.clone();
+    for at in [BLOCK_LEN - 1, BLOCK_LEN, 3 * BLOCK_LEN, 5 * BLOCK_LEN + 511] {
+        wanted[at] = 2;
+    }
+    let start = 7 * BLOCK;
+    let told = differing(start, &current, &wanted);
+    let runs = [
+        Extent::new(start, 2 * BLOCK),
+        Extent::new(start + 3 * BLOCK, BLOCK),
+        Extent::new(start + 5 * BLOCK, 512),
+    ];
+    assert_eq!(told, runs);
+    assert_eq!(differing(start, &wanted, &wanted), []);
+}
+
+#[test]
 fn a_node_that_nobody_asked_for_is_refused() {
     let mut store = Store::default();
     let point = full(&mut store, &synthetic(3000));
