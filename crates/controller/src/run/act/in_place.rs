@@ -15,7 +15,7 @@ use super::map::{base_root, ensure_frozen, fitting};
 use super::transfer::{NFC, Ordered};
 use super::{Act, Came, missing};
 use crate::alarm::{AlarmKind, Subject};
-use crate::point::How;
+use crate::point::{How, OpenedPoint};
 use crate::restore;
 use crate::run::cause::Cause;
 use crate::run::event::{DiskReading, InPlaceWork, RunEvent, Work};
@@ -102,6 +102,7 @@ impl Act {
             .await?;
         let planned = self.scratch.notes().vm.clone();
         let planned = planned.ok_or_else(|| missing("plan"))?;
+        let saved = self.newest_elsewhere(work).await?;
         let mut readings = std::collections::BTreeMap::new();
         let mut unsaved_bytes = Some(0_u64);
         for matched in restore::in_place(&planned, &self.stored_disks()?).disks {
@@ -109,7 +110,7 @@ impl Act {
             let disk = disk.filter(|disk| disk.capacity_bytes == matched.length_bytes);
             let disk = disk.ok_or_else(|| changed_meanwhile().with("disk", matched.key))?;
             ensure_frozen(disk)?;
-            let seen = self.see(snapshot, disk).await?;
+            let seen = self.see(snapshot, disk, saved.as_ref()).await?;
             unsaved_bytes = unsaved_bytes
                 .zip(seen.unsaved_bytes)
                 .map(|(sum, bytes)| sum.saturating_add(bytes));
@@ -124,7 +125,7 @@ impl Act {
                 },
             );
         }
-        self.ensure_saved(work, unsaved_bytes)?;
+        self.ensure_saved(work, unsaved_bytes, saved.as_ref())?;
         if planned.cbt_enabled {
             self.repeat(&self.world.timing.call, || async {
                 self.world.vsphere.disable_tracking(vm).await
@@ -138,19 +139,30 @@ impl Act {
         }])
     }
 
+    /// The VM's newest point, where another repository has it than the one that is restored from: it has
+    /// what changed since, but its trees are of another dataset.
+    async fn newest_elsewhere(&self, work: &InPlaceWork) -> Result<Option<OpenedPoint>, Fault> {
+        match self.newest_repository(&work.vm).await? {
+            Some(other) if other != work.repository => Ok(self.find_base(&work.vm, other).await),
+            _ => Ok(None),
+        }
+    }
+
     /// What no point has is lost only where somebody said so, or where a run before this one has begun
     /// to write over it.
-    fn ensure_saved(&self, work: &InPlaceWork, unsaved_bytes: Option<u64>) -> Result<(), Fault> {
+    fn ensure_saved(
+        &self,
+        work: &InPlaceWork,
+        unsaved_bytes: Option<u64>,
+        saved: Option<&OpenedPoint>,
+    ) -> Result<(), Fault> {
         let is_begun = self.is_half_restored(&work.vm);
         if work.discard_changes || is_begun || unsaved_bytes == Some(0) {
             return Ok(());
         }
-        let newest = self
-            .scratch
-            .notes()
-            .base
-            .as_ref()
-            .map(|base| base.manifest.point);
+        let notes = self.scratch.notes();
+        let newest = saved.or(notes.base.as_ref());
+        let newest = newest.map(|point| point.manifest.point);
         let what = match (unsaved_bytes, newest) {
             (Some(bytes), Some(point)) => {
                 format!("{bytes} bytes changed since point {point}, and no point has them")
@@ -185,7 +197,12 @@ impl Act {
     }
 
     /// What vSphere and the newest point tell of a disk.
-    async fn see(&self, snapshot: &str, disk: &FrozenDisk) -> Result<Seen, Fault> {
+    async fn see(
+        &self,
+        snapshot: &str,
+        disk: &FrozenDisk,
+        saved: Option<&OpenedPoint>,
+    ) -> Result<Seen, Fault> {
         let newest = self.scratch.notes().base.clone();
         let base = newest.as_ref().and_then(|point| Base::find(point, disk));
         let is_base_damaged = base
@@ -213,7 +230,10 @@ impl Act {
                 .ok(),
             None => None,
         };
-        let unsaved_bytes = changed.as_ref().map(|changes| changes.areas.bytes());
+        let unsaved_bytes = match saved {
+            Some(saved) => self.changed_since(saved, snapshot, disk).await,
+            None => changed.as_ref().map(|changes| changes.areas.bytes()),
+        };
         Ok(match (plan, base, changed) {
             (Plan::Increment(_), Some(base), Some(Changes { areas, .. })) => Seen {
                 known: Some(proxy_api::Known {
@@ -234,6 +254,26 @@ impl Act {
                 unsaved_bytes,
             },
         })
+    }
+
+    /// How much of a disk changed since a point, if that can be told.
+    async fn changed_since(
+        &self,
+        point: &OpenedPoint,
+        snapshot: &str,
+        disk: &FrozenDisk,
+    ) -> Option<u64> {
+        let vm = self.vm().ok()?;
+        let state = self.world.memory.state();
+        if state.runs.is_overwritten_since(vm, point.manifest.run) {
+            return None;
+        }
+        let since = Base::find(point, disk)?.since()?;
+        if !since.same_tracking(disk.change_id.as_ref()?) {
+            return None;
+        }
+        let changed = self.changes(vm, snapshot, disk, Some(&since)).await.ok()?;
+        Some(changed.areas.bytes())
     }
 
     /// Looks once more: between the plan and this the VM was anybody's.

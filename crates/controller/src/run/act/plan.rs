@@ -173,7 +173,7 @@ impl Act {
         })
     }
 
-    async fn newest_repository(&self, vm: &VmId) -> Result<Option<NodeId>, Fault> {
+    pub(super) async fn newest_repository(&self, vm: &VmId) -> Result<Option<NodeId>, Fault> {
         let (points, vm) = (self.world.points.clone(), vm.clone());
         tokio::task::spawn_blocking(move || points.newest_repository(&vm))
             .await
