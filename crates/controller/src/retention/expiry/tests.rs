@@ -52,6 +52,8 @@ struct Kept {
     refusal: Option<Reason>,
     /// How often a deletion was asked for.
     asked: u32,
+    /// Where the policy is removed as soon as a deletion was asked for.
+    removes: Option<Memory>,
     /// Why no points are listed.
     lists_nothing: Option<Reason>,
     /// The time that it trusts; none is not told.
@@ -112,6 +114,12 @@ impl Store {
     }
 }
 
+fn removed() -> PolicyEvent {
+    PolicyEvent::Removed {
+        name: "gold".into(),
+    }
+}
+
 fn not_asked<T>() -> Result<T, Fault> {
     Err(Fault::new(Reason::Bug, "nobody asks for that here"))
 }
@@ -119,6 +127,11 @@ fn not_asked<T>() -> Result<T, Fault> {
 #[async_trait]
 impl Upkeep for Store {
     async fn delete_point(&self, _: NodeId, point: PointId) -> Result<(), Fault> {
+        let removes = self.kept().removes.take();
+        if let Some(memory) = removes {
+            let appended = memory.append(Actor::Console, removed()).await;
+            appended.expect("is kept");
+        }
         let mut kept = self.kept();
         kept.asked += 1;
         if let Some(reason) = kept.refusal {
@@ -461,6 +474,16 @@ async fn a_repository_that_does_not_tell_its_points_or_its_time_is_asked_for_not
 }
 
 #[tokio::test]
+async fn whoever_removes_a_policy_stops_its_expiry_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let scene = Scene::begin(dir.path(), &file("rpo = '1d'", "keep-last = 2"), day(9)).await;
+    (1..=5).for_each(|number| scene.make(day(number)));
+    scene.store.kept().removes = Some(scene.expirer.memory.clone());
+    scene.round().await;
+    assert_eq!(scene.asked(), 1, "what was on its way, and no more");
+}
+
+#[tokio::test]
 async fn nothing_goes_before_it_is_known_whom_policies_are_for_or_after_one_was_removed() {
     let dir = tempfile::tempdir().expect("a directory");
     let scene = Scene::begin(dir.path(), &file("rpo = '1d'", "keep-last = 2"), day(9)).await;
@@ -469,12 +492,9 @@ async fn nothing_goes_before_it_is_known_whom_policies_are_for_or_after_one_was_
     scene.round().await;
     assert_eq!(scene.asked(), 0, "no vcenter was looked at");
     scene.promise();
-    let removed = PolicyEvent::Removed {
-        name: "gold".into(),
-    };
     let memory = &scene.expirer.memory;
     memory
-        .append(Actor::Console, removed)
+        .append(Actor::Console, removed())
         .await
         .expect("is kept");
     scene.round().await;

@@ -191,6 +191,7 @@ fn each_repository_and_each_vm_is_judged_by_itself() {
 fn every_fate_has_a_reason() {
     let mut held = points(1..=5);
     held[0].policy = None;
+    held[1].policy = Some("removed".into());
     let judged = judge_at(20, held, &gold("keep-last = 1\nweekly = 1"));
     for judged in judged {
         assert!(!super::super::why(&judged.fate).is_empty(), "{judged:?}");
