@@ -10,7 +10,7 @@ use crate::Position;
 use crate::projection::{Broken, KeyValue, Row, Write};
 
 /// The layout of rows; another one makes the rows be rebuilt.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 const WATERMARK: &[u8] = b"\0watermark";
 const CACHE_BYTES: u64 = 16 << 20;
 

@@ -86,6 +86,9 @@ pub(crate) enum Command {
     /// What a person must look at, and since when
     #[command(subcommand)]
     Alarm(Alarm),
+    /// What happened, who did it, and what it was about
+    #[command(subcommand)]
+    Event(Event),
     /// Files in restore points, with no copy of a disk
     #[command(subcommand)]
     Files(Files),
@@ -681,6 +684,60 @@ pub(crate) enum Job {
         #[arg(long)]
         broken: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Event {
+    /// List the newest events, newest first
+    List {
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Not older than this: a time such as 2026-11-23T08:00:00Z, or how long ago, such as 2h or 3d
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// At most this many
+        #[arg(long, default_value_t = 100, value_name = "COUNT")]
+        limit: usize,
+    },
+    /// Print events as they happen, one a line, until Ctrl-C; also across restarts of the controller
+    Watch {
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Go on after the event with this number, and miss none [default: with what happens from now on]
+        #[arg(long, value_name = "NUMBER")]
+        after: Option<u64>,
+    },
+}
+
+/// Which events are wanted; all without a word.
+#[derive(Debug, Args)]
+pub(crate) struct Wanted {
+    /// Of these kinds, such as RUN_FAILED,ALARM_RAISED
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    pub kind: Vec<String>,
+    /// As bad as this, or worse
+    #[arg(long)]
+    pub severity: Option<Severity>,
+    /// About the VM with this name or id
+    #[arg(long)]
+    pub vm: Option<String>,
+    /// About this run: its id, or the beginning of it
+    #[arg(long)]
+    pub run: Option<String>,
+    /// About the policy with this name
+    #[arg(long)]
+    pub policy: Option<String>,
+}
+
+/// How bad an event is.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Severity {
+    /// All events
+    Info,
+    /// What is to be looked at when there is time
+    Warning,
+    /// What is to be looked at
+    Error,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod backup;
+mod event;
 mod files;
 mod guest_credential;
 mod job;
@@ -66,6 +67,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Outcome, Fault> {
         Command::Repository(repository) => repository::run(&desk().await?, repository).await,
         Command::Policy(policy) => policy::run(&desk().await?, policy).await,
         Command::Job(job) => job::run(&desk().await?, job).await,
+        Command::Event(event) => event::run(&desk().await?, event).await,
         Command::Alarm(alarm) => alarm::run(&desk().await?, alarm).await,
         Command::Files(files) => files::run(&desk().await?, files).await,
         Command::Restore(restore) => restore::run(&desk().await?, restore).await,

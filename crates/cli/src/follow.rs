@@ -74,6 +74,41 @@ pub(crate) async fn to_the_end<T>(
     }
 }
 
+/// Takes what the controller tells, however rarely, until `show` says that nobody wants more of it; over restarts of
+/// the controller.
+pub(crate) async fn on_and_on<T>(
+    ask: impl AsyncFn() -> Result<BoxStream<'static, Result<T, Fault>>, Fault>,
+    show: impl Fn(&T) -> Result<bool, Fault>,
+    say: impl Fn(&str),
+) -> Result<(), Fault> {
+    let mut lost = None;
+    loop {
+        let mut fault = Fault::new(
+            Reason::ControllerUnreachable,
+            "the controller stopped telling",
+        );
+        match ask().await {
+            Ok(mut told) => {
+                lost = None;
+                while let Some(next) = told.next().await {
+                    match next {
+                        Ok(told) if !show(&told)? => return Ok(()),
+                        Ok(_) => {}
+                        Err(told) => fault = told,
+                    }
+                }
+            }
+            Err(refused) => fault = refused,
+        }
+        let since: &mut Instant = lost.get_or_insert_with(Instant::now);
+        if !worth_repeating(fault.kind()) || since.elapsed() > PATIENCE {
+            return Err(fault);
+        }
+        say(&format!("{fault}; trying again"));
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Takes what is told until it ends or the stream breaks off.
 async fn once<T>(
     ask: &impl AsyncFn() -> Result<BoxStream<'static, Result<T, Fault>>, Fault>,

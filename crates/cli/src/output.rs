@@ -23,12 +23,18 @@ pub(crate) fn print(
 
 /// Writes to stdout, with one line end.
 pub(crate) fn write(text: &str) -> Result<(), Fault> {
+    // Whoever reads has seen enough, such as `head`.
+    write_on(text).map(drop)
+}
+
+/// Writes to stdout, with one line end; tells whether anybody reads still.
+pub(crate) fn write_on(text: &str) -> Result<bool, Fault> {
     let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush());
     match written {
-        // Whoever reads has seen enough, such as `head`.
-        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         written => written
+            .map(|()| true)
             .map_err(|err| Fault::new(Reason::StorageFailed, format!("write to stdout: {err}"))),
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod alarm;
 pub(crate) mod configuration;
+pub(crate) mod event;
 pub(crate) mod files;
 pub(crate) mod guest;
 pub(crate) mod in_place;

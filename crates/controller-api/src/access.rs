@@ -60,6 +60,8 @@ pub const ACCESS: &[Access] = &[
         ADMIN,
     ),
     Access::roles("/stillwater.controller.v1.AlarmService/ListAlarms", ADMIN),
+    Access::roles("/stillwater.controller.v1.EventService/ListEvents", ADMIN),
+    Access::roles("/stillwater.controller.v1.EventService/WatchEvents", ADMIN),
     Access::roles("/stillwater.controller.v1.JobService/ListJobs", ADMIN),
     Access::roles("/stillwater.controller.v1.PolicyService/ApplyPolicy", ADMIN),
     Access::roles(

@@ -68,6 +68,13 @@ pub fn policy_service(service: Arc<dyn PolicyService>) -> impl Grpc {
 }
 
 /// Serves `service`; for `tonic::service::Routes::add_service`.
+pub fn event_service(service: Arc<dyn EventService>) -> impl Grpc {
+    pb::event_service_server::EventServiceServer::new(Adaptor(service))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves `service`; for `tonic::service::Routes::add_service`.
 pub fn job_service(service: Arc<dyn JobService>) -> impl Grpc {
     pb::job_service_server::JobServiceServer::new(Adaptor(service))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -453,6 +460,27 @@ impl pb::policy_service_server::PolicyService for Adaptor<dyn PolicyService> {
     ) -> Answer<pb::ListPolicyPointsResponse> {
         let (peer, request) = open(request)?;
         reply(self.0.list_policy_points(&peer, request).await)
+    }
+}
+
+#[async_trait::async_trait]
+impl pb::event_service_server::EventService for Adaptor<dyn EventService> {
+    async fn list_events(
+        &self,
+        request: Request<pb::ListEventsRequest>,
+    ) -> Answer<pb::ListEventsResponse> {
+        let (peer, request) = open(request)?;
+        reply(self.0.list_events(&peer, request).await)
+    }
+
+    type WatchEventsStream = Outgoing<pb::WatchEventsResponse>;
+
+    async fn watch_events(
+        &self,
+        request: Request<pb::WatchEventsRequest>,
+    ) -> Answer<Self::WatchEventsStream> {
+        let (peer, request) = open(request)?;
+        reply_stream(self.0.watch_events(&peer, request).await)
     }
 }
 

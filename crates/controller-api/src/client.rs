@@ -424,6 +424,28 @@ impl Client {
         self.ask.within(VSPHERE_DEADLINE).one(call).await
     }
 
+    /// A page of the newest events that are wanted, newest first.
+    pub async fn list_events(
+        &self,
+        request: ListEventsRequest,
+    ) -> Result<ListEventsResponse, Fault> {
+        let mut stub = stub!(self, event_service_client::EventServiceClient);
+        self.ask
+            .one(stub.list_events(pb::ListEventsRequest::from(request)))
+            .await
+    }
+
+    /// Streams events as they happen, oldest first; does not end by itself.
+    pub async fn watch_events(
+        &self,
+        request: WatchEventsRequest,
+    ) -> Result<BoxStream<'static, Result<Event, Fault>>, Fault> {
+        let mut stub = stub!(self, event_service_client::EventServiceClient);
+        self.ask
+            .many(stub.watch_events(pb::WatchEventsRequest::from(request)))
+            .await
+    }
+
     /// A page of the jobs of every policy, or of one.
     pub async fn list_jobs(&self, request: ListJobsRequest) -> Result<ListJobsResponse, Fault> {
         let mut stub = stub!(self, job_service_client::JobServiceClient);

@@ -1,6 +1,7 @@
 //! Wire to domain and back: checked on receipt, never on sending.
 
 mod alarm;
+mod event;
 mod hook;
 mod job;
 mod node;

@@ -14,6 +14,7 @@ use crate::Ticket;
 
 mod alarm;
 mod configuration;
+mod event;
 mod hook;
 mod job;
 mod policy;
@@ -24,6 +25,7 @@ mod restore;
 
 pub use alarm::*;
 pub use configuration::*;
+pub use event::*;
 pub use hook::*;
 pub use job::*;
 pub use policy::*;

@@ -141,6 +141,24 @@ pub trait PolicyService: Send + Sync + 'static {
     ) -> Result<ListPolicyPointsResponse, Fault>;
 }
 
+/// What happened.
+#[async_trait]
+pub trait EventService: Send + Sync + 'static {
+    /// A page of the newest events that are wanted, newest first.
+    async fn list_events(
+        &self,
+        peer: &Peer,
+        request: ListEventsRequest,
+    ) -> Result<ListEventsResponse, Fault>;
+
+    /// Streams events as they happen, oldest first; does not end by itself.
+    async fn watch_events(
+        &self,
+        peer: &Peer,
+        request: WatchEventsRequest,
+    ) -> Result<BoxStream<'static, Result<Event, Fault>>, Fault>;
+}
+
 /// What policies promise to each VM.
 #[async_trait]
 pub trait JobService: Send + Sync + 'static {

@@ -20,6 +20,7 @@ pub mod kek;
 pub mod memory;
 pub mod metrics;
 pub mod node;
+pub mod notice;
 pub mod point;
 pub mod policy;
 pub mod preflight;

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use stillwater_catalog::{Clock, Journal, Projection};
 use stillwater_types::{Fault, Reason, RunId};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,6 +21,7 @@ use crate::dataset::Datasets;
 use crate::event::{Actor, Event, Part};
 use crate::guest::Credentials;
 use crate::node::Nodes;
+use crate::notice::{self, Notice};
 use crate::point::Verifications;
 use crate::policy::Policies;
 use crate::run::{Run, Runs};
@@ -34,6 +36,10 @@ const JOURNAL_FILE: &str = "journal";
 const PROJECTION_DIR: &str = "projection";
 /// The projection's tree of runs that ended, by run id.
 const RUNS: &str = "runs";
+/// The projection's tree of notices, by the number of their entry.
+const NOTICES: &str = "notices";
+/// Of how many entries of the journal the notices are kept.
+pub const NOTICES_KEPT: u64 = 1_000_000;
 
 /// What is current. Cloned once per batch of changes, so parts should be small or share.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +62,17 @@ pub struct State {
     pub runs: Runs,
     /// When which point was proved last.
     pub verifications: Verifications,
+    /// How many entries of the journal it is made of.
+    pub entries: u64,
+}
+
+/// What of an event goes into rows.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The run that it ended.
+    pub ended: Option<Arc<Run>>,
+    /// What it told.
+    pub notice: Option<Notice>,
 }
 
 impl State {
@@ -76,8 +93,24 @@ impl State {
         }
     }
 
-    /// Takes an event in that was journalled; a run that it ended is given out.
-    pub fn apply(&mut self, at: Timestamp, event: &Event) -> Option<Arc<Run>> {
+    /// Takes an event in that was journalled.
+    pub fn apply(&mut self, at: Timestamp, by: &str, event: &Event) -> Applied {
+        self.entries += 1;
+        let told = notice::tell(self, event);
+        let number = self.entries;
+        Applied {
+            ended: self.take(at, event),
+            notice: told.map(|told| Notice {
+                number,
+                at,
+                by: by.to_owned(),
+                told,
+            }),
+        }
+    }
+
+    /// Changes what the event is about; a run that it ended is given out.
+    fn take(&mut self, at: Timestamp, event: &Event) -> Option<Arc<Run>> {
         match event {
             Event::Node(event) => self.nodes.apply(at, event),
             Event::Token(event) => self.tokens.apply(at, event),
@@ -209,13 +242,26 @@ impl Memory {
         let rows = self.projection.page(RUNS, before, limit);
         rows.iter().filter_map(|(_, row)| decode(row)).collect()
     }
+
+    /// What the entry of that number told, if it told something that is kept. Blocks on the disk.
+    pub fn notice(&self, number: u64) -> Option<Notice> {
+        decode(&self.projection.load(NOTICES, &number.to_be_bytes())?)
+    }
+
+    /// Notices, newest first, older than `before`. Blocks on the disk.
+    pub fn notices(&self, before: Option<u64>, limit: usize) -> Vec<Notice> {
+        let before = before.map(u64::to_be_bytes);
+        let before = before.as_ref().map(<[u8; 8]>::as_slice);
+        let rows = self.projection.page(NOTICES, before, limit);
+        rows.iter().filter_map(|(_, row)| decode(row)).collect()
+    }
 }
 
-fn decode(row: &[u8]) -> Option<Run> {
+fn decode<T: DeserializeOwned>(row: &[u8]) -> Option<T> {
     match serde_json::from_slice(row) {
-        Ok(run) => Some(run),
+        Ok(value) => Some(value),
         Err(error) => {
-            tracing::error!(%error, "a run in the projection cannot be read; remove the projection's directory");
+            tracing::error!(%error, "a row of the projection cannot be read; remove the projection's directory");
             None
         }
     }

@@ -25,6 +25,7 @@ use crate::kek;
 use crate::memory::Memory;
 use crate::metrics::{Gauges, Metrics, count_runs};
 use crate::node::{Directory, Myself, Registry, RegistryParts};
+use crate::notice;
 use crate::policy;
 use crate::resources::Resources;
 use crate::run::Engine;
@@ -108,10 +109,12 @@ impl Controller {
         let jobs = schedule::Service::new(self.memory.clone(), kept.book);
         let policies = policy::Registry::new(self.memory.clone(), scopes, kept.expirer);
         let alarms = Arc::new(alarm::Service::new(self.memory.clone()));
+        let events = Arc::new(notice::Service::new(notice::Log::new(self.memory.clone())));
         Routes::new(api::node_service(self.nodes.clone()))
             .add_service(api::token_service(self.nodes.clone()))
             .add_service(api::vcenter_service(self.vcenters.clone()))
             .add_service(api::alarm_service(alarms))
+            .add_service(api::event_service(events))
             .add_service(api::policy_service(Arc::new(policies)))
             .add_service(api::job_service(Arc::new(jobs)))
             .add_service(api::vm_service(engine.vms()))

@@ -19,6 +19,8 @@ PolicyService/RemovePolicy: admin
 PolicyService/ListPolicyMembers: admin
 PolicyService/SimulatePolicy: admin
 PolicyService/ListPolicyPoints: admin
+EventService/ListEvents: admin
+EventService/WatchEvents: admin
 JobService/ListJobs: admin
 GuestCredentialService/SetGuestCredential: admin
 GuestCredentialService/ListGuestCredentials: admin

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use stillwater_controller_api::*;
 use stillwater_types::{Fault, NodeId, PointId, Reason, Role, RunId, TreeId, VcenterId, VmId};
 
-use super::{alarm, job, node, point, policy, probe, proxy, run, vcenter, vm};
+use super::{alarm, event, job, node, point, policy, probe, proxy, run, vcenter, vm};
 use crate::arguments::Arguments;
 
 fn at(second: i64) -> Timestamp {
@@ -293,6 +293,47 @@ fn alarms() -> Vec<Alarm> {
         ..lied.clone()
     };
     vec![lied, over]
+}
+
+fn events() -> Vec<Event> {
+    let failed = Event {
+        number: 4711,
+        kind: "RUN_FAILED".into(),
+        severity: EventSeverity::Error,
+        at: at(0),
+        by: "controller".into(),
+        by_name: None,
+        message: "backup of web for policy gold failed: DATASTORE_FULL no room".into(),
+        vm_id: Some(vm_id()),
+        vm_name: Some("web".into()),
+        run_id: Some(RunId::from_bytes([9; 16])),
+        point_id: None,
+        node_id: None,
+        policy: Some("gold".into()),
+        alarm: None,
+    };
+    let applied = Event {
+        number: 4712,
+        kind: "POLICY_APPLIED".into(),
+        severity: EventSeverity::Info,
+        by: format!("admin/{}", NodeId::from_bytes([7; 16])),
+        by_name: Some("alice\u{1b}[2J".into()),
+        message: "policy gold was applied".into(),
+        vm_id: None,
+        vm_name: None,
+        run_id: None,
+        ..failed.clone()
+    };
+    vec![applied, failed]
+}
+
+#[test]
+fn events_are_told_in_lines_that_obey_no_terminal() {
+    assert_snapshot!("events_table", event::list(&events()));
+    let lines: Vec<String> = events().iter().map(event::line).collect();
+    assert_snapshot!("events_lines", lines.join("\n"));
+    let json: Vec<_> = events().iter().map(event::json).collect();
+    assert_json_snapshot!("events_json", json);
 }
 
 fn applied() -> ApplyPolicyResponse {

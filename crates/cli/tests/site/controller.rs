@@ -623,6 +623,28 @@ impl PolicyService for Fake {
 }
 
 #[async_trait]
+impl EventService for Fake {
+    async fn list_events(
+        &self,
+        _: &Peer,
+        _request: ListEventsRequest,
+    ) -> Result<ListEventsResponse, Fault> {
+        Ok(ListEventsResponse {
+            events: Vec::new(),
+            next_page_token: None,
+        })
+    }
+
+    async fn watch_events(
+        &self,
+        _: &Peer,
+        _request: WatchEventsRequest,
+    ) -> Result<BoxStream<'static, Result<Event, Fault>>, Fault> {
+        Ok(stream::pending().boxed())
+    }
+}
+
+#[async_trait]
 impl JobService for Fake {
     async fn list_jobs(
         &self,

@@ -65,6 +65,7 @@ impl Site {
             .add_service(stillwater_controller_api::repository_service(fake.clone()))
             .add_service(stillwater_controller_api::vm_service(fake.clone()))
             .add_service(stillwater_controller_api::alarm_service(fake.clone()))
+            .add_service(stillwater_controller_api::event_service(fake.clone()))
             .add_service(stillwater_controller_api::job_service(fake.clone()))
             .add_service(stillwater_controller_api::policy_service(fake.clone()))
             .add_service(stillwater_controller_api::vcenter_service(fake.clone()));

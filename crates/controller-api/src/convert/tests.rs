@@ -880,6 +880,56 @@ proptest! {
     }
 
     #[test]
+    fn events_arrive_as_they_were_sent(seed: u64) {
+        let g = &mut Gen(seed);
+        let severity = |g: &mut Gen| {
+            g.pick(&[
+                EventSeverity::Info,
+                EventSeverity::Warning,
+                EventSeverity::Error,
+            ])
+        };
+        let event = |g: &mut Gen| Event {
+            number: g.u64(),
+            kind: g.text(),
+            severity: severity(g),
+            at: g.time(),
+            by: g.text(),
+            by_name: g.maybe(Gen::text),
+            message: g.text(),
+            vm_id: g.maybe(Gen::vm_id),
+            vm_name: g.maybe(Gen::text),
+            run_id: g.maybe(|g| RunId::from_bytes(g.hash())),
+            point_id: g.maybe(Gen::point_id),
+            node_id: g.maybe(|g| NodeId::from_bytes(g.hash())),
+            policy: g.maybe(Gen::text),
+            alarm: g.maybe(Gen::text),
+        };
+        let filter = |g: &mut Gen| EventFilter {
+            kinds: g.list(Gen::text),
+            severity: g.maybe(severity),
+            vm: g.maybe(Gen::text),
+            run_id: g.maybe(|g| RunId::from_bytes(g.hash())),
+            policy: g.maybe(Gen::text),
+        };
+        check::<pb::ListEventsRequest, _>(ListEventsRequest {
+            filter: filter(g),
+            since: g.maybe(Gen::time),
+            page_size: 1 + g.u32() % PAGE_SIZE_MAX,
+            page_token: g.maybe(Gen::text),
+        });
+        check::<pb::ListEventsResponse, _>(ListEventsResponse {
+            events: g.list(event),
+            next_page_token: g.maybe(Gen::text),
+        });
+        check::<pb::WatchEventsRequest, _>(WatchEventsRequest {
+            filter: filter(g),
+            after: g.maybe(Gen::u64),
+        });
+        check::<pb::WatchEventsResponse, _>(event(g));
+    }
+
+    #[test]
     fn policies_arrive_as_they_were_sent(seed: u64) {
         let g = &mut Gen(seed);
         let policy = |g: &mut Gen| Policy {

@@ -133,6 +133,11 @@ fn the_projection_is_rebuilt_from_the_journal_when_it_is_gone_or_garbage() {
     let runs: Vec<RunId> = (0..5)
         .map(|n| end_run(&memory, &format!("vm-{n}")))
         .collect();
+    let told = memory.notices(None, 99);
+    let numbers: Vec<u64> = told.iter().map(|notice| notice.number).collect();
+    assert_eq!(numbers, (1..=10).rev().collect::<Vec<_>>());
+    assert_eq!(memory.notice(4).as_ref(), told.get(6));
+    assert_eq!(memory.notices(Some(9), 2), told[2..4]);
     drop(memory);
     let rows = dir.path().join(PROJECTION_DIR);
     for damage in [
@@ -153,6 +158,7 @@ fn the_projection_is_rebuilt_from_the_journal_when_it_is_gone_or_garbage() {
             .collect();
         assert_eq!(listed, runs.iter().rev().copied().collect::<Vec<_>>());
         assert_eq!(memory.ended_runs(Some(runs[2]), 9).len(), 2);
+        assert_eq!(memory.notices(None, 99), told, "the same numbers again");
     }
 }
 

@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Serialize;
 use stillwater_catalog::{
     Clock, Draft, Entry, Journal, KeyValue, Position, Projection, Write, replay,
 };
 use stillwater_types::Fault;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{RUNS, State};
+use super::{Applied, NOTICES, NOTICES_KEPT, RUNS, State};
 use crate::event::{Actor, Event};
-use crate::run::Run;
 
 /// How many changes share one sync at most.
 const BATCH_LEN: usize = 64;
@@ -33,7 +33,7 @@ const LAG_MAX: usize = 4096;
 /// The journal folded into a state, with the last entries' places and rows.
 pub(super) struct Fold {
     pub state: State,
-    recent: VecDeque<(Position, Option<Write>)>,
+    recent: VecDeque<(Position, Vec<Write>)>,
 }
 
 impl Default for Fold {
@@ -41,19 +41,19 @@ impl Default for Fold {
         let state = State::default();
         Self {
             state,
-            recent: VecDeque::from([(Position::default(), None)]),
+            recent: VecDeque::from([(Position::default(), Vec::new())]),
         }
     }
 }
 
 impl Fold {
     pub fn take(&mut self, entry: &Entry<Event>, position: Position) {
-        let ended = self.state.apply(entry.at, &entry.event);
+        let applied = self.state.apply(entry.at, &entry.by, &entry.event);
         if self.recent.len() >= LAG_MAX {
             self.recent.pop_front();
         }
-        self.recent
-            .push_back((position, ended.and_then(|run| row(&run))));
+        let rows = rows(applied, self.state.entries);
+        self.recent.push_back((position, rows));
     }
 
     /// The rows of what came after `watermark`; none when it is no place near the journal's end.
@@ -66,7 +66,7 @@ impl Fold {
             self.recent
                 .iter()
                 .skip(found + 1)
-                .filter_map(|(_, row)| row.clone())
+                .flat_map(|(_, rows)| rows.clone())
                 .collect(),
         )
     }
@@ -89,27 +89,38 @@ pub(super) fn open_projection(dir: &Path, journal: PathBuf, fold: &Fold) -> Proj
 }
 
 fn rebuild(journal: &Path, store: &dyn KeyValue) -> Result<(), String> {
-    let (mut state, mut rows, mut failed) = (State::default(), Vec::new(), None);
+    let (mut state, mut all, mut failed) = (State::default(), Vec::new(), None);
     let replayed = replay(journal, |entry: Entry<Event>, _| {
-        let ended = state.apply(entry.at, &entry.event);
-        rows.extend(ended.and_then(|run| row(&run)));
-        if rows.len() >= REBUILD_LEN {
-            failed = failed.take().or(store.write(&rows, None).err());
-            rows.clear();
+        let applied = state.apply(entry.at, &entry.by, &entry.event);
+        all.extend(rows(applied, state.entries));
+        if all.len() >= REBUILD_LEN {
+            failed = failed.take().or(store.write(&all, None).err());
+            all.clear();
         }
     });
     let end = replayed.map_err(|error| format!("replay the journal: {error}"))?;
     match failed {
         Some(broken) => Err(broken),
-        None => store.write(&rows, Some(&end)),
+        None => store.write(&all, Some(&end)),
     }
 }
 
-fn row(run: &Run) -> Option<Write> {
-    match serde_json::to_vec(run) {
-        Ok(value) => Some(Write::Put(RUNS, run.id.as_bytes().to_vec(), value)),
+/// The rows that change with the entry of that number.
+fn rows(applied: Applied, number: u64) -> Vec<Write> {
+    let Applied { ended, notice } = applied;
+    let ended = ended.and_then(|run| row(RUNS, run.id.as_bytes(), &*run));
+    let notice = notice.and_then(|told| row(NOTICES, &told.number.to_be_bytes(), &told));
+    // Most entries told nothing; removing what is not there costs next to nothing.
+    let old = number.checked_sub(NOTICES_KEPT);
+    let old = old.map(|old| Write::Remove(NOTICES, old.to_be_bytes().to_vec()));
+    ended.into_iter().chain(notice).chain(old).collect()
+}
+
+fn row(tree: &'static str, key: &[u8], value: &impl Serialize) -> Option<Write> {
+    match serde_json::to_vec(value) {
+        Ok(value) => Some(Write::Put(tree, key.to_vec(), value)),
         Err(error) => {
-            tracing::error!(run.id = %run.id, %error, "cannot project the run");
+            tracing::error!(tree, %error, "cannot project a row");
             None
         }
     }
@@ -136,7 +147,7 @@ impl Writer {
     /// as it was: nobody acts on an event that may be lost.
     fn commit(&mut self, batch: impl Iterator<Item = Change>) {
         let mut next = State::clone(&self.state);
-        let (mut drafts, mut rows, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut drafts, mut all, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         let mut refused = Vec::new();
         for Change { by, event, answer } in batch {
             let at = self.clock.now();
@@ -153,13 +164,13 @@ impl Writer {
                 refused.push((answer, fault));
                 continue;
             }
-            let ended = next.apply(at, &draft.event);
-            rows.extend(ended.and_then(|run| row(&run)));
+            let applied = next.apply(at, &draft.by, &draft.event);
+            all.extend(rows(applied, next.entries));
             drafts.push(draft);
             waiting.push(answer);
         }
         if !drafts.is_empty() {
-            self.write(next, &drafts, &rows, waiting);
+            self.write(next, &drafts, &all, waiting);
         }
         // Only now: one may have been refused for another of the batch, and whoever is told so looks
         // for that one.
