@@ -168,6 +168,8 @@ struct World {
     export: bool,
     proposal: bool,
     point: bool,
+    /// Whether it is known in memory what to write over.
+    mapped: bool,
     /// Whether a VM's own disks may have been written to.
     overwritten: bool,
     next_id: u8,
@@ -252,6 +254,7 @@ impl World {
                     !self.guest,
                     "a guest is held longer than its snapshot needs"
                 );
+                self.mapped = true;
                 RunEvent::Mapped {
                     readings: BTreeMap::new(),
                     missing: vec![],
@@ -260,6 +263,7 @@ impl World {
             }
             Effect::BeginInPlace => {
                 assert!(!self.snapshot, "begun while there is a snapshot");
+                assert!(self.mapped, "begun by a process that knows no map");
                 RunEvent::InPlaceBegun
             }
             Effect::CreateVm => {
@@ -519,6 +523,7 @@ impl Machine {
             }
         }
         self.is_halting = false;
+        self.world.mapped = false;
         self.run = replay(&self.run, &self.history);
         if !self.run.is_over() {
             self.take(RunEvent::Restarted);
@@ -1138,4 +1143,19 @@ proptest! {
         }
         machine.finish();
     }
+}
+
+#[test]
+fn nothing_is_written_below_a_snapshot_that_could_not_be_removed() {
+    let mut machine = Machine::new(in_place());
+    while machine.run.stage != Stage::Releasing || machine.in_flight.is_empty() {
+        assert!(machine.advance(0, Luck::Good));
+    }
+    machine.advance(0, Luck::Good);
+    assert_eq!(machine.in_flight, [Effect::LetGo(Hold::Snapshot)]);
+    machine.advance(0, Luck::Refused);
+    machine.finish();
+    let stuck = Outcome::Failed(cause(Reason::VcenterUnreachable));
+    assert_eq!(machine.run.ending, Some(stuck));
+    assert!(!machine.run.in_place_begun && !machine.world.overwritten);
 }
