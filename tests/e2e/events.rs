@@ -123,7 +123,11 @@ fn what_happens_is_told_as_it_happens_and_nothing_is_missed_across_a_restart() -
     // Rows that are lost are worked out again, with the same numbers.
     let before = list(&site, &["--limit", "1000"])?;
     site.cluster.stop_role(Role::Controller)?;
-    std::fs::remove_dir_all(site.cluster.state(Role::Controller).join("cluster/memory/projection"))?;
+    std::fs::remove_dir_all(
+        site.cluster
+            .state(Role::Controller)
+            .join("cluster/memory/projection"),
+    )?;
     site.cluster.start_role(Role::Controller)?;
     let mut after = list(&site, &["--limit", "1000"])?;
     after.retain(|event| event["number"].as_u64() <= before[0]["number"].as_u64());

@@ -16,17 +16,18 @@ mod ticket;
 
 pub use access::ACCESS;
 pub use adaptor::{
-    alarm_service, event_service, guest_credential_service, job_service, node_service, point_service,
-    policy_service, probe_service, repository_service, run_service, token_service, vcenter_service,
-    vm_service,
+    alarm_service, event_service, guest_credential_service, job_service, node_service,
+    point_service, policy_service, probe_service, repository_service, run_service, token_service,
+    vcenter_service, vm_service,
 };
 #[cfg(feature = "fuzz")]
 pub use arrivals::arrive;
 pub use client::Client;
 pub use model::*;
 pub use server::{
-    AlarmService, EventService, GuestCredentialService, JobService, NodeService, PointService, PolicyService,
-    ProbeService, RepositoryService, RunService, TokenService, VcenterService, VmService,
+    AlarmService, EventService, GuestCredentialService, JobService, NodeService, PointService,
+    PolicyService, ProbeService, RepositoryService, RunService, TokenService, VcenterService,
+    VmService,
 };
 pub use ticket::Ticket;
 
