@@ -162,6 +162,15 @@ fn the_projection_is_rebuilt_from_the_journal_when_it_is_gone_or_garbage() {
     }
 }
 
+#[test]
+fn only_the_notices_of_the_last_entries_are_kept() {
+    let rows = |number| writer::rows(Applied::default(), number);
+    assert_eq!(rows(NOTICES_KEPT - 1), []);
+    let oldest = 7_u64.to_be_bytes().to_vec();
+    let removed = stillwater_catalog::Write::Remove(NOTICES, oldest);
+    assert_eq!(rows(NOTICES_KEPT + 7), [removed]);
+}
+
 fn wait_for_lock(dir: &Path) {
     let path = journal(dir);
     while let Err(error) = Journal::<Event>::open(&path, |_, _| {}) {

@@ -106,7 +106,7 @@ fn rebuild(journal: &Path, store: &dyn KeyValue) -> Result<(), String> {
 }
 
 /// The rows that change with the entry of that number.
-fn rows(applied: Applied, number: u64) -> Vec<Write> {
+pub(super) fn rows(applied: Applied, number: u64) -> Vec<Write> {
     let Applied { ended, notice } = applied;
     let ended = ended.and_then(|run| row(RUNS, run.id.as_bytes(), &*run));
     let notice = notice.and_then(|told| row(NOTICES, &told.number.to_be_bytes(), &told));

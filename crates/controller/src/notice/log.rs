@@ -112,3 +112,6 @@ async fn blocking<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Fault::new(Reason::Bug, format!("read the event log: {error}")))
 }
+
+#[cfg(test)]
+mod tests;
