@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use jiff::Timestamp;
 use serde_json::Value;
 use stillwater_tests::cluster::{Role, rows, text, wait};
 use stillwater_tests::guest::Disks;
@@ -154,5 +155,34 @@ fn points_of_a_policy_end_by_its_retention_but_no_locked_proved_or_foreign_one()
     site.cluster.ok(&["point", "verify", proved])?;
     let there = points(&site)?;
     ensure!(left.iter().all(|point| there.contains(point)), "{there:?}");
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_locks_its_points_has_each_locked_for_so_long_and_nobody_deletes_one() -> Result<()>
+{
+    let site = site()?;
+    apply(&site, "keep-last = 1\nlock = \"2d\"")?;
+    let mut made = Vec::new();
+    wait_made(&site, &mut made, 2)?;
+    let hours = |point: &Value| -> Result<i64> {
+        let time = |field: &str| Ok::<_, anyhow::Error>(text(point, field)?.parse::<Timestamp>()?);
+        let lock = time("retain_until")?.duration_since(time("committed_at")?);
+        Ok(lock.as_hours())
+    };
+    let locked = wait("both are locked", PATIENCE, || {
+        let points = rows(&site.cluster.json(&["point", "list"])?);
+        let locked = points.iter().map(hours).collect::<Result<Vec<_>>>()?;
+        Ok(locked.iter().all(|hours| *hours == 48).then_some(points))
+    })?;
+    ensure!(locked.len() >= 2, "keep-last is 1, and no lock is over");
+    site.cluster
+        .fails(&["point", "delete", &made[0], "--yes"], 6, "POINT_LOCKED")?;
+    // Neither a weaker policy nor none takes a lock back.
+    apply(&site, "keep-last = 1")?;
+    site.cluster.ok(&["policy", "remove", "shop", "--yes"])?;
+    site.cluster
+        .fails(&["point", "delete", &made[0], "--yes"], 6, "POINT_LOCKED")?;
+    ensure!(points(&site)?.contains(&made[0]));
     Ok(())
 }

@@ -123,7 +123,6 @@ pub(super) fn parse(file: &str) -> Result<Policy, Fault> {
 /// What nobody keeps yet is refused: whoever wrote it would believe in it.
 fn refuse_unkept(policy: &Policy) -> Result<(), Fault> {
     let unkept = [
-        ("retention.lock", policy.retention.lock.is_some()),
         ("store.copies", !policy.store.copies.is_empty()),
         ("limits.bandwidth", policy.limits.bandwidth.is_some()),
     ];
@@ -209,7 +208,7 @@ mod tests {
         check("name = '*'", keep, None);
         check("tag = 'Backup/Gold'", keep, None);
         let locked = format!("{keep}lock = '7d'");
-        check("name = '*'", &locked, Some("retention.lock"));
+        check("name = '*'", &locked, None);
         let copied = format!("copies = ['second']\n{keep}");
         check("name = '*'", &copied, Some("store.copies"));
         let slow = format!("{keep}[limits]\nbandwidth = '200MB/s'");

@@ -133,15 +133,15 @@ impl Expirer {
         }
     }
 
-    /// Judges once, and asks for the end of what nobody wants.
+    /// Judges once, asks for the locks that are promised, and for the end of what nobody wants.
     async fn round(&self, stop: &CancellationToken) -> Result<(), Fault> {
         let state = self.memory.state();
         if state.policies.iter().next().is_none() || !is_current(&state, &self.promises.borrow()) {
             return Ok(());
         }
         let outlook = self.look().await?;
+        let mut is_changed = self.lock(&outlook.judged).await;
         let mut unreachable = BTreeSet::new();
-        let mut is_changed = false;
         for judged in expired(&outlook.judged) {
             let Held {
                 point, repository, ..
@@ -317,7 +317,7 @@ impl Expirer {
 }
 
 /// Whether a repository would say the same of every point.
-fn is_of_all(fault: &Fault) -> bool {
+pub(super) fn is_of_all(fault: &Fault) -> bool {
     matches!(fault.kind(), Kind::Unavailable | Kind::Timeout) || fault.reason == Reason::TimeFrozen
 }
 

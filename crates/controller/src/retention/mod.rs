@@ -9,6 +9,7 @@ mod expiry;
 mod fixture;
 mod forecast;
 mod judge;
+mod locking;
 mod words;
 
 pub use expiry::{Expirer, Ledger, Outlook, Refusal};
