@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use stillwater_policy::Policy;
 use stillwater_types::{NodeId, PointId, Reason, RequestId, Role, RunId, VcenterId, VmId};
 
 use super::*;
@@ -10,7 +11,7 @@ use crate::guest::{CredentialEvent, Subject};
 use crate::memory::State;
 use crate::node::NodeEvent;
 use crate::policy::PolicyEvent;
-use crate::run::{BackupWork, Cause, InPlaceWork, Outcome, RunEvent, Work};
+use crate::run::{BackupWork, Cause, CommittedPoint, InPlaceWork, Outcome, RunEvent, Work};
 use crate::token::{TokenEvent, TokenHash};
 use crate::vcenter::VcenterEvent;
 
@@ -132,6 +133,36 @@ fn a_run_is_told_from_its_beginning_to_each_end() {
         None,
         "steps in between are nobody's business"
     );
+}
+
+#[test]
+fn a_point_is_told_with_the_run_that_made_it() {
+    let committed = RunEvent::Committed(CommittedPoint {
+        point: POINT,
+        sequence: 1,
+        committed_at: Timestamp::UNIX_EPOCH,
+    });
+    let about = check(
+        &[started(backup(None)), of_run(committed)],
+        NoticeKind::PointCommitted,
+        &format!("backup of web made point {POINT}"),
+    );
+    assert_eq!((about.point, about.run), (Some(POINT), Some(RUN)));
+}
+
+#[test]
+fn a_policy_is_told_as_applied_and_then_as_changed() {
+    let text = "name = 'gold'\n[[scope.include]]\nname = '*'\n[schedule]\nrpo = '1h'\n\
+                [retention]\nkeep-last = 3\n[store]\nrepository = 'main'\n";
+    let policy = Box::new(Policy::parse(text).unwrap());
+    let applied = Event::Policy(PolicyEvent::Applied { policy });
+    let told = |events: &[Event], word| {
+        let message = format!("policy gold was {word}");
+        let about = check(events, NoticeKind::PolicyApplied, &message);
+        assert_eq!(about.policy, "gold");
+    };
+    told(std::slice::from_ref(&applied), "applied");
+    told(&[applied.clone(), applied], "changed");
 }
 
 #[test]
