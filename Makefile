@@ -13,6 +13,7 @@
 #   make hotadd-kills    kill -9 proxy and controller while disks are attached to proxies (KILLS=200); root, for loop devices
 #   make fleet     VMs under policies, proxies that come, go and die, in accelerated time (VMS=200 MINUTES=120 SPEED=6 SEED=…); root, for network namespaces
 #   make scale     whether throughput grows with proxies (VMS=8 MIB=256 ROUNDS=3)
+#   make serve-rate  how fast a point is read through `point serve`, against a restore (MIB=1024 ROUNDS=5)
 #   make sim       break the storage of the store in every way, in memory (SIM_STATES=100000)
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
 #   make bench-transports  what each way to a disk costs (BENCH_MIB=512, BENCH_ROUNDS=3); root, for loop devices
@@ -49,7 +50,7 @@ define images
 	@tests/lab/images.sh $(1) >tests/lab/build/images.log 2>&1 || { cat tests/lab/build/images.log; exit 1; }
 endef
 
-.PHONY: help setup lab demo boot test sim lint torture vsphere-faults least-privilege hotadd-kills fleet scale fuzz fuzz-files crash bench growth bench-transports cutters microbench binaries advisories
+.PHONY: help setup lab demo boot test sim lint torture vsphere-faults least-privilege hotadd-kills fleet scale serve-rate fuzz fuzz-files crash bench growth bench-transports cutters microbench binaries advisories
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -106,6 +107,11 @@ fleet: lab
 scale: lab
 	cargo build --locked --release --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli -p stillwater-tests
 	target/release/scale
+
+# MIB and ROUNDS come from the environment.
+serve-rate: lab
+	cargo build --locked --release --bins -p stillwater-controller -p stillwater-proxy -p stillwater-repository -p stillwater-cli -p stillwater-tests
+	target/release/serve-rate
 
 # Root only; tests/crash/README.md tells what it does and how to replay a state.
 crash: setup

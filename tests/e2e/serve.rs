@@ -2,52 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use stillwater_tests::Site;
-use stillwater_tests::cluster::{Role, hash, rows, wait};
+use stillwater_tests::cluster::{Role, hash, rows};
 use stillwater_tests::lab::Frozen;
-use stillwater_tests::process::Process;
-
-/// `point serve` in the background.
-struct Serving {
-    process: Process,
-    socket: PathBuf,
-}
-
-impl Serving {
-    fn start(site: &Site, point: &str, more: &[&str]) -> Result<Self> {
-        let socket = site.cluster.dir().join("nbd.sock");
-        let log = site.cluster.dir().join("serve.log");
-        // An earlier one may have told the same there.
-        std::fs::remove_file(&log).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })?;
-        let path = socket.to_str().context("utf-8")?;
-        let mut args = vec!["point", "serve", point, "--socket", path];
-        args.extend(more);
-        let mut process = Process::start("serve", &mut site.cluster.command(&args)?, &log)?;
-        wait("the disks are served", Duration::from_secs(60), || {
-            process.check_alive()?;
-            Ok(process.log().contains("nbd+unix://").then_some(()))
-        })?;
-        Ok(Self { process, socket })
-    }
-
-    fn uri(&self, key: i32) -> String {
-        format!("nbd+unix:///{key}?socket={}", self.socket.display())
-    }
-
-    /// Ends it as Ctrl-C does.
-    fn stop(mut self) -> Result<()> {
-        let status = self.process.interrupt(Duration::from_secs(60))?;
-        ensure!(status.success(), "{status}: {}", self.process.log());
-        ensure!(!self.socket.exists(), "the socket goes with it");
-        Ok(())
-    }
-}
+use stillwater_tests::{Serving, Site};
 
 fn run(program: &str, args: &[&str]) -> Result<Output> {
     let output = Command::new(program)

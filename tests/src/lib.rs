@@ -10,6 +10,7 @@ pub mod http;
 pub mod lab;
 pub mod machine;
 pub mod process;
+mod serving;
 mod site;
 pub mod sparse;
 pub mod volume;
@@ -18,4 +19,5 @@ pub mod workspace;
 
 pub use cluster::Cluster;
 pub use lab::Lab;
+pub use serving::Serving;
 pub use site::Site;

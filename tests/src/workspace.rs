@@ -1,8 +1,9 @@
-//! Where the workspace keeps what the tests run.
+//! Where the workspace keeps what the tests run, and what they are told from outside.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// The workspace's root directory.
 pub fn root() -> &'static Path {
@@ -42,4 +43,15 @@ pub fn lab_file(name: &str) -> Result<PathBuf> {
 /// A command that runs a binary of this workspace.
 pub fn command(name: &str) -> Result<std::process::Command> {
     binary(name).map(std::process::Command::new)
+}
+
+/// What the environment says of `name`, or what is usual.
+pub fn setting<T: FromStr>(name: &str, otherwise: T) -> Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match std::env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name}={text}")),
+        Err(_) => Ok(otherwise),
+    }
 }

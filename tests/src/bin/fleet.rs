@@ -5,10 +5,10 @@
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use stillwater_tests::fleet::{Options, Tally, run};
+use stillwater_tests::workspace::setting;
 
 /// Set for the process that is inside.
 const INSIDE: &str = "STILLWATER_FLEET_INSIDE";
@@ -47,14 +47,4 @@ fn start_inside(speed: u32) -> std::io::Error {
         .arg(own)
         .env(INSIDE, "1")
         .exec()
-}
-
-fn setting<T: FromStr>(name: &str, otherwise: T) -> Result<T>
-where
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    match env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name}={text}")),
-        Err(_) => Ok(otherwise),
-    }
 }

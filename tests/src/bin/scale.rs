@@ -3,13 +3,13 @@
 //! Every disk is a source of 50 MB/s: nbdkit serves it and holds it back. Each proxy reads one disk at a time, so that
 //! only more proxies can read more. What one, two and four of them read in a second is compared.
 
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use stillwater_tests::cluster::{Cluster, Role};
 use stillwater_tests::guest::Disks;
 use stillwater_tests::lab::{DiskSpec, Lab, VmSpec};
+use stillwater_tests::workspace::setting;
 
 /// Bytes that a source gives in a second.
 const SOURCE: u64 = 50_000_000;
@@ -101,14 +101,4 @@ fn proxy(lab: &Lab) -> String {
         "[limits]\ntransfers = 1\n[transports]\n\
          nbd-command = [\"/bin/sh\", \"-c\", {serve:?}, \"sh\", \"{{socket}}\", \"{{file}}\"]\n"
     )
-}
-
-fn setting<T: FromStr>(name: &str, otherwise: T) -> Result<T>
-where
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    match std::env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name}={text}")),
-        Err(_) => Ok(otherwise),
-    }
 }
