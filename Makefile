@@ -12,7 +12,7 @@
 #   make least-privilege  the e2e tests with an account that holds the roles of deploy/vsphere-role and nothing else
 #   make hotadd-kills    kill -9 proxy and controller while disks are attached to proxies (KILLS=200); root, for loop devices
 #   make fleet     VMs under policies, proxies that come, go and die, in accelerated time (VMS=200 MINUTES=120 SPEED=6 SEED=…); root, for network namespaces
-#   make scale     whether throughput grows with proxies (VMS=8 MIB=256 ROUNDS=3)
+#   make scale     whether throughput grows with proxies (VMS=16 MIB=384 ROUNDS=3)
 #   make serve-rate  how fast a point is read through `point serve`, against a restore (MIB=1024 ROUNDS=5)
 #   make sim       break the storage of the store in every way, in memory (SIM_STATES=100000)
 #   make crash     cut the repository's power on ext4 and XFS (STATES=2000 KNOCKOUT=all FS=… SEED=…)
