@@ -44,18 +44,7 @@ fn started(moref: &str) -> RunEvent {
         vcenter: VcenterId::from_bytes([1; 16]),
         moref: moref.into(),
     };
-    let work = Work::Backup(BackupWork {
-        vm,
-        vm_name: moref.into(),
-        exclude: vec![],
-        full: false,
-        quiesce: vec![],
-        hooks: None,
-        repository: None,
-        policy: None,
-        disks_at_once: None,
-        ways: vec![],
-    });
+    let work = Work::Backup(BackupWork::new(vm, moref));
     RunEvent::Started {
         request: RequestId::mint(),
         work,
@@ -164,7 +153,7 @@ fn the_projection_is_rebuilt_from_the_journal_when_it_is_gone_or_garbage() {
 
 #[test]
 fn only_the_notices_of_the_last_entries_are_kept() {
-    let rows = |number| writer::rows(Applied::default(), number);
+    let rows = |number| writer::rows(&Applied::default(), number);
     assert_eq!(rows(NOTICES_KEPT - 1), []);
     let oldest = 7_u64.to_be_bytes().to_vec();
     let removed = stillwater_catalog::Write::Remove(NOTICES, oldest);

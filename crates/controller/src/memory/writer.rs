@@ -30,10 +30,17 @@ pub(super) struct Change {
 /// more than half a second of them, which is how often sled writes on its own.
 const LAG_MAX: usize = 4096;
 
-/// The journal folded into a state, with the last entries' places and rows.
+/// The journal folded into a state, with the last entries' places and what they changed.
 pub(super) struct Fold {
     pub state: State,
-    recent: VecDeque<(Position, Vec<Write>)>,
+    recent: VecDeque<Recent>,
+}
+
+/// An entry near the journal's end. Its rows are made when they are missing, which they seldom are.
+struct Recent {
+    position: Position,
+    number: u64,
+    applied: Applied,
 }
 
 impl Default for Fold {
@@ -41,7 +48,11 @@ impl Default for Fold {
         let state = State::default();
         Self {
             state,
-            recent: VecDeque::from([(Position::default(), Vec::new())]),
+            recent: VecDeque::from([Recent {
+                position: Position::default(),
+                number: 0,
+                applied: Applied::default(),
+            }]),
         }
     }
 }
@@ -52,23 +63,24 @@ impl Fold {
         if self.recent.len() >= LAG_MAX {
             self.recent.pop_front();
         }
-        let rows = rows(applied, self.state.entries);
-        self.recent.push_back((position, rows));
+        self.recent.push_back(Recent {
+            position,
+            number: self.state.entries,
+            applied,
+        });
     }
 
-    /// The rows of what came after `watermark`; none when it is no place near the journal's end.
+    /// Where `watermark` is in what is kept; none when it is no place near the journal's end.
+    fn place(&self, watermark: &Position) -> Option<usize> {
+        let mut recent = self.recent.iter();
+        recent.position(|recent| recent.position == *watermark)
+    }
+
+    /// The rows of what came after `watermark`.
     fn since(&self, watermark: &Position) -> Option<Vec<Write>> {
-        let found = self
-            .recent
-            .iter()
-            .position(|(position, _)| position == watermark)?;
-        Some(
-            self.recent
-                .iter()
-                .skip(found + 1)
-                .flat_map(|(_, rows)| rows.clone())
-                .collect(),
-        )
+        let missing = self.recent.iter().skip(self.place(watermark)? + 1);
+        let rows = missing.flat_map(|recent| rows(&recent.applied, recent.number));
+        Some(rows.collect())
     }
 }
 
@@ -76,14 +88,14 @@ impl Fold {
 pub(super) fn open_projection(dir: &Path, journal: PathBuf, fold: &Fold) -> Projection {
     let projection = Projection::open(
         dir,
-        |watermark| fold.since(watermark).is_some(),
+        |watermark| fold.place(watermark).is_some(),
         move |store| rebuild(&journal, store),
     );
     let behind = projection
         .watermark()
         .and_then(|watermark| fold.since(&watermark));
-    if let (Some(rows), Some((end, _))) = (behind, fold.recent.back()) {
-        projection.write(&rows, Some(end));
+    if let (Some(rows), Some(end)) = (behind, fold.recent.back()) {
+        projection.write(&rows, Some(&end.position));
     }
     projection
 }
@@ -92,7 +104,7 @@ fn rebuild(journal: &Path, store: &dyn KeyValue) -> Result<(), String> {
     let (mut state, mut all, mut failed) = (State::default(), Vec::new(), None);
     let replayed = replay(journal, |entry: Entry<Event>, _| {
         let applied = state.apply(entry.at, &entry.by, &entry.event);
-        all.extend(rows(applied, state.entries));
+        all.extend(rows(&applied, state.entries));
         if all.len() >= REBUILD_LEN {
             failed = failed.take().or(store.write(&all, None).err());
             all.clear();
@@ -106,10 +118,12 @@ fn rebuild(journal: &Path, store: &dyn KeyValue) -> Result<(), String> {
 }
 
 /// The rows that change with the entry of that number.
-pub(super) fn rows(applied: Applied, number: u64) -> Vec<Write> {
+pub(super) fn rows(applied: &Applied, number: u64) -> Vec<Write> {
     let Applied { ended, notice } = applied;
-    let ended = ended.and_then(|run| row(RUNS, run.id.as_bytes(), &*run));
-    let notice = notice.and_then(|told| row(NOTICES, &told.number.to_be_bytes(), &told));
+    let ended = ended.as_deref();
+    let ended = ended.and_then(|run| row(RUNS, run.id.as_bytes(), run));
+    let notice = notice.as_ref();
+    let notice = notice.and_then(|told| row(NOTICES, &told.number.to_be_bytes(), told));
     // Most entries told nothing; removing what is not there costs next to nothing.
     let old = number.checked_sub(NOTICES_KEPT);
     let old = old.map(|old| Write::Remove(NOTICES, old.to_be_bytes().to_vec()));
@@ -165,7 +179,7 @@ impl Writer {
                 continue;
             }
             let applied = next.apply(at, &draft.by, &draft.event);
-            all.extend(rows(applied, next.entries));
+            all.extend(rows(&applied, next.entries));
             drafts.push(draft);
             waiting.push(answer);
         }

@@ -11,7 +11,7 @@ use crate::run::{Outcome, RunEvent, Work};
 use crate::token::TokenEvent;
 use crate::vcenter::VcenterEvent;
 
-use stillwater_types::{NodeId, RunId, VcenterId};
+use stillwater_types::{NodeId, PointId, RunId, VcenterId, VmId};
 
 /// What an event tells that is about to change `before`; none for what is of interest to the controller alone.
 pub fn tell(before: &State, event: &Event) -> Option<Told> {
@@ -33,45 +33,47 @@ fn of_run(before: &State, run: RunId, event: &RunEvent) -> Option<Told> {
         let started = told(NoticeKind::RunStarted, format!("{} begins", words(work)));
         return Some(about_run(started, run, work));
     }
+    // Most events of a run tell nothing: its words are made where they are told.
     let known = before.runs.find(run)?;
-    let what = words(&known.work);
+    let what = || words(&known.work);
     let mut told = match event {
         RunEvent::Ended(Outcome::Succeeded) => {
-            told(NoticeKind::RunSucceeded, format!("{what} succeeded"))
+            told(NoticeKind::RunSucceeded, format!("{} succeeded", what()))
         }
         RunEvent::Ended(Outcome::Incomplete) => {
             let missing = "something of the vm is not in its point";
             told(
                 NoticeKind::RunIncomplete,
-                format!("{what} is incomplete: {missing}; see `stillwater run show {run}`"),
+                format!(
+                    "{} is incomplete: {missing}; see `stillwater run show {run}`",
+                    what()
+                ),
             )
         }
         RunEvent::Ended(Outcome::Failed(cause)) => told(
             NoticeKind::RunFailed,
-            format!("{what} failed: {} {}", cause.0.reason, cause.0.message),
+            format!("{} failed: {} {}", what(), cause.0.reason, cause.0.message),
         ),
-        RunEvent::Ended(Outcome::Cancelled) => {
-            told(NoticeKind::RunCancelled, format!("{what} was cancelled"))
-        }
+        RunEvent::Ended(Outcome::Cancelled) => told(
+            NoticeKind::RunCancelled,
+            format!("{} was cancelled", what()),
+        ),
         RunEvent::Committed(committed) => {
             let point = committed.point;
             let mut told = told(
                 NoticeKind::PointCommitted,
-                format!("{what} made point {point}"),
+                format!("{} made point {point}", what()),
             );
             told.about.point = Some(point);
             told
         }
         RunEvent::InPlaceBegun => told(
             NoticeKind::DisksOverwritten,
-            format!("{what} is about to write over the vm's disks"),
+            format!("{} is about to write over the vm's disks", what()),
         ),
         _ => return None,
     };
-    told.about.node = before.runs.find(run).and_then(|run| {
-        let target = run.target.as_ref();
-        target.map(|target| target.repository)
-    });
+    told.about.node = known.target.as_ref().map(|target| target.repository);
     Some(about_run(told, run, &known.work))
 }
 
@@ -241,36 +243,37 @@ fn of_policy(before: &State, event: &PolicyEvent) -> Told {
             repository,
             vm,
             why,
-        } => Told {
-            about: About {
-                point: Some(*point),
-                node: Some(*repository),
-                vm: Some(vm.clone()),
-                ..About::default()
-            },
-            ..told(
-                NoticeKind::PointExpired,
-                format!("point {point} was deleted: {why}"),
+        } => {
+            let message = format!("point {point} was deleted: {why}");
+            about_point(
+                told(NoticeKind::PointExpired, message),
+                *point,
+                *repository,
+                vm,
             )
-        },
+        }
         PolicyEvent::ExpiryRefused {
             point,
             repository,
             vm,
             why,
-        } => Told {
-            about: About {
-                point: Some(*point),
-                node: Some(*repository),
-                vm: Some(vm.clone()),
-                ..About::default()
-            },
-            ..told(
-                NoticeKind::ExpiryRefused,
-                format!("point {point} stays: {why}"),
+        } => {
+            let message = format!("point {point} stays: {why}");
+            about_point(
+                told(NoticeKind::ExpiryRefused, message),
+                *point,
+                *repository,
+                vm,
             )
-        },
+        }
     }
+}
+
+fn about_point(mut told: Told, point: PointId, repository: NodeId, vm: &VmId) -> Told {
+    told.about.point = Some(point);
+    told.about.node = Some(repository);
+    told.about.vm = Some(vm.clone());
+    told
 }
 
 fn about_policy(mut told: Told, name: &str) -> Told {
