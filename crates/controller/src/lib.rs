@@ -21,6 +21,7 @@ pub mod memory;
 pub mod metrics;
 pub mod node;
 pub mod notice;
+mod page;
 pub mod point;
 pub mod policy;
 pub mod preflight;

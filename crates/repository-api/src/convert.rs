@@ -37,6 +37,10 @@ wraps! { pb:
 alike! { pb: PackFinish { record_count } }
 
 mirror! { pb:
+    ListPointsRequest {
+        page[(PAGE_SIZE_MAX, PAGE_SIZE_MAX)] page_size,
+        maybe_text page_token,
+    }
     Repository {
         id node_id,
         plain writable_bytes,
@@ -365,34 +369,6 @@ impl TryFrom<pb::SaltedRecord> for SaltedRecord {
             RecordType::Node => return Err(FieldError::new("salt", "must be empty for a node")),
         };
         Ok(Self { record, salt })
-    }
-}
-
-impl From<ListPointsRequest> for pb::ListPointsRequest {
-    fn from(domain: ListPointsRequest) -> Self {
-        let ListPointsRequest {
-            page_size,
-            page_token,
-        } = domain;
-        Self {
-            page_size,
-            page_token: page_token.unwrap_or_default(),
-        }
-    }
-}
-
-impl TryFrom<pb::ListPointsRequest> for ListPointsRequest {
-    type Error = FieldError;
-
-    fn try_from(message: pb::ListPointsRequest) -> Result<Self, FieldError> {
-        let pb::ListPointsRequest {
-            page_size,
-            page_token,
-        } = message;
-        Ok(Self {
-            page_size: field::page_size(page_size, PAGE_SIZE_MAX, PAGE_SIZE_MAX),
-            page_token: field::maybe_text(page_token),
-        })
     }
 }
 

@@ -142,7 +142,8 @@ macro_rules! empty {
 /// `plain` as it is · `id`, `maybe_id`, `ids` as text · `word`, `maybe_word` as a number · `text` must
 /// say something, `words` a list of them · `maybe_text` is empty for none · `time`, `maybe_time` · `hash` a fixed number of
 /// bytes, `hashes` any number of such · `bytes[MAX]` at least one and at most so many · `message`,
-/// `maybe_message`, `messages` as converted themselves · `maybe_fault` a fault that is told.
+/// `maybe_message`, `messages` as converted themselves, `message_or_default` when it may be left out · `maybe_fault`,
+/// `faults` that are told · `page[(DEFAULT, MAX)]` a number of rows, zero for the default.
 #[macro_export]
 macro_rules! mirror {
     ($pb:ident: $($name:ident { $($kind:ident $([$max:expr])? $field:ident),* $(,)? })*) => {$(
@@ -204,6 +205,10 @@ macro_rules! mirror {
     };
     (@send message $field:ident) => { Some($field.into()) };
     (@take message $field:ident) => { $crate::field::message(stringify!($field), $field)? };
+    (@send message_or_default $field:ident) => { Some($field.into()) };
+    (@take message_or_default $field:ident) => {
+        $crate::field::maybe_message(stringify!($field), $field)?.unwrap_or_default()
+    };
     (@send maybe_message $field:ident) => { $field.map(Into::into) };
     (@take maybe_message $field:ident) => {
         $crate::field::maybe_message(stringify!($field), $field)?
@@ -212,6 +217,13 @@ macro_rules! mirror {
     (@take messages $field:ident) => { $crate::field::messages(stringify!($field), $field)? };
     (@send maybe_fault $field:ident) => { $field.map(Into::into) };
     (@take maybe_fault $field:ident) => { $field.map(Into::into) };
+    (@send faults $field:ident) => { $field.into_iter().map(Into::into).collect() };
+    (@take faults $field:ident) => { $field.into_iter().map(Into::into).collect() };
+    (@send page $field:ident) => { $field };
+    (@take page[$sizes:expr] $field:ident) => {{
+        let (default, max) = $sizes;
+        $crate::field::page_size($field, default, max)
+    }};
 }
 
 /// A fault that is told as a message with a reason, a text and details.

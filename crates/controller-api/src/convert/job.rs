@@ -1,6 +1,6 @@
 //! Jobs.
 
-use stillwater_wire::{FieldError, field, mirror};
+use stillwater_wire::mirror;
 
 use crate::model::*;
 use crate::pb;
@@ -25,37 +25,10 @@ mirror! { pb:
         plain failure_count,
         plain pace,
     }
+    ListJobsRequest {
+        maybe_text policy,
+        page[(PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)] page_size,
+        maybe_text page_token,
+    }
     ListJobsResponse { messages jobs, maybe_text next_page_token }
-}
-
-impl From<ListJobsRequest> for pb::ListJobsRequest {
-    fn from(domain: ListJobsRequest) -> Self {
-        let ListJobsRequest {
-            policy,
-            page_size,
-            page_token,
-        } = domain;
-        Self {
-            policy: policy.unwrap_or_default(),
-            page_size,
-            page_token: page_token.unwrap_or_default(),
-        }
-    }
-}
-
-impl TryFrom<pb::ListJobsRequest> for ListJobsRequest {
-    type Error = FieldError;
-
-    fn try_from(message: pb::ListJobsRequest) -> Result<Self, FieldError> {
-        let pb::ListJobsRequest {
-            policy,
-            page_size,
-            page_token,
-        } = message;
-        Ok(Self {
-            policy: field::maybe_text(policy),
-            page_size: field::page_size(page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX),
-            page_token: field::maybe_text(page_token),
-        })
-    }
 }

@@ -50,6 +50,11 @@ impl TryFrom<pb::GetPointConfigurationResponse> for PointConfiguration {
 }
 
 mirror! { pb:
+    ListPointsRequest {
+        maybe_text vm,
+        page[(PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)] page_size,
+        maybe_text page_token,
+    }
     Point {
         id point_id,
         id vm_id,
@@ -184,38 +189,6 @@ impl TryFrom<pb::PointDisk> for PointDisk {
             hole_bytes,
             chunk_count,
             new_chunk_count,
-        })
-    }
-}
-
-impl From<ListPointsRequest> for pb::ListPointsRequest {
-    fn from(domain: ListPointsRequest) -> Self {
-        let ListPointsRequest {
-            vm,
-            page_size,
-            page_token,
-        } = domain;
-        Self {
-            vm: vm.unwrap_or_default(),
-            page_size,
-            page_token: page_token.unwrap_or_default(),
-        }
-    }
-}
-
-impl TryFrom<pb::ListPointsRequest> for ListPointsRequest {
-    type Error = FieldError;
-
-    fn try_from(message: pb::ListPointsRequest) -> Result<Self, FieldError> {
-        let pb::ListPointsRequest {
-            vm,
-            page_size,
-            page_token,
-        } = message;
-        Ok(Self {
-            vm: field::maybe_text(vm),
-            page_size: field::page_size(page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX),
-            page_token: field::maybe_text(page_token),
         })
     }
 }

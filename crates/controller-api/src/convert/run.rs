@@ -354,6 +354,10 @@ impl TryFrom<pb::StartRunRequest> for StartRunRequest {
 }
 
 mirror! { pb:
+    ListRunsRequest {
+        page[(PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)] page_size,
+        maybe_text page_token,
+    }
     StartBackup {
         text vm,
         plain exclude_disk_keys,
@@ -391,34 +395,6 @@ impl TryFrom<pb::StartExportDisk> for StartExportDisk {
         Ok(Self {
             point_id: field::id("point_id", &point_id)?,
             disk_key,
-        })
-    }
-}
-
-impl From<ListRunsRequest> for pb::ListRunsRequest {
-    fn from(domain: ListRunsRequest) -> Self {
-        let ListRunsRequest {
-            page_size,
-            page_token,
-        } = domain;
-        Self {
-            page_size,
-            page_token: page_token.unwrap_or_default(),
-        }
-    }
-}
-
-impl TryFrom<pb::ListRunsRequest> for ListRunsRequest {
-    type Error = FieldError;
-
-    fn try_from(message: pb::ListRunsRequest) -> Result<Self, FieldError> {
-        let pb::ListRunsRequest {
-            page_size,
-            page_token,
-        } = message;
-        Ok(Self {
-            page_size: field::page_size(page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX),
-            page_token: field::maybe_text(page_token),
         })
     }
 }

@@ -8,6 +8,7 @@ use stillwater_types::{Fault, NodeId, Reason};
 
 use super::{Log, Notice, NoticeKind, Severity};
 use crate::memory::State;
+use crate::page;
 
 /// Tells what happened.
 pub struct Service {
@@ -29,10 +30,8 @@ impl api::EventService for Service {
         request: api::ListEventsRequest,
     ) -> Result<api::ListEventsResponse, Fault> {
         let wanted = Wanted::new(request.filter)?;
-        let before = request.page_token.as_deref().map(number).transpose()?;
-        let limit = usize::try_from(request.page_size)
-            .unwrap_or(usize::MAX)
-            .max(1);
+        let before = page::place(request.page_token.as_deref())?;
+        let limit = page::limit(request.page_size);
         let wanted = move |notice: &Notice| wanted.wants(notice);
         let page = self.log.page(wanted, before, request.since, limit).await?;
         let state = self.log.memory().state();
@@ -116,15 +115,6 @@ fn known(kind: &str) -> Result<NoticeKind, Fault> {
         let all: Vec<&str> = NoticeKind::ALL.iter().map(|kind| kind.as_str()).collect();
         let message = format!("{kind:?} is no kind of event; there are {}", all.join(", "));
         Fault::new(Reason::BadField, message).with("field", "filter.kinds")
-    })
-}
-
-fn number(token: &str) -> Result<u64, Fault> {
-    token.parse().map_err(|_| {
-        Fault::new(
-            Reason::BadField,
-            "page_token is not one that a list answered with",
-        )
     })
 }
 

@@ -19,6 +19,7 @@ use crate::guest::{HookEnd, HookRun, Phase};
 use crate::inventory::Inventory;
 use crate::memory::Memory;
 use crate::node::actor;
+use crate::page;
 use crate::repository::Upkeep;
 use crate::run::{Level, Repositories};
 use crate::secret::Secrets;
@@ -186,9 +187,7 @@ impl api::PointService for Service {
             }
         }
         let points = self.points.clone();
-        let limit = usize::try_from(request.page_size)
-            .unwrap_or(usize::MAX)
-            .max(1);
+        let limit = page::limit(request.page_size);
         let (found, next) =
             blocking(move || points.page(before, limit, |point| filter.fits(point))).await?;
         Ok(api::ListPointsResponse {
@@ -374,10 +373,6 @@ fn told_reading(disk_key: i32, note: ReadingNote) -> api::DiskReading {
 }
 
 fn parse_token(token: &str) -> Result<Vec<u8>, Fault> {
-    URL_SAFE_NO_PAD.decode(token).map_err(|_| {
-        Fault::new(
-            Reason::BadField,
-            "page_token is not one that a list answered with",
-        )
-    })
+    let key = URL_SAFE_NO_PAD.decode(token);
+    key.map_err(|_| page::unknown_token())
 }

@@ -19,6 +19,7 @@ use super::ladder::{Level, Rung};
 use crate::guest::{Hook, Hooks, OnFailure, Phase};
 use crate::inventory::Inventory;
 use crate::node::actor;
+use crate::page;
 use crate::point::{self, OpenedPoint};
 use crate::restore::{self, Restorers};
 
@@ -250,10 +251,8 @@ impl api::RunService for Service {
         _peer: &Peer,
         request: api::ListRunsRequest,
     ) -> Result<api::ListRunsResponse, Fault> {
-        let before = request.page_token.as_deref().map(parse_token).transpose()?;
-        let limit = usize::try_from(request.page_size)
-            .unwrap_or(usize::MAX)
-            .max(1);
+        let before = page::place(request.page_token.as_deref())?;
+        let limit = page::limit(request.page_size);
         // One more than asked, to know whether there is another page.
         let mut runs = self.runs.list(before, limit.saturating_add(1)).await?;
         let has_more = runs.len() > limit;
@@ -323,15 +322,6 @@ impl Watch {
             }
         }
     }
-}
-
-fn parse_token(token: &str) -> Result<RunId, Fault> {
-    token.parse().map_err(|_| {
-        Fault::new(
-            Reason::BadField,
-            "page_token is not one that a list answered with",
-        )
-    })
 }
 
 /// The hooks of a run; none when there are none.

@@ -3,11 +3,12 @@
 use async_trait::async_trait;
 use stillwater_controller_api as api;
 use stillwater_rpc::Peer;
-use stillwater_types::{Fault, Reason};
+use stillwater_types::Fault;
 
 use super::keeper::Shared;
 use super::told::{Told, told};
 use crate::memory::Memory;
+use crate::page;
 
 /// Tells how promises stand.
 pub struct Service {
@@ -29,10 +30,8 @@ impl api::JobService for Service {
         _peer: &Peer,
         request: api::ListJobsRequest,
     ) -> Result<api::ListJobsResponse, Fault> {
-        let after = request.page_token.as_deref().map(number).transpose()?;
-        let limit = usize::try_from(request.page_size)
-            .unwrap_or(usize::MAX)
-            .max(1);
+        let after = page::place(request.page_token.as_deref())?;
+        let limit = page::limit(request.page_size);
         let mut jobs = told(&self.shared.book(), self.memory.now());
         jobs.retain(|job| {
             after.is_none_or(|after| job.number > after)
@@ -49,15 +48,6 @@ impl api::JobService for Service {
             next_page_token: last.filter(|_| has_more),
         })
     }
-}
-
-fn number(token: &str) -> Result<u32, Fault> {
-    token.parse().map_err(|_| {
-        Fault::new(
-            Reason::BadField,
-            "page_token is not one that a list answered with",
-        )
-    })
 }
 
 fn tell(told: Told) -> api::Job {
