@@ -28,16 +28,8 @@ fn vm() -> VmId {
 
 fn backup(policy: Option<&str>) -> Work {
     Work::Backup(BackupWork {
-        vm: vm(),
-        vm_name: "web".into(),
-        exclude: vec![],
-        full: false,
-        quiesce: vec![],
-        hooks: None,
-        repository: None,
         policy: policy.map(str::to_owned),
-        disks_at_once: None,
-        ways: vec![],
+        ..BackupWork::new(vm(), "web")
     })
 }
 

@@ -119,18 +119,7 @@ mod tests {
     }
 
     fn run(how: How, why: Option<Why>) -> Run {
-        let work = Work::Backup(BackupWork {
-            vm: vm(),
-            vm_name: "web".into(),
-            exclude: Vec::new(),
-            full: false,
-            quiesce: Vec::new(),
-            hooks: None,
-            repository: None,
-            policy: None,
-            disks_at_once: None,
-            ways: Vec::new(),
-        });
+        let work = Work::Backup(BackupWork::new(vm(), "web"));
         let (id, request) = (RunId::from_bytes([1; 16]), RequestId::from_bytes([1; 16]));
         let mut run = Run::new(id, Timestamp::UNIX_EPOCH, request, work);
         let disk = Disk {

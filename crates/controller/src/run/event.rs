@@ -68,6 +68,24 @@ pub struct BackupWork {
     pub ways: Vec<Way>,
 }
 
+impl BackupWork {
+    /// All of a VM, asked for by a person who said nothing else.
+    pub fn new(vm: VmId, vm_name: impl Into<String>) -> Self {
+        Self {
+            vm,
+            vm_name: vm_name.into(),
+            exclude: Vec::new(),
+            full: false,
+            quiesce: Vec::new(),
+            hooks: None,
+            repository: None,
+            policy: None,
+            disks_at_once: None,
+            ways: Vec::new(),
+        }
+    }
+}
+
 /// A VM to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreWork {

@@ -106,16 +106,9 @@ pub(super) fn run_id(number: u8) -> RunId {
 /// A run of a VM that was asked for at a moment.
 pub(super) fn run(number: u8, of: u8, policy: Option<&str>, started: i64) -> Run {
     let work = Work::Backup(BackupWork {
-        vm: vm(of),
-        vm_name: format!("web-{of}"),
-        exclude: Vec::new(),
-        full: false,
-        quiesce: Vec::new(),
-        hooks: None,
         repository: Some(repository()),
         policy: policy.map(str::to_owned),
-        disks_at_once: None,
-        ways: Vec::new(),
+        ..BackupWork::new(vm(of), format!("web-{of}"))
     });
     let request = RequestId::from_bytes([number; 16]);
     let mut run = Run::new(run_id(number), at(started), request, work);

@@ -23,18 +23,7 @@ fn vm() -> VmId {
 }
 
 fn backup() -> Work {
-    Work::Backup(BackupWork {
-        vm: vm(),
-        vm_name: "web".into(),
-        exclude: vec![],
-        full: false,
-        quiesce: vec![],
-        hooks: None,
-        repository: None,
-        policy: None,
-        disks_at_once: None,
-        ways: vec![],
-    })
+    Work::Backup(BackupWork::new(vm(), "web"))
 }
 
 fn hooked() -> Work {

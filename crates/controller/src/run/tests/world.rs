@@ -1675,18 +1675,7 @@ async fn join_all(memory: &Memory) {
 }
 
 pub fn backup() -> Work {
-    Work::Backup(BackupWork {
-        vm: vm(),
-        vm_name: "web".into(),
-        exclude: vec![],
-        full: false,
-        quiesce: vec![],
-        hooks: None,
-        repository: None,
-        policy: None,
-        disks_at_once: None,
-        ways: vec![],
-    })
+    Work::Backup(BackupWork::new(vm(), "web"))
 }
 
 /// A backup with hooks of every phase, which all mean the same when they fail.
@@ -1736,31 +1725,15 @@ async fn keep_account(memory: &Memory) {
 
 pub fn reading_everything() -> Work {
     Work::Backup(BackupWork {
-        vm: vm(),
-        vm_name: "web".into(),
-        exclude: vec![],
         full: true,
-        quiesce: vec![],
-        hooks: None,
-        repository: None,
-        policy: None,
-        disks_at_once: None,
-        ways: vec![],
+        ..BackupWork::new(vm(), "web")
     })
 }
 
 pub fn excluding(keys: &[i32]) -> Work {
     Work::Backup(BackupWork {
-        vm: vm(),
-        vm_name: "web".into(),
         exclude: keys.to_vec(),
-        full: false,
-        quiesce: vec![],
-        hooks: None,
-        repository: None,
-        policy: None,
-        disks_at_once: None,
-        ways: vec![],
+        ..BackupWork::new(vm(), "web")
     })
 }
 
