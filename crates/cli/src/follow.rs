@@ -1,5 +1,6 @@
 //! Watching runs to their end.
 
+use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,22 +57,11 @@ pub(crate) async fn to_the_end<T>(
     show: impl Fn(&T) -> bool,
     say: impl Fn(&str),
 ) -> Result<T, Fault> {
-    let mut heard = Instant::now();
-    loop {
-        let fault = match once(&ask, &show, &mut heard).await {
-            Ok(Some(ended)) => return Ok(ended),
-            Ok(None) => Fault::new(
-                Reason::ControllerUnreachable,
-                "the controller stopped telling",
-            ),
-            Err(fault) => fault,
-        };
-        if !worth_repeating(fault.kind()) || heard.elapsed() > PATIENCE {
-            return Err(fault);
-        }
-        say(&format!("{fault}; trying again"));
-        tokio::time::sleep(PAUSE).await;
-    }
+    let take = |told: T| match show(&told) {
+        true => ControlFlow::Break(told),
+        false => ControlFlow::Continue(()),
+    };
+    until(ask, take, say).await
 }
 
 /// Takes what the controller tells, however rarely, until `show` says that nobody wants more of it; over restarts of
@@ -81,24 +71,31 @@ pub(crate) async fn on_and_on<T>(
     show: impl Fn(&T) -> Result<bool, Fault>,
     say: impl Fn(&str),
 ) -> Result<(), Fault> {
+    let take = |told: T| match show(&told) {
+        Ok(true) => ControlFlow::Continue(()),
+        Ok(false) => ControlFlow::Break(Ok(())),
+        Err(fault) => ControlFlow::Break(Err(fault)),
+    };
+    until(ask, take, say).await?
+}
+
+/// Takes what is told until `take` breaks off, with its value. A controller that stops telling is asked again, and
+/// given up when it was away for longer than it needs for a restart.
+async fn until<T, B>(
+    ask: impl AsyncFn() -> Result<BoxStream<'static, Result<T, Fault>>, Fault>,
+    mut take: impl FnMut(T) -> ControlFlow<B>,
+    say: impl Fn(&str),
+) -> Result<B, Fault> {
     let mut lost = None;
     loop {
-        let mut fault = Fault::new(
-            Reason::ControllerUnreachable,
-            "the controller stopped telling",
-        );
-        match ask().await {
-            Ok(mut told) => {
-                lost = None;
-                while let Some(next) = told.next().await {
-                    match next {
-                        Ok(told) if !show(&told)? => return Ok(()),
-                        Ok(_) => {}
-                        Err(told) => fault = told,
-                    }
-                }
-            }
-            Err(refused) => fault = refused,
+        let asked = Instant::now();
+        let fault = match once(&ask, &mut take, &mut lost).await {
+            Ok(broken_off) => return Ok(broken_off),
+            Err(fault) => fault,
+        };
+        // It had come back, and had nothing to tell for as long.
+        if asked.elapsed() > PATIENCE {
+            lost = None;
         }
         let since: &mut Instant = lost.get_or_insert_with(Instant::now);
         if !worth_repeating(fault.kind()) || since.elapsed() > PATIENCE {
@@ -109,21 +106,22 @@ pub(crate) async fn on_and_on<T>(
     }
 }
 
-/// Takes what is told until it ends or the stream breaks off.
-async fn once<T>(
+/// Takes what is told until `take` breaks off, or the stream does. Nothing is `lost` once something was told.
+async fn once<T, B>(
     ask: &impl AsyncFn() -> Result<BoxStream<'static, Result<T, Fault>>, Fault>,
-    show: &impl Fn(&T) -> bool,
-    heard: &mut Instant,
-) -> Result<Option<T>, Fault> {
+    take: &mut impl FnMut(T) -> ControlFlow<B>,
+    lost: &mut Option<Instant>,
+) -> Result<B, Fault> {
     let mut updates = ask().await?;
     while let Some(told) = updates.next().await {
         let told = told?;
-        *heard = Instant::now();
-        if show(&told) {
-            return Ok(Some(told));
+        *lost = None;
+        if let ControlFlow::Break(value) = take(told) {
+            return Ok(value);
         }
     }
-    Ok(None)
+    let message = "the controller stopped telling";
+    Err(Fault::new(Reason::ControllerUnreachable, message))
 }
 
 /// Ends when one of these runs has ended while somebody works with what it holds open, and tells why.
