@@ -28,7 +28,7 @@ use world::World;
 /// How often jobs are looked at.
 const LOOK: Duration = Duration::from_secs(15);
 /// One of so many VMs is written to each second.
-const CALM: u64 = 60;
+const CALM: usize = 60;
 
 /// What is played.
 #[derive(Debug, Clone, Copy)]

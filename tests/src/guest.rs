@@ -1,6 +1,7 @@
 //! Guest disks for tests, and a writer that changes them while they are backed up.
 
 use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,27 +83,20 @@ impl Disks {
     /// A disk of `length` bytes that begins with `written` bytes which nothing compresses; another `seed`, others.
     pub fn some(&self, length: u64, written: u64, seed: u64) -> Result<PathBuf> {
         let path = self.fresh("some")?;
+        let file = File::create(&path)?;
+        let mut out = BufWriter::with_capacity(1 << 20, &file);
         let mut random = Random::new(seed);
-        let words = (0..written / 8).flat_map(|_| random.next().to_le_bytes());
-        fs::write(&path, words.collect::<Vec<u8>>())?;
-        File::options().write(true).open(&path)?.set_len(length)?;
+        for _ in 0..written / 8 {
+            out.write_all(&random.next().to_le_bytes())?;
+        }
+        out.flush()?;
+        file.set_len(length)?;
         Ok(path)
     }
 
     /// A disk of `length` bytes that cannot be compressed.
     pub fn random(&self, length: u64) -> Result<PathBuf> {
-        let path = self.fresh("random")?;
-        let file = File::create(&path)?;
-        let mut random = Random::new(length ^ 1);
-        let mut block = vec![0; 1 << 20];
-        for offset in (0..length).step_by(block.len()) {
-            block
-                .chunks_exact_mut(8)
-                .for_each(|word| word.copy_from_slice(&random.next().to_le_bytes()));
-            file.write_all_at(&block, offset)?;
-        }
-        file.set_len(length)?;
-        Ok(path)
+        self.some(length, length, length ^ 1)
     }
 
     fn fresh(&self, name: &str) -> Result<PathBuf> {

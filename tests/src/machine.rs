@@ -22,11 +22,8 @@ pub fn become_hub() -> Result<()> {
         "this is not a network namespace of its own: start it by `unshare --net`"
     );
     ip(&["link", "set", "lo", "up"])?;
-    for address in [
-        HUB.to_string(),
-        "10.77.0.101".to_owned(),
-        "10.77.0.102".to_owned(),
-    ] {
+    let hosts = [1, 2].map(|n| IpAddr::V4(Ipv4Addr::from_bits(HOSTS.to_bits() + n)));
+    for address in [HUB].into_iter().chain(hosts) {
         ip(&["addr", "add", &format!("{address}/32"), "dev", "lo"])?;
     }
     Ok(())

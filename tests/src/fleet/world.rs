@@ -123,7 +123,7 @@ impl World {
 
     /// The guests of some VMs write.
     pub fn write(&self, random: &mut Random) -> Result<()> {
-        let some = self.vms.len().div_ceil(super::CALM as usize);
+        let some = self.vms.len().div_ceil(super::CALM);
         for _ in 0..some {
             let vm = &self.vms[random.next() as usize % self.vms.len()];
             self.lab.touch(vm, 2000, 0.02, random.next() >> 1)?;
