@@ -4,256 +4,66 @@ use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use stillwater_types::{Fault, Reason};
-use stillwater_wire::serve::{Grpc, Outgoing, open, refuse, reply, reply_stream, take};
+use stillwater_wire::serve::{refuse, reply, take};
+use stillwater_wire::serves;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::model::*;
 use crate::pb;
 use crate::server::*;
 
-type Answer<T> = Result<Response<T>, Status>;
-
-/// Serves `service`; for `tonic::service::Routes::add_service`.
-pub fn repository_service(service: Arc<dyn RepositoryService>) -> impl Grpc {
-    pb::repository_service_server::RepositoryServiceServer::new(Adaptor(service))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
-}
-
-/// Serves `service`; for `tonic::service::Routes::add_service`.
-pub fn dataset_service(service: Arc<dyn DatasetService>) -> impl Grpc {
-    pb::dataset_service_server::DatasetServiceServer::new(Adaptor(service))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
-}
-
-/// Serves `service`; for `tonic::service::Routes::add_service`.
-pub fn session_service(service: Arc<dyn SessionService>) -> impl Grpc {
-    pb::session_service_server::SessionServiceServer::new(Adaptor(service))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
-}
-
-/// Serves `service`; for `tonic::service::Routes::add_service`.
-pub fn record_service(service: Arc<dyn RecordService>) -> impl Grpc {
-    pb::record_service_server::RecordServiceServer::new(Adaptor(service))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
-}
-
-/// Serves `service`; for `tonic::service::Routes::add_service`.
-pub fn point_service(service: Arc<dyn PointService>) -> impl Grpc {
-    pb::point_service_server::PointServiceServer::new(Adaptor(service))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
-}
-
-/// Serves `service`; for `tonic::service::Routes::add_service`.
-pub fn retention_service(service: Arc<dyn RetentionService>) -> impl Grpc {
-    pb::retention_service_server::RetentionServiceServer::new(Adaptor(service))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
-}
-
-/// Serves `service`; for `tonic::service::Routes::add_service`.
-pub fn upkeep_service(service: Arc<dyn UpkeepService>) -> impl Grpc {
-    pb::upkeep_service_server::UpkeepServiceServer::new(Adaptor(service))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
-}
-
 struct Adaptor<S: ?Sized>(Arc<S>);
 
-#[async_trait::async_trait]
-impl pb::repository_service_server::RepositoryService for Adaptor<dyn RepositoryService> {
-    async fn get_repository(
-        &self,
-        request: Request<pb::GetRepositoryRequest>,
-    ) -> Answer<pb::GetRepositoryResponse> {
-        let (peer, ()) = open(request)?;
-        reply(self.0.get_repository(&peer).await)
-    }
+serves! { repository_service: pb::repository_service_server::{RepositoryService, RepositoryServiceServer}
+    bare get_repository(GetRepositoryRequest) -> GetRepositoryResponse;
 }
 
-#[async_trait::async_trait]
-impl pb::dataset_service_server::DatasetService for Adaptor<dyn DatasetService> {
-    async fn create_dataset(
-        &self,
-        request: Request<pb::CreateDatasetRequest>,
-    ) -> Answer<pb::CreateDatasetResponse> {
-        let (peer, dataset) = open(request)?;
-        reply(self.0.create_dataset(&peer, dataset).await)
-    }
-
-    async fn list_datasets(
-        &self,
-        request: Request<pb::ListDatasetsRequest>,
-    ) -> Answer<pb::ListDatasetsResponse> {
-        let (peer, ()) = open(request)?;
-        reply(self.0.list_datasets(&peer).await)
-    }
+serves! { dataset_service: pb::dataset_service_server::{DatasetService, DatasetServiceServer}
+    one create_dataset(CreateDatasetRequest) -> CreateDatasetResponse;
+    bare list_datasets(ListDatasetsRequest) -> ListDatasetsResponse;
 }
 
-#[async_trait::async_trait]
-impl pb::session_service_server::SessionService for Adaptor<dyn SessionService> {
-    async fn open_session(
-        &self,
-        request: Request<pb::OpenSessionRequest>,
-    ) -> Answer<pb::OpenSessionResponse> {
-        let (peer, request) = open(request)?;
-        reply(self.0.open_session(&peer, request).await)
-    }
-
-    async fn renew_session(
-        &self,
-        request: Request<pb::RenewSessionRequest>,
-    ) -> Answer<pb::RenewSessionResponse> {
-        let (peer, request) = open(request)?;
-        reply(self.0.renew_session(&peer, request).await)
-    }
-
-    async fn close_session(
-        &self,
-        request: Request<pb::CloseSessionRequest>,
-    ) -> Answer<pb::CloseSessionResponse> {
-        let (peer, request) = open(request)?;
-        reply(self.0.close_session(&peer, request).await)
-    }
+serves! { session_service: pb::session_service_server::{SessionService, SessionServiceServer}
+    one open_session(OpenSessionRequest) -> OpenSessionResponse;
+    one renew_session(RenewSessionRequest) -> RenewSessionResponse;
+    one close_session(CloseSessionRequest) -> CloseSessionResponse;
 }
 
-#[async_trait::async_trait]
-impl pb::record_service_server::RecordService for Adaptor<dyn RecordService> {
-    async fn find_records(
-        &self,
-        request: Request<pb::FindRecordsRequest>,
-    ) -> Answer<pb::FindRecordsResponse> {
-        let (peer, request) = open(request)?;
-        reply(self.0.find_records(&peer, request).await)
+serves! { record_service: pb::record_service_server::{RecordService, RecordServiceServer}
+    one find_records(FindRecordsRequest) -> FindRecordsResponse;
+    own {
+        async fn put_pack(
+            &self,
+            request: Request<Streaming<pb::PutPackRequest>>,
+        ) -> Result<Response<pb::PutPackResponse>, Status> {
+            let peer = stillwater_rpc::peer(&request).map_err(refuse)?;
+            let mut messages = request.into_inner();
+            let header = take(messages.message().await?.unwrap_or_default())?;
+            reply(self.0.put_pack(&peer, header, parts(messages)).await)
+        }
     }
-
-    async fn put_pack(
-        &self,
-        request: Request<Streaming<pb::PutPackRequest>>,
-    ) -> Answer<pb::PutPackResponse> {
-        let peer = stillwater_rpc::peer(&request).map_err(refuse)?;
-        let mut messages = request.into_inner();
-        let header = take(messages.message().await?.unwrap_or_default())?;
-        reply(self.0.put_pack(&peer, header, parts(messages)).await)
-    }
-
-    type ReadRecordsStream = Outgoing<pb::ReadRecordsResponse>;
-
-    async fn read_records(
-        &self,
-        request: Request<pb::ReadRecordsRequest>,
-    ) -> Answer<Self::ReadRecordsStream> {
-        let (peer, request) = open(request)?;
-        reply_stream(self.0.read_records(&peer, request).await)
-    }
+    many read_records(ReadRecordsRequest) -> ReadRecordsResponse as ReadRecordsStream;
 }
 
-#[async_trait::async_trait]
-impl pb::point_service_server::PointService for Adaptor<dyn PointService> {
-    async fn propose_point(
-        &self,
-        request: Request<pb::ProposePointRequest>,
-    ) -> Answer<pb::ProposePointResponse> {
-        let (peer, request) = open(request)?;
-        reply(self.0.propose_point(&peer, request).await)
-    }
-
-    async fn commit_point(
-        &self,
-        request: Request<pb::CommitPointRequest>,
-    ) -> Answer<pb::CommitPointResponse> {
-        let (peer, request) = open(request)?;
-        reply(self.0.commit_point(&peer, request).await)
-    }
-
-    async fn list_points(
-        &self,
-        request: Request<pb::ListPointsRequest>,
-    ) -> Answer<pb::ListPointsResponse> {
-        let (peer, request) = open(request)?;
-        reply(self.0.list_points(&peer, request).await)
-    }
-
-    async fn get_point(
-        &self,
-        request: Request<pb::GetPointRequest>,
-    ) -> Answer<pb::GetPointResponse> {
-        let (peer, point_id) = open(request)?;
-        reply(self.0.get_point(&peer, point_id).await)
-    }
-
-    async fn lock_point(
-        &self,
-        request: Request<pb::LockPointRequest>,
-    ) -> Answer<pb::LockPointResponse> {
-        let (peer, request) = open(request)?;
-        reply(self.0.lock_point(&peer, request).await)
-    }
-
-    async fn delete_point(
-        &self,
-        request: Request<pb::DeletePointRequest>,
-    ) -> Answer<pb::DeletePointResponse> {
-        let (peer, point_id) = open(request)?;
-        reply(self.0.delete_point(&peer, point_id).await)
-    }
+serves! { point_service: pb::point_service_server::{PointService, PointServiceServer}
+    one propose_point(ProposePointRequest) -> ProposePointResponse;
+    one commit_point(CommitPointRequest) -> CommitPointResponse;
+    one list_points(ListPointsRequest) -> ListPointsResponse;
+    one get_point(GetPointRequest) -> GetPointResponse;
+    one lock_point(LockPointRequest) -> LockPointResponse;
+    one delete_point(DeletePointRequest) -> DeletePointResponse;
 }
 
-#[async_trait::async_trait]
-impl pb::retention_service_server::RetentionService for Adaptor<dyn RetentionService> {
-    async fn get_retention(
-        &self,
-        request: Request<pb::GetRetentionRequest>,
-    ) -> Answer<pb::GetRetentionResponse> {
-        let (peer, ()) = open(request)?;
-        reply(self.0.get_retention(&peer).await)
-    }
-
-    async fn submit_statement(
-        &self,
-        request: Request<pb::SubmitStatementRequest>,
-    ) -> Answer<pb::SubmitStatementResponse> {
-        let (peer, request) = open(request)?;
-        reply(self.0.submit_statement(&peer, request).await)
-    }
+serves! { retention_service: pb::retention_service_server::{RetentionService, RetentionServiceServer}
+    bare get_retention(GetRetentionRequest) -> GetRetentionResponse;
+    one submit_statement(SubmitStatementRequest) -> SubmitStatementResponse;
 }
 
-#[async_trait::async_trait]
-impl pb::upkeep_service_server::UpkeepService for Adaptor<dyn UpkeepService> {
-    async fn start_task(
-        &self,
-        request: Request<pb::StartTaskRequest>,
-    ) -> Answer<pb::StartTaskResponse> {
-        let (peer, request) = open(request)?;
-        reply(self.0.start_task(&peer, request).await)
-    }
-
-    async fn get_task(&self, request: Request<pb::GetTaskRequest>) -> Answer<pb::GetTaskResponse> {
-        let (peer, task_id) = open(request)?;
-        reply(self.0.get_task(&peer, task_id).await)
-    }
-
-    type WatchTaskStream = Outgoing<pb::WatchTaskResponse>;
-
-    async fn watch_task(
-        &self,
-        request: Request<pb::WatchTaskRequest>,
-    ) -> Answer<Self::WatchTaskStream> {
-        let (peer, task_id) = open(request)?;
-        reply_stream(self.0.watch_task(&peer, task_id).await)
-    }
-
-    async fn cancel_task(
-        &self,
-        request: Request<pb::CancelTaskRequest>,
-    ) -> Answer<pb::CancelTaskResponse> {
-        let (peer, task_id) = open(request)?;
-        reply(self.0.cancel_task(&peer, task_id).await)
-    }
+serves! { upkeep_service: pb::upkeep_service_server::{UpkeepService, UpkeepServiceServer}
+    one start_task(StartTaskRequest) -> StartTaskResponse;
+    one get_task(GetTaskRequest) -> GetTaskResponse;
+    many watch_task(WatchTaskRequest) -> WatchTaskResponse as WatchTaskStream;
+    one cancel_task(CancelTaskRequest) -> CancelTaskResponse;
 }
 
 /// The messages after the header; ends after the finish or after the first fault.

@@ -9,6 +9,7 @@
 #[cfg(feature = "fuzz")]
 pub mod arrive;
 pub mod ask;
+mod calls;
 pub mod field;
 mod mirror;
 mod passed_on;
