@@ -327,7 +327,7 @@ impl Fake {
     fn call<T>(
         &self,
         name: &'static str,
-        act: impl FnOnce(&mut Things, &Habits) -> Result<T, Fault>,
+        act: impl FnOnce(&mut Things, &mut Habits) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let mut inner = self.locked();
         let at = inner.calls.len() as u64;
@@ -345,8 +345,8 @@ impl Fake {
             return Err(planned());
         }
         let fault = fails.then(planned);
-        let habits = inner.habits.clone();
-        let done = act(&mut inner.things, &habits);
+        let Inner { things, habits, .. } = &mut *inner;
+        let done = act(things, habits);
         if let Some(path) = &inner.journal {
             let length = std::fs::metadata(path).unwrap().len();
             let things = inner.things.clone();
@@ -1125,6 +1125,7 @@ impl Proxies for Fake {
                 return Err(gone(Reason::TransferNotFound));
             }
             let lost = habits.transfers_lost > 0;
+            habits.transfers_lost -= u32::from(lost);
             if lost || !habits.transfers_hang {
                 things.transfers.remove(&transfer);
             }
@@ -1177,7 +1178,6 @@ impl Proxies for Fake {
         }
         let first = stream::iter([Ok(running(transfer))]);
         if lost {
-            self.change_habits(|habits| habits.transfers_lost -= 1);
             return Ok(first.boxed());
         }
         match hangs {
