@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use stillwater_types::{NodeId, PointId, Reason, Role, RunId};
 use stillwater_wire::ask::Ask;
-use stillwater_wire::{calls};
+use stillwater_wire::calls;
 use tonic::transport::Channel;
 
 use crate::model::*;
